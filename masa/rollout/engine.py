@@ -1,0 +1,95 @@
+"""What every rollout engine takes and gives: requests in, rollouts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RolloutPath = Literal["solution", "meta"]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. ``top_p = 1`` and ``top_k = 0`` leave the policy's own distribution untouched."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """One prompt and how often to continue it.
+
+    ``seeds`` holds one seed per sample, so a sample's tokens depend on its own seed and never on its neighbours in
+    the batch. ``max_new_tokens`` is this request's own limit, end-of-sequence token included.
+    """
+
+    problem_id: str
+    path: RolloutPath
+    prompt_ids: tuple[int, ...]
+    seeds: tuple[int, ...]
+    max_new_tokens: int
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise ValueError(f"problem {self.problem_id!r}: the {self.path} prompt has no tokens")
+        if not self.seeds:
+            raise ValueError(f"problem {self.problem_id!r}: the {self.path} request asks for no samples")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"problem {self.problem_id!r}: max_new_tokens is {self.max_new_tokens}, at least 1 needed")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled continuation, exactly as the engine made it.
+
+    ``token_ids`` are the ids that are trained on (the end-of-sequence token included when ``finish_reason`` is
+    ``stop``); ``logprobs[t]`` is the engine's log-probability, in nats, of ``token_ids[t]`` under the distribution it
+    was drawn from. ``weight_version`` counts the policy updates the engine had received.
+    """
+
+    problem_id: str
+    path: RolloutPath
+    index: int
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    weight_version: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if len(self.token_ids) != len(self.logprobs):
+            raise ValueError(
+                f"rollout {self.problem_id!r}/{self.path}/{self.index}: {len(self.token_ids)} tokens "
+                f"but {len(self.logprobs)} log-probs"
+            )
+        if not self.token_ids:
+            raise ValueError(f"rollout {self.problem_id!r}/{self.path}/{self.index} has no tokens")
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+
+class RolloutEngine(Protocol):
+    """The interface shared by all engines."""
+
+    def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+        """Samples of each request, in the order of ``requests`` and of each request's ``seeds``."""
+        ...
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Take the policy's parameters; rollouts made from now on carry ``version``."""
+        ...
+
+    def close(self) -> None:
+        """Release what the engine holds; safe to call twice."""
+        ...
