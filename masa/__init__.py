@@ -21,7 +21,7 @@ _HOMES = {
     "Rollout": "masa.rollout",
     "load_config": "masa.config",
 }
-__all__ = ["Config", "MASATrainer", "Problem", "Rollout", "load_config"]  # noqa: F822 (resolved by __getattr__)
+__all__ = ["Config", "MASATrainer", "Problem", "Rollout", "load_config"]
 
 
 def __getattr__(name: str) -> Any:

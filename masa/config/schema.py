@@ -1,0 +1,270 @@
+"""Every option of a run, with its type, range, default and meaning: the one place where defaults live.
+
+A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
+nor any engine.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class ModelSection(Section):
+    """The policy."""
+
+    path: str = "embedded"
+    """A folder or hub id that `transformers` loads, or `embedded`: the tiny policy that ships with the package."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the policy's parameters."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention implementation of `transformers`."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+class ProblemsSection(Section):
+    """Where problems come from."""
+
+    train: str = "embedded:train"
+    """`embedded:train`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, or a .parquet/.json/.jsonl/.csv."""
+    train_split: str = "train"
+    """Split of a hub data set."""
+    eval: str | None = None
+    """Held-out problems, named like `train`; null: no evaluation."""
+    eval_split: str = "test"
+    """Split of a hub data set for evaluation."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Maps `statement`, `answer`, `solution`, `id`, `source` to columns of a file; empty: known schemas are detected."""
+    verifier: str | None = None
+    """Verifier for every problem (math, choice, exact, code, or `module:function`); null: as the data says."""
+    on_bad_row: Literal["refuse", "skip"] = "refuse"
+    """A row that is no problem: `refuse` stops before the run, `skip` leaves it out and counts it."""
+    limit: PositiveInt | None = None
+    """Use the first `limit` training problems."""
+    eval_limit: PositiveInt | None = None
+    """Use the first `eval_limit` held-out problems."""
+
+
+class MetaKeysSection(Section):
+    """Keys of the JSON object that a meta-prediction ends with."""
+
+    notions: str = "notions"
+    pass_rate: str = "pass_rate"
+    solution_length: str = "solution_length"
+
+
+class PromptsSection(Section):
+    """How a problem becomes a solution prompt and a meta prompt."""
+
+    solution: str = "default"
+    """Template of the solution prompt: `default`, `embedded`, a path to a file, or jinja2 text with `{{ problem }}`."""
+    meta: str = "default"
+    """Template of the meta prompt, named likewise."""
+    system: str | None = None
+    """System message before both prompts."""
+    chat: bool = True
+    """Apply the tokenizer's chat template; false: the rendered text is the prompt."""
+    max_tokens: PositiveInt = 2048
+    """Problems whose solution or meta prompt is longer are left out and counted."""
+    pass_rate_total: Annotated[int, Field(ge=1, le=1000)] = 8
+    """The meta prompt asks for a pass rate out of this many attempts."""
+    meta_keys: MetaKeysSection = MetaKeysSection()
+
+
+class RolloutSection(Section):
+    """How responses are sampled."""
+
+    engine: Literal["transformers"] = "transformers"
+    """`transformers`: in this process, on any machine."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Sampling temperature; the policy's log-probs are taken at the same one."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: NonNegativeInt = 0
+    """0: no top-k."""
+    max_solution_tokens: PositiveInt = 8192
+    """Response limit of a solution, in tokens."""
+    max_meta_tokens: PositiveInt = 2048
+    """Response limit of a meta-prediction, in tokens."""
+    max_batch_size: PositiveInt = 256
+    """Sequences decoded at a time by the `transformers` engine."""
+
+
+class MetaWeightsSection(Section):
+    """Weights of the three self-alignment rewards in r_meta; 0 switches a component off."""
+
+    length: NonNegativeFloat = 1.0
+    difficulty: NonNegativeFloat = 1.0
+    notion: NonNegativeFloat = 1.0
+
+    @model_validator(mode="after")
+    def _something_is_rewarded(self) -> MetaWeightsSection:
+        if self.length + self.difficulty + self.notion == 0:
+            raise ValueError("all three weights are 0: use algorithm.meta=false for plain GRPO")
+        return self
+
+
+class RewardsSection(Section):
+    """Correctness and self-alignment."""
+
+    meta_weights: MetaWeightsSection = MetaWeightsSection()
+    difficulty_base: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """b in r_difficulty = b ** |d_pred - d_sol|."""
+    notion_count: Literal["count", "rate"] = "count"
+    """Compare how many correct and incorrect solutions hold a notion (`count`), or which share of each (`rate`)."""
+    verifier_workers: PositiveInt = 2
+    """Isolated processes that check answers."""
+    verifier_seconds: PositiveFloat = 10.0
+    """Wall-clock limit of one check; a worker that passes it is killed and replaced."""
+    verifier_memory_mb: Annotated[int, Field(ge=256)] = 2048
+    """Memory limit of one worker."""
+
+
+class OverlongSection(Section):
+    """What happens to solutions near or at the response limit (DAPO)."""
+
+    punish_tokens: NonNegativeInt = 0
+    """Soft punishment: from 0 to -1 over the last this many tokens before the limit; 0: none."""
+    mask_truncated: bool = False
+    """Leave truncated responses out of the loss."""
+
+
+class AlgorithmSection(Section):
+    """The policy-gradient method. Null means: as the preset `name` says."""
+
+    name: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo"] = "grpo"
+    """Preset of loss and advantage parameters."""
+    meta: bool = True
+    """Roll out and train the meta path; false is plain GRPO in the same loop."""
+    num_problems: PositiveInt = 128
+    """Problems a step."""
+    num_solutions: Annotated[int, Field(ge=2)] = 16
+    """G: solutions a problem."""
+    num_metas: Annotated[int, Field(ge=2)] = 16
+    """M: meta-predictions a problem."""
+    updates_per_step: PositiveInt = 1
+    """Optimiser steps on the rollouts of one step; the rollouts are split among them by problem."""
+    clip_low: PositiveFloat | None = None
+    clip_high: PositiveFloat | None = None
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    """c of dual clip; null: as the preset says (none, in all of them)."""
+    entropy_coefficient: NonNegativeFloat | None = None
+    importance_cap: PositiveFloat | None = None
+    """Truncated importance sampling against the engine's log-probs: the cap of the weights; null: no correction."""
+    aggregation: Literal["token", "sequence", "constant"] | None = None
+    """How token losses become one number."""
+    overlong: OverlongSection = OverlongSection()
+
+
+class OptimizerSection(Section):
+    """AdamW and the update's shape."""
+
+    learning_rate: PositiveFloat = 1e-6
+    warmup_steps: NonNegativeInt = 20
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After warm-up: constant, or decaying to zero at the last step."""
+    weight_decay: NonNegativeFloat = 0.1
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    epsilon: PositiveFloat = 1e-8
+    max_grad_norm: PositiveFloat = 1.0
+    micro_batch_tokens: PositiveInt = 16384
+    """Padded tokens (prompt and response) of one forward and backward pass; a longer sequence goes alone."""
+
+
+class ControlsSection(Section):
+    """The meta-based controls of MASA-efficient. None is implemented yet, so no key is accepted."""
+
+
+class EvaluationSection(Section):
+    """Held-out evaluation during training."""
+
+    every: NonNegativeInt = 0
+    """Evaluate every so many steps; before the first and after the last step it is always done. 0: only then."""
+    num_samples: PositiveInt = 1
+    """Solutions a problem; accuracy is pass@1 as their mean."""
+    num_metas: NonNegativeInt = 1
+    """Meta-predictions a problem; 0: the meta path is not evaluated."""
+    temperature: NonNegativeFloat = 1.0
+    """0: greedy."""
+
+
+class CheckpointSection(Section):
+    """Checkpoints."""
+
+    every: NonNegativeInt = 50
+    """Save every so many steps, and always after the last; 0: only after the last."""
+    keep: PositiveInt = 2
+    """How many of the newest checkpoints are kept."""
+
+
+class WandbSection(Section):
+    """Weights & Biases, on request."""
+
+    mode: Literal["disabled", "offline", "online"] = "disabled"
+    """`online` without a key falls back to offline."""
+    project: str = "masa"
+    name: str | None = None
+
+
+class TrackingSection(Section):
+    """What a run writes down."""
+
+    samples_per_step: NonNegativeInt = 2
+    """Problems a step of which one solution and one meta-prediction are written to samples.jsonl."""
+    figures: bool = True
+    """Draw figures/*.png at the end."""
+    wandb: WandbSection = WandbSection()
+
+
+class RunSection(Section):
+    """The run itself."""
+
+    dir: str = "runs/masa"
+    """The run directory: everything a run writes."""
+    seed: NonNegativeInt = 0
+    """All randomness derives from it."""
+    steps: PositiveInt | None = None
+    """Training steps; null: `epochs` passes over the training problems."""
+    epochs: PositiveInt = 1
+    """Used when `steps` is null."""
+    threads: PositiveInt | None = None
+    """CPU threads of torch; null: torch's own choice."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    model: ModelSection = ModelSection()
+    problems: ProblemsSection = ProblemsSection()
+    prompts: PromptsSection = PromptsSection()
+    rollout: RolloutSection = RolloutSection()
+    rewards: RewardsSection = RewardsSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    controls: ControlsSection = ControlsSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    tracking: TrackingSection = TrackingSection()
+    run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _overlong_fits(self) -> Config:
+        punish, limit = self.algorithm.overlong.punish_tokens, self.rollout.max_solution_tokens
+        if punish >= limit:
+            raise ValueError(
+                f"algorithm.overlong.punish_tokens is {punish}, allowed is less than "
+                f"rollout.max_solution_tokens ({limit})"
+            )
+        return self
