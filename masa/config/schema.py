@@ -38,7 +38,7 @@ class ProblemsSection(Section):
     """Where problems come from."""
 
     train: str = "embedded:train"
-    """`embedded:train`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, or a .parquet/.json/.jsonl/.csv."""
+    """`embedded:train`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id or a parquet/json/jsonl/csv file."""
     train_split: str = "train"
     """Split of a hub data set."""
     eval: str | None = None
@@ -46,7 +46,7 @@ class ProblemsSection(Section):
     eval_split: str = "test"
     """Split of a hub data set for evaluation."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Maps `statement`, `answer`, `solution`, `id`, `source` to columns of a file; empty: known schemas are detected."""
+    """Maps `statement`, `answer`, `solution`, `id`, `source` to columns; empty: known schemas are detected."""
     verifier: str | None = None
     """Verifier for every problem (math, choice, exact, code, or `module:function`); null: as the data says."""
     on_bad_row: Literal["refuse", "skip"] = "refuse"
