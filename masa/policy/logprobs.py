@@ -1,0 +1,225 @@
+"""Log-probs and entropy of given tokens without ever holding the [tokens, vocabulary] matrix.
+
+The matrix is worked through in blocks of tokens by vocabulary. Forward keeps a running maximum and sum per token (an
+online softmax) and saves one number per token; backward makes each block again and adds its part to the gradients.
+Where the whole matrix fits a budget it is kept instead, which saves backward one of its three matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+DEFAULT_MEMORY_BUDGET = 64 * 2**20
+# A block should stay in a CPU's cache between the matrix product and the passes over it; a GPU wants large products.
+_BLOCK_BYTES = {"cpu": 8 * 2**20}
+_BLOCK_BYTES_ELSEWHERE = 512 * 2**20
+_SMALLEST_VOCABULARY_BLOCK = 512
+
+
+def chunked_logprobs(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = True,
+    entropy_gradient: bool = False,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> tuple[Tensor, Tensor | None]:
+    """Log-prob of each target under softmax(hidden @ weight.T / temperature), and the entropy of that softmax.
+
+    The softmax is computed in float32 whatever the inputs are (float64 for float64); its gradients are exact. Only
+    what is passed costs anything, so the caller gathers the positions that count first. No token at all is allowed
+    and still connects the gradient graph.
+
+    Args:
+        hidden: [N, H], the state that predicts each target.
+        weight: [V, H], the output head, possibly tied to the embedding. A frozen head costs no gradient product.
+        targets: [N], integers in [0, V).
+        temperature: the one the tokens were sampled at, above 0.
+        with_entropy: also give the entropy.
+        entropy_gradient: let gradients flow through the entropy, as an entropy bonus needs.
+        memory_budget: bytes of [tokens, vocabulary] intermediates, at most. A matrix that fits is kept for backward.
+
+    Returns:
+        ``(logprobs, entropy)``, each [N], float32, in nats; the entropy is ``None`` without ``with_entropy``.
+
+    Raises:
+        ValueError: shapes that do not fit, a temperature that is not positive, a gradient of no entropy.
+    """
+    if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
+        raise ValueError(f"hidden is {tuple(hidden.shape)}, weight {tuple(weight.shape)}; [N, H] and [V, H] needed")
+    if targets.shape != hidden.shape[:1]:
+        raise ValueError(f"targets are {tuple(targets.shape)} for {hidden.shape[0]} hidden states; [N] needed")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0")
+    if entropy_gradient and not with_entropy:
+        raise ValueError("entropy_gradient without with_entropy: there is no entropy to differentiate")
+    scale = 1.0 / temperature
+    # Autocast would round the scores to half precision before the softmax.
+    with torch.autocast(hidden.device.type, enabled=False):
+        logprobs, entropy = _ChunkedLogprobs.apply(  # type: ignore[no-untyped-call]
+            hidden, weight, targets, scale, with_entropy, entropy_gradient, memory_budget
+        )
+    return logprobs, entropy if with_entropy else None
+
+
+class _ChunkedLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        scale: float,
+        with_entropy: bool,
+        entropy_gradient: bool,
+        memory_budget: int,
+    ) -> tuple[Tensor, Tensor]:
+        dtype = _softmax_dtype(hidden)
+        whole = hidden.shape[0] * weight.shape[0] * dtype.itemsize <= memory_budget
+        keep = whole and any(ctx.needs_input_grad)
+        matrix = hidden.new_empty(0)
+        if whole:
+            matrix = torch.log_softmax(_scores(hidden, weight, scale, dtype), dim=1)
+            logprobs = matrix.gather(1, targets[:, None])[:, 0]
+            entropy = -torch.linalg.vecdot(matrix.exp(), matrix) if with_entropy else torch.zeros_like(logprobs)
+            normalizer = torch.zeros_like(logprobs)
+        else:
+            normalizer, entropy = _online_softmax(hidden, weight, scale, dtype, with_entropy, memory_budget)
+            target_score = torch.linalg.vecdot(hidden.to(dtype), weight[targets].to(dtype)) * scale
+            logprobs = (target_score - normalizer).clamp_(max=0.0)
+        if not entropy_gradient:
+            ctx.mark_non_differentiable(entropy)
+        ctx.save_for_backward(hidden, weight, targets, normalizer, entropy, matrix if keep else hidden.new_empty(0))
+        ctx.kept, ctx.scale, ctx.entropy_gradient, ctx.memory_budget = keep, scale, entropy_gradient, memory_budget
+        return logprobs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_logprobs: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, targets, normalizer, entropy, matrix = ctx.saved_tensors
+        dtype = _softmax_dtype(hidden)
+        need_hidden, need_weight = ctx.needs_input_grad[:2]
+        grad_hidden = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device) if need_hidden else None
+        grad_weight = torch.empty_like(weight) if need_weight else None
+        entropy_pull = grad_entropy if ctx.entropy_gradient else None
+        tokens_per_block, words_per_block = _block_shape(hidden, weight, dtype, ctx.memory_budget)
+        if ctx.kept:
+            tokens_per_block, words_per_block = max(hidden.shape[0], 1), weight.shape[0]
+
+        with torch.autocast(hidden.device.type, enabled=False):
+            for words in _slices(weight.shape[0], words_per_block):
+                block_weight = weight[words].to(_product_dtype(hidden))
+                part = torch.zeros(block_weight.shape, dtype=dtype, device=weight.device) if need_weight else None
+                for tokens in _slices(hidden.shape[0], tokens_per_block):
+                    block_hidden = hidden[tokens].to(_product_dtype(hidden))
+                    log_softmax = (
+                        matrix
+                        if ctx.kept
+                        else _scores(block_hidden, block_weight, ctx.scale, dtype).sub_(normalizer[tokens, None])
+                    )
+                    grad_scores = _score_gradient(
+                        log_softmax,
+                        targets[tokens] - words.start,
+                        grad_logprobs[tokens],
+                        None if entropy_pull is None else entropy_pull[tokens],
+                        entropy[tokens],
+                    ).mul_(ctx.scale)
+                    if grad_hidden is not None:
+                        _add_product(grad_hidden[tokens], grad_scores, block_weight)
+                    if part is not None:
+                        _add_product(part, grad_scores.t(), block_hidden)
+                if grad_weight is not None and part is not None:
+                    grad_weight[words] = part
+        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, *([None] * 5)
+
+
+def _online_softmax(
+    hidden: Tensor, weight: Tensor, scale: float, dtype: torch.dtype, with_entropy: bool, memory_budget: int
+) -> tuple[Tensor, Tensor]:
+    """Per token the log of the softmax denominator and the entropy (meaningless without ``with_entropy``)."""
+    count = hidden.shape[0]
+    top = torch.full((count,), -torch.inf, dtype=dtype, device=hidden.device)
+    total, weighted = torch.zeros_like(top), torch.zeros_like(top)
+    tokens_per_block, words_per_block = _block_shape(hidden, weight, dtype, memory_budget)
+    for words in _slices(weight.shape[0], words_per_block):
+        block_weight = weight[words].to(_product_dtype(hidden))
+        for tokens in _slices(count, tokens_per_block):
+            scores = _scores(hidden[tokens].to(_product_dtype(hidden)), block_weight, scale, dtype)
+            new_top = torch.maximum(top[tokens], scores.amax(1))
+            rescale = (top[tokens] - new_top).exp()
+            # Sums are kept relative to the maximum, so that scores of any size neither overflow nor cancel.
+            shifted = scores.sub_(new_top[:, None])
+            if with_entropy:
+                powers = shifted.exp()
+                moved = torch.where(total[tokens] > 0, (top[tokens] - new_top) * total[tokens], 0.0)
+                weighted[tokens] = (weighted[tokens] + moved) * rescale + torch.linalg.vecdot(powers, shifted)
+            else:
+                powers = shifted.exp_()
+            total[tokens] = total[tokens] * rescale + powers.sum(1)
+            top[tokens] = new_top
+    return top + total.log(), total.log() - weighted / total
+
+
+def _score_gradient(
+    log_softmax: Tensor, columns: Tensor, grad_logprobs: Tensor, grad_entropy: Tensor | None, entropy: Tensor
+) -> Tensor:
+    """Gradient with respect to one block of scores [tokens, words]; ``columns`` outside the block have no target."""
+    words = log_softmax.shape[1]
+    pull = grad_logprobs[:, None]
+    if grad_entropy is not None:
+        # dH/dz = -p (log p + H)
+        pull = pull + grad_entropy[:, None] * (log_softmax + entropy[:, None])
+    gradient = log_softmax.exp().mul_(-pull)
+    inside = (columns >= 0) & (columns < words)
+    index = columns.clamp(0, words - 1)[:, None]
+    # One column a row, so reading, adding and writing back is deterministic on every device.
+    at_target = gradient.gather(1, index) + torch.where(inside, grad_logprobs, 0.0)[:, None]
+    return gradient.scatter_(1, index, at_target)
+
+
+def _scores(hidden: Tensor, weight: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+    product = _product_dtype(hidden)
+    scores = _product(hidden.to(product), weight.to(product).t(), dtype)
+    return scores if scale == 1.0 else scores.mul_(scale)
+
+
+def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    if left.dtype == dtype:
+        return left @ right
+    return torch.mm(left, right, out_dtype=dtype)
+
+
+def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
+    if right.dtype == target.dtype:
+        target.addmm_(left, right)
+    else:
+        target.add_(_product(left.to(right.dtype), right, target.dtype))
+
+
+def _softmax_dtype(hidden: Tensor) -> torch.dtype:
+    return torch.promote_types(hidden.dtype, torch.float32)
+
+
+def _product_dtype(hidden: Tensor) -> torch.dtype:
+    # A GPU multiplies half-precision matrices into float32; elsewhere the product itself would be rounded.
+    return hidden.dtype if hidden.device.type == "cuda" else _softmax_dtype(hidden)
+
+
+def _block_shape(hidden: Tensor, weight: Tensor, dtype: torch.dtype, memory_budget: int) -> tuple[int, int]:
+    """Tokens and words of one block: all tokens by as many words as fit, as each weight row is then read once."""
+    count, vocabulary = max(hidden.shape[0], 1), weight.shape[0]
+    block_bytes = min(_BLOCK_BYTES.get(hidden.device.type, _BLOCK_BYTES_ELSEWHERE), memory_budget)
+    elements = max(block_bytes // dtype.itemsize, 1)
+    words = min(vocabulary, max(elements // count, min(_SMALLEST_VOCABULARY_BLOCK, elements)))
+    return min(count, max(elements // words, 1)), words
+
+
+def _slices(length: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
