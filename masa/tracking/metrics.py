@@ -128,12 +128,18 @@ def mean_of_tenth(
     """
     if which not in ("first", "last"):
         raise ValueError(f"which tenth: {which!r} found, allowed: 'first', 'last'")
-    values = [float(row[key]) for row in rows if row.get(key) is not None and math.isfinite(row[key])]
+    values = finite_values(rows, key)
     if not values:
         return None
     tenth = max(1, len(values) // 10)
     part = values[:tenth] if which == "first" else values[-tenth:]
     return math.fsum(part) / len(part)
+
+
+def finite_values(rows: Iterable[Mapping[str, Any]], key: str) -> list[float]:
+    """The values of ``key`` in the rows that have one; null, NaN and the infinities are left out."""
+    found = (row.get(key) for row in rows)
+    return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
 def _reduce(entry: _Entry) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from masa.tracking import keys
+from masa.tracking.metrics import finite_values, mean_of_tenth
 
 # Label, key, decimals. Keys that a run never reports leave no row.
 SHOWN: tuple[tuple[str, str, int], ...] = (
@@ -30,7 +32,6 @@ SHOWN: tuple[tuple[str, str, int], ...] = (
     ("tokens generated", keys.TOKENS_GENERATED, 0),
     ("seconds a step", keys.STEP_SECONDS, 2),
 )
-WINDOW = 5
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _TREND_WIDTH = 24
 
@@ -38,9 +39,11 @@ _TREND_WIDTH = 24
 class Progress:
     """Shows steps as they finish; a context manager.
 
-    On an interactive terminal or in a notebook: a bar over all steps and a table with the mean of each metric's first
-    and last ``WINDOW`` values. Elsewhere (CI, nohup, a pipe): one line every ``every`` steps, by default about 20 lines
-    a run. With ``enabled=False``, as on every process but the first, nothing at all.
+    On an interactive terminal or in a notebook: a bar over all steps and a table with the mean of each metric over the
+    first and the last tenth of the steps so far. Elsewhere (CI, nohup, a pipe): one line every ``every`` steps, by
+    default about 20 lines a run. With ``enabled=False``, as on every process but the first, nothing at all.
+
+    A resumed run gives ``earlier``, the metrics rows it continues, so that the table still knows how the run began.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Progress:
         *,
         enabled: bool = True,
         every: int | None = None,
+        earlier: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self.total_steps = total_steps
         self.every = every or max(1, math.ceil(total_steps / 20))
@@ -59,7 +63,7 @@ class Progress:
         self._interactive = (self._console.is_terminal or self._console.is_jupyter) and (
             not self._console.is_dumb_terminal
         )
-        self._history: dict[str, list[float]] = defaultdict(list)
+        self._history: list[Mapping[str, Any]] = list(earlier)
         self._start_step = start_step
         self._bar = Bar(
             TextColumn("step"),
@@ -93,10 +97,7 @@ class Progress:
         """Show that ``step`` (counted from 1) is done, with its metrics; metrics may be few, or none."""
         if not self._enabled:
             return
-        for _, key, _ in SHOWN:
-            value = metrics.get(key)
-            if value is not None and math.isfinite(value):
-                self._history[key].append(float(value))
+        self._history.append(metrics)
         self._bar.update(self._task, completed=step)
         if self._live is not None:
             self._live.update(self._render())
@@ -117,9 +118,7 @@ class Progress:
 
     def _line(self, step: int, metrics: Mapping[str, float]) -> str:
         values = [
-            f"{label} {metrics[key]:.{decimals}f}"
-            for label, key, decimals in SHOWN
-            if metrics.get(key) is not None and math.isfinite(metrics[key])
+            f"{label} {value:.{decimals}f}" for label, key, decimals in SHOWN for value in finite_values([metrics], key)
         ]
         return f"step {step}/{self.total_steps}  " + "  ".join(values)
 
@@ -129,30 +128,32 @@ class Progress:
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("")
-        table.add_column(f"first {WINDOW}", justify="right", style="dim")
-        table.add_column(f"last {WINDOW}", justify="right", style="bold")
+        table.add_column("first tenth", justify="right", style="dim")
+        table.add_column("last tenth", justify="right", style="bold")
         with_trend = self._console.encoding.lower().startswith("utf")
         if with_trend:
             table.add_column("", style="cyan", no_wrap=True)
         for label, key, decimals in SHOWN:
-            values = self._history.get(key)
-            if not values:
+            first, last = mean_of_tenth(self._history, key, "first"), mean_of_tenth(self._history, key, "last")
+            if first is None or last is None:
                 continue
-            cells = [label, *(f"{_mean(part):,.{decimals}f}" for part in (values[:WINDOW], values[-WINDOW:]))]
-            table.add_row(*cells, *([trend(values)] if with_trend else []))
+            cells = [label, f"{first:,.{decimals}f}", f"{last:,.{decimals}f}"]
+            if with_trend:
+                cells.append(trend(finite_values(self._history, key)))
+            table.add_row(*cells)
         return table
 
 
-def trend(values: list[float], width: int = _TREND_WIDTH) -> str:
+def trend(values: Sequence[float], width: int = _TREND_WIDTH) -> str:
     """``values`` as at most ``width`` block characters, each the mean of its share of the values."""
     parts = min(width, len(values))
     bounds = [len(values) * part // parts for part in range(parts + 1)]
-    means = [_mean(values[low:high]) for low, high in zip(bounds, bounds[1:], strict=False)]
+    means = [_mean(values[low:high]) for low, high in pairwise(bounds)]
     low, high = min(means), max(means)
     if high == low:
         return _BLOCKS[3] * parts
     return "".join(_BLOCKS[round((mean - low) / (high - low) * (len(_BLOCKS) - 1))] for mean in means)
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)

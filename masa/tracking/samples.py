@@ -58,27 +58,18 @@ class Prediction:
         return asdict(self)
 
 
-def choose_samples(samples: Iterable[Sample], count: int) -> list[Sample]:
-    """At most ``count`` of a step's rollouts: paths in turn, best and worst in turn, fresh problems first.
+def choose_samples(samples: Iterable[Sample], problems: int) -> list[Sample]:
+    """One solution and one meta of each of the step's first ``problems`` problems.
 
-    No randomness: the choice depends on the samples and their order alone. The chosen keep the order of ``samples``.
+    The first problem shows its best solution and best meta by ``score``, the second its worst, and so on in turn; of
+    equal ones the first. There is no randomness: problems already come in random order.
     """
-    pool = list(samples)
-    ranked = {
-        path: sorted((i for i, sample in enumerate(pool) if sample.path == path), key=lambda i: -pool[i].score)
-        for path in ("solution", "meta")
-    }
-    chosen: list[int] = []
-    shown: dict[str, set[str]] = {path: set() for path in ranked}
-    best = True
-    while len(chosen) < count and any(ranked.values()):
-        for path, order in ranked.items():
-            if not order or len(chosen) == count:
-                continue
-            fresh = [i for i in order if pool[i].problem not in shown[path]] or order
-            pick = fresh[0] if best else fresh[-1]
-            order.remove(pick)
-            shown[path].add(pool[pick].problem)
-            chosen.append(pick)
-        best = not best
-    return [pool[i] for i in sorted(chosen)]
+    groups: dict[str, dict[RolloutPath, list[Sample]]] = {}
+    for sample in samples:
+        groups.setdefault(sample.problem, {}).setdefault(sample.path, []).append(sample)
+    paths: tuple[RolloutPath, ...] = ("solution", "meta")
+    chosen = []
+    for number, group in enumerate(list(groups.values())[:problems]):
+        pick = max if number % 2 == 0 else min
+        chosen += [pick(group[path], key=lambda sample: sample.score) for path in paths if path in group]
+    return chosen
