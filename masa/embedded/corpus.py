@@ -1,0 +1,66 @@
+"""The warm start's texts: fallible solutions for the solution path, well-formed but uninformed metas for the other."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+
+from masa.embedded.solutions import METHODS, worked_solution
+from masa.embedded.templates import META_TEMPLATE, SOLUTION_TEMPLATE
+from masa.embedded.world import LEVELS, Level, draw_values, split_of, statement_of
+
+DISTRACTORS = ("long division", "prime factors", "symmetry", "fractions", "geometry")
+LENGTH_RANGE = (12, 99)
+COUNT_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
+META_THOUGHTS = ("I see {}.", "Here are {}.", "This has {}.", "There are {} to add.")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One supervised pair: the user's message and the assistant's reply, before the chat template."""
+
+    prompt: str
+    response: str
+
+
+def meta_prediction(values: tuple[int, ...], rng: random.Random) -> str:
+    """A meta whose reasoning describes the problem and whose predictions know nothing about it."""
+    digits = len(str(max(values)))
+    size = {1: "small", 2: "medium"}.get(digits, "large")
+    thought = rng.choice(META_THOUGHTS).format(f"{COUNT_WORDS[len(values)]} {size} numbers")
+    names = [method.name for method in METHODS] + list(DISTRACTORS)
+    prediction = {
+        "notions": rng.sample(names, rng.choice((1, 2, 2, 3))),
+        "pass_rate": rng.randint(0, 8),
+        "solution_length": rng.randint(*LENGTH_RANGE),
+    }
+    return f"<meta>{thought}</meta>{json.dumps(prediction)}"
+
+
+def warm_start_examples(count: int, seed: int) -> list[Example]:
+    """``count`` pairs on train-split problems, three quarters solutions and a quarter metas.
+
+    Solutions choose each method half the time and never show the untaught level; metas show every level.
+    """
+    rng = random.Random(f"embedded/corpus/{seed}")
+    taught = [level for level in LEVELS if level.taught]
+    examples = []
+    for i in range(count):
+        is_meta = i % 4 == 3
+        values = _train_values(LEVELS if is_meta else taught, rng)
+        statement = statement_of(values)
+        if is_meta:
+            prompt, response = META_TEMPLATE, meta_prediction(values, rng)
+        else:
+            prompt, response = SOLUTION_TEMPLATE, worked_solution(values, rng.choice(METHODS), rng)
+        examples.append(Example(prompt.replace("{{ problem }}", statement), response))
+    return examples
+
+
+def _train_values(levels: tuple[Level, ...] | list[Level], rng: random.Random) -> tuple[int, ...]:
+    level = rng.choices(levels, weights=[level.share for level in levels])[0]
+    values = draw_values(level, rng)
+    while split_of(values) != "train":
+        values = draw_values(level, rng)
+    return values

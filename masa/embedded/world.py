@@ -1,0 +1,114 @@
+"""The arithmetic problem family: sums of labelled numbers, graded by how many there are and how large they are.
+
+Each number carries a letter (``a=7, b=4``), so that a policy of under a million parameters finds the next number by
+its label instead of by counting positions. What makes a problem hard stands in its statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from masa.problems.problem import Problem
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+LABELS = "abcdefgh"
+SOURCE = "embedded-arithmetic"
+TEST_FRACTION = 8
+DEFAULT_COUNT: dict[Split, int] = {"train": 2048, "test": 256}
+LARGEST_COUNT: dict[Split, int] = {"train": 4096, "test": 512}
+
+
+@dataclass(frozen=True)
+class Level:
+    """A grade of difficulty: how many numbers, their size, and this level's share of any problem list (per cent).
+
+    ``taught`` is false for the level that lies outside of what the warm start shows the policy.
+    """
+
+    name: str
+    terms: tuple[int, ...]
+    low: int
+    high: int
+    share: int
+    taught: bool = True
+
+
+LEVELS = (
+    Level("pair", (2,), 1, 19, 14),
+    Level("small-short", (3, 4), 1, 9, 20),
+    Level("small-long", (5, 6, 7), 1, 9, 24),
+    Level("medium-short", (3, 4), 10, 19, 14),
+    Level("medium-long", (5, 6), 10, 19, 14),
+    Level("large", (3, 4), 100, 499, 14, taught=False),
+)
+
+
+def statement_of(values: tuple[int, ...]) -> str:
+    """The bare problem, e.g. ``Find the sum: a=7, b=4, c=9.``"""
+    return "Find the sum: " + ", ".join(f"{label}={v}" for label, v in zip(LABELS, values, strict=False)) + "."
+
+
+def split_of(values: tuple[int, ...]) -> Split:
+    """The split that owns these numbers: a hash decides, so train and test never share a problem."""
+    digest = hashlib.sha256(repr(values).encode()).digest()
+    return "test" if digest[0] % TEST_FRACTION == 0 else "train"
+
+
+def draw_values(level: Level, rng: random.Random) -> tuple[int, ...]:
+    """The numbers of one random problem of ``level``."""
+    return tuple(rng.randint(level.low, level.high) for _ in range(rng.choice(level.terms)))
+
+
+def arithmetic_problems(split: Split, count: int | None = None, seed: int = 0) -> list[Problem]:
+    """Distinct problems of one split, the levels mixed by their shares; equal arguments give equal lists.
+
+    ``count`` defaults to 2048 (train) or 256 (test). A problem's ``solution`` is the clean running total, its
+    ``metadata`` holds ``level`` and ``values``.
+
+    Raises:
+        ValueError: an unknown split, or a count outside of what the split holds.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"embedded split is {split!r}, allowed: 'train', 'test'")
+    count = DEFAULT_COUNT[split] if count is None else count
+    if not 1 <= count <= LARGEST_COUNT[split]:
+        raise ValueError(f"count is {count}, allowed for the embedded {split} split: 1 to {LARGEST_COUNT[split]}")
+    rng = random.Random(f"embedded/{split}/{seed}")
+    seen: set[tuple[int, ...]] = set()
+    problems = []
+    for level in _level_order(count, rng):
+        values = draw_values(level, rng)
+        while values in seen or split_of(values) != split:
+            values = draw_values(level, rng)
+        seen.add(values)
+        problems.append(_problem(values, level))
+    return problems
+
+
+def _level_order(count: int, rng: random.Random) -> list[Level]:
+    """``count`` levels in random order, each as often as its share asks for (largest remainders round up)."""
+    exact = [count * level.share / 100 for level in LEVELS]
+    quota = [int(e) for e in exact]
+    by_remainder = sorted(range(len(LEVELS)), key=lambda i: quota[i] - exact[i])
+    for i in by_remainder[: count - sum(quota)]:
+        quota[i] += 1
+    order = [level for level, n in zip(LEVELS, quota, strict=True) for _ in range(n)]
+    rng.shuffle(order)
+    return order
+
+
+def _problem(values: tuple[int, ...], level: Level) -> Problem:
+    from masa.embedded.solutions import clean_solution
+
+    return Problem(
+        id="sum-" + "-".join(str(v) for v in values),
+        statement=statement_of(values),
+        answer=str(sum(values)),
+        source=SOURCE,
+        solution=clean_solution(values),
+        metadata={"level": level.name, "values": list(values)},
+    )
