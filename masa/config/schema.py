@@ -38,7 +38,7 @@ class ProblemsSection(Section):
     """Where problems come from."""
 
     train: str = "embedded:train"
-    """`embedded:train`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id or a parquet/json/jsonl/csv file."""
+    """`embedded:train`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, or a file (parquet, json, jsonl, csv)."""
     train_split: str = "train"
     """Split of a hub data set."""
     eval: str | None = None
@@ -155,15 +155,23 @@ class AlgorithmSection(Section):
     """M: meta-predictions a problem."""
     updates_per_step: PositiveInt = 1
     """Optimiser steps on the rollouts of one step; the rollouts are split among them by problem."""
-    clip_low: PositiveFloat | None = None
-    clip_high: PositiveFloat | None = None
+    clip_low: Share | None = None
+    """The ratio is clipped to at least 1 - clip_low."""
+    clip_high: NonNegativeFloat | None = None
+    """The ratio is clipped to at most 1 + clip_high."""
     dual_clip: Annotated[float, Field(gt=1)] | None = None
-    """c of dual clip; null: as the preset says (none, in all of them)."""
+    """c of dual clip: the bound of the ratio where the advantage is negative; null: none."""
+    kl_coefficient: NonNegativeFloat | None = None
+    """Weight of the KL to the frozen initial policy; above 0 a copy of it is kept in memory."""
+    kl_estimator: Literal["k1", "k2", "k3"] | None = None
     entropy_coefficient: NonNegativeFloat | None = None
-    importance_cap: PositiveFloat | None = None
-    """Truncated importance sampling against the engine's log-probs: the cap of the weights; null: no correction."""
+    """Weight of an entropy bonus."""
+    tis_cap: PositiveFloat | None = None
+    """Truncated importance sampling against the engine's log-probs: cap of the weights; null: no correction."""
     aggregation: Literal["token", "sequence", "constant"] | None = None
-    """How token losses become one number."""
+    """How token losses become one number: mean over tokens, mean over responses of their means, or a constant."""
+    advantage_scale: Literal["std", "none", "batch"] | None = None
+    """What advantages are divided by: the group's standard deviation, nothing, or that of the path's whole batch."""
     overlong: OverlongSection = OverlongSection()
 
 

@@ -16,6 +16,7 @@ SOLUTION_LENGTH = "rollout/solution_length"
 META_LENGTH = "rollout/meta_length"
 TOKENS_GENERATED = "cost/tokens_generated"
 STEP_SECONDS = "time/step"
+EVALUATION_SECONDS = "time/evaluation"
 HELD_OUT_ACCURACY = "eval/accuracy"
 
 _KEY = re.compile(r"[a-z]+(/[\w@.+=-]+)+")

@@ -1,0 +1,96 @@
+"""``--dry-run``: show what a run would do, without loading a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from masa.config import Config, ConfigError
+from masa.policy.algorithm import resolve_algorithm
+from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
+from masa.preflight import load_problems_of, make_templates, plan_step, total_steps
+from masa.problems import Problem
+from masa.problems.errors import HubUnavailableError
+from masa.rollout.requests import RequestBuilder
+from masa.tracking.run_directory import RunDirectory
+
+_STAND_IN = Problem(
+    id="stand-in",
+    statement="How many positive divisors does 360 have?",
+    answer="24",
+    source="stand-in",
+)
+_SHOWN_PROBLEMS = 64
+
+
+def dry_run(config: Config, console: Console) -> None:
+    """Validate everything and print two prompts and the plan of a step.
+
+    Problems and tokenizers on the hub that cannot be reached from here are no mistake of the configuration: they are
+    named, and a stand-in problem shows the prompts.
+
+    Raises:
+        ConfigError, ProblemDataError: as a run would.
+    """
+    resolve_model_path(config.model)
+    algorithm = resolve_algorithm(config.algorithm)
+    templates = make_templates(config)
+    notes: list[str] = []
+    train = _problems(config, "train", notes)
+    if config.problems.eval:
+        _problems(config, "eval", notes)
+    if train and len(train) < config.algorithm.num_problems:
+        raise ConfigError(
+            f"algorithm.num_problems: found {config.algorithm.num_problems}, allowed: at most {len(train)}, the number "
+            "of training problems"
+        )
+    if RunDirectory(config.run.dir).check(resume=True):
+        notes.append(f"run.dir: {config.run.dir} holds a run already; start with --resume or choose another")
+
+    problem = (train or [_STAND_IN])[0]
+    console.print(Panel(Text(templates.render_solution(problem)), title="solution prompt (user message)"))
+    if config.algorithm.meta:
+        console.print(Panel(Text(templates.render_meta(problem)), title="meta prompt (user message)"))
+    longest = _longest_prompt(config, (train or [_STAND_IN])[:_SHOWN_PROBLEMS], notes)
+    plan = plan_step(config, longest)
+
+    table = Table(title="Plan of a step", show_header=False)
+    rows = {
+        "policy": config.model.path,
+        "algorithm": f"{config.algorithm.name}: {algorithm.loss}",
+        "steps": f"{total_steps(config, train):,}" if train or config.run.steps else "one epoch",
+        "problems": f"{plan.problems:,}",
+        "rollouts": f"{plan.solutions:,} solutions, {plan.metas:,} metas",
+        "tokens at most": f"{plan.generated_tokens:,} generated, {plan.prompt_tokens:,} of prompts",
+        "micro-batches at most": f"{plan.micro_batches:,} of {config.optimizer.micro_batch_tokens:,} tokens",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False)
+    console.print("The configuration is valid. No model was loaded.")
+
+
+def _problems(config: Config, which: str, notes: list[str]) -> list[Problem]:
+    try:
+        return load_problems_of(config, which, notes)
+    except HubUnavailableError as error:
+        notes.append(f"problems.{which}: not checked: {error}")
+        return []
+
+
+def _longest_prompt(config: Config, problems: Sequence[Problem], notes: list[str]) -> int:
+    """Tokens of the longest prompt among ``problems``, or the limit where there is no tokenizer here."""
+    try:
+        tokenizer = load_tokenizer(config.model)
+    except TokenizerUnavailableError as error:
+        notes.append(f"model.path: prompts are not tokenized, prompts.max_tokens is assumed: {error}")
+        return config.prompts.max_tokens
+    builder = RequestBuilder(config, make_templates(config), tokenizer)
+    paths = ("solution", "meta") if config.algorithm.meta else ("solution",)
+    return max(len(builder.prompt_ids(problem, path)) for problem in problems for path in paths)  # type: ignore[arg-type]

@@ -1,0 +1,37 @@
+"""The algorithm of a run: a preset, with the parameters that the configuration changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from masa.config import ConfigError
+from masa.config.schema import AlgorithmSection
+from masa.policy.presets import Algorithm, preset
+
+_LOSS_PARAMETERS = (
+    "clip_low",
+    "clip_high",
+    "dual_clip",
+    "kl_coefficient",
+    "kl_estimator",
+    "entropy_coefficient",
+    "tis_cap",
+    "aggregation",
+)
+
+
+def resolve_algorithm(section: AlgorithmSection) -> Algorithm:
+    """The preset ``algorithm.name`` with every parameter that is not null in the configuration put in its place.
+
+    Raises:
+        ConfigError: a combination in which one option would be without effect.
+    """
+    algorithm = preset(section.name)
+    changed = {name: value for name in _LOSS_PARAMETERS if (value := getattr(section, name)) is not None}
+    try:
+        loss = replace(algorithm.loss, **changed)
+    except ValueError as error:
+        raise ConfigError(f"algorithm: {error}") from None
+    if section.advantage_scale is None:
+        return Algorithm(algorithm.advantage, loss)
+    return Algorithm(replace(algorithm.advantage, scale=section.advantage_scale), loss)

@@ -1,0 +1,110 @@
+"""Where the policy and its tokenizer come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masa.config import ConfigError
+from masa.config.schema import ModelSection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class TokenizerUnavailableError(ConfigError):
+    """A tokenizer that could not be loaded from here."""
+
+
+def resolve_model_path(section: ModelSection) -> str:
+    """The folder or hub id that `transformers` is given.
+
+    Raises:
+        ConfigError: ``model.path`` is written like a local path and holds no model.
+    """
+    if section.path == "embedded":
+        from masa.embedded import DATA_DIRECTORY
+
+        return str(DATA_DIRECTORY)
+    path = Path(section.path).expanduser()
+    looks_local = section.path.startswith((".", "/", "~")) or section.path.count("/") != 1
+    if path.is_dir() or looks_local:
+        if not path.is_dir():
+            raise ConfigError(
+                f"model.path: found {section.path!r}, which is no folder here; allowed: embedded, a folder with a "
+                "model saved by transformers, or a hub id such as Qwen/Qwen3-8B-Base"
+            )
+        if not (path / "config.json").is_file():
+            raise ConfigError(f"model.path: the folder {section.path!r} has no config.json, so it holds no model")
+        return str(path)
+    return section.path
+
+
+def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
+    """The policy's tokenizer.
+
+    Raises:
+        TokenizerUnavailableError: it cannot be loaded; the message says from where.
+    """
+    from transformers import AutoTokenizer
+
+    path = resolve_model_path(section)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except Exception as error:
+        raise TokenizerUnavailableError(
+            f"model.path: the tokenizer of {section.path!r} cannot be loaded: {_brief(error)}"
+        ) from error
+    return tokenizer
+
+
+def load_policy(section: ModelSection) -> PreTrainedModel:
+    """The policy with its parameters, in evaluation mode.
+
+    Raises:
+        ConfigError: it cannot be loaded; the message says from where.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    path = resolve_model_path(section)
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, section.dtype), attn_implementation=section.attention
+        )
+    except Exception as error:
+        raise ConfigError(f"model.path: the model {section.path!r} cannot be loaded: {_brief(error)}") from error
+    return prepare_policy(model, section)
+
+
+def prepare_policy(model: PreTrainedModel, section: ModelSection) -> PreTrainedModel:
+    """Apply what the configuration says about a model, loaded here or handed in, and switch dropout off."""
+    from torch import nn
+
+    if section.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    # Dropout would make training's log-probs differ from those the rollouts were drawn with.
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    model.train(section.gradient_checkpointing)
+    return model
+
+
+def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids that end a response: the tokenizer's end of sequence and those of the generation config.
+
+    Raises:
+        ConfigError: neither names one.
+    """
+    named: Any = [tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)]
+    ids = {int(one) for item in named if item is not None for one in (item if isinstance(item, list) else [item])}
+    if not ids:
+        raise ConfigError("model.path: neither tokenizer nor generation config names a token that ends a response")
+    return sorted(ids)
+
+
+def _brief(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:300] or type(error).__name__

@@ -1,0 +1,59 @@
+"""The policy as one module whose forward gives log-probs: what data-parallel and sharding wrappers wrap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from masa.config import ConfigError
+from masa.policy.collate import TokenBatch
+from masa.policy.logprobs import chunked_logprobs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Between hidden states and probabilities these models do something that the chunked head does not.
+_UNSUPPORTED_HEADS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+
+class PolicyModule(nn.Module):
+    """A causal language model that answers with log-probs of the counted response tokens.
+
+    Raises:
+        ConfigError: the model's head is more than one matrix.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, temperature: float) -> None:
+        super().__init__()
+        self.model = model
+        self.temperature = temperature
+        special = [name for name in _UNSUPPORTED_HEADS if getattr(model.config, name, None) not in (None, 1, 1.0)]
+        if special or getattr(model.get_output_embeddings(), "bias", None) is not None:
+            raise ConfigError(
+                f"model.path: {type(model).__name__} transforms its logits ({', '.join(special) or 'head bias'}); "
+                "supported are models whose head is one matrix"
+            )
+
+    def forward(
+        self, batch: TokenBatch, with_entropy: bool = True, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Log-probs and entropies of the counted tokens, [R, L] float32 in nats, 0 where nothing counts.
+
+        Padded rows need no attention mask: with causal attention and padding on the right, no token sees padding.
+        """
+        packed = batch.attention_mask is None
+        hidden = self.model.get_decoder()(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids if packed else None,
+            use_cache=False,
+        ).last_hidden_state
+        logprobs, entropy = chunked_logprobs(
+            batch.counted_hidden(hidden),
+            self.model.get_output_embeddings().weight,
+            batch.target_ids,
+            temperature=self.temperature,
+            with_entropy=with_entropy,
+            entropy_gradient=entropy_gradient,
+        )
+        return batch.to_rows(logprobs), None if entropy is None else batch.to_rows(entropy)

@@ -1,0 +1,63 @@
+"""From graded groups to training rows: advantages within each group, one batch for both paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from masa.config.schema import AlgorithmSection
+from masa.policy.advantages import group_advantages
+from masa.policy.parameters import AdvantageParameters
+from masa.policy.update import TrainingRow
+from masa.rewards.grading import GradedGroup
+from masa.rollout.engine import Rollout
+
+
+def training_rows(
+    groups: Sequence[GradedGroup], parameters: AdvantageParameters, section: AlgorithmSection
+) -> list[list[TrainingRow]]:
+    """The rows of each of ``algorithm.updates_per_step`` updates; all rows of a problem belong to one update.
+
+    The G solutions of a problem are one advantage group and its M metas another (method, section 2).
+    """
+    solutions = _path_rows(
+        [group.solutions for group in groups], [group.solution_rewards for group in groups], parameters, section
+    )
+    metas = _path_rows(
+        [group.metas for group in groups],
+        [[reward.total for reward in group.meta_rewards] for group in groups],
+        parameters,
+        section,
+    )
+    by_problem = [one + other for one, other in zip(solutions, metas, strict=True)]
+    updates = min(section.updates_per_step, len(by_problem))
+    return [[row for problem in by_problem[part::updates] for row in problem] for part in range(updates)]
+
+
+def _path_rows(
+    rollouts: Sequence[Sequence[Rollout]],
+    rewards: Sequence[Sequence[float]],
+    parameters: AdvantageParameters,
+    section: AlgorithmSection,
+) -> list[list[TrainingRow]]:
+    """Rows of one path, a list for each problem."""
+    advantages = group_advantages(
+        [reward for group in rewards for reward in group],
+        [number for number, group in enumerate(rewards) for _ in group],
+        scale=parameters.scale,
+        leave_one_out=parameters.leave_one_out,
+        eps=parameters.eps,
+    )
+    values = iter(advantages.tolist())
+    return [
+        [
+            TrainingRow(
+                prompt_ids=rollout.prompt_ids,
+                token_ids=rollout.token_ids,
+                rollout_logprobs=rollout.logprobs,
+                advantage=next(values),
+                masked=section.overlong.mask_truncated and rollout.truncated,
+            )
+            for rollout in group
+        ]
+        for group in rollouts
+    ]

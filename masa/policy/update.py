@@ -1,0 +1,249 @@
+"""The policy update: rows with advantages in, one optimiser step out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from masa.config.schema import OptimizerSection
+from masa.policy.batching import padding_waste, split_over_ranks
+from masa.policy.collate import TokenBatch, TokenRow, collate
+from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
+from masa.policy.measures import Measure, from_vectors, merge_measures, to_vectors
+from masa.policy.optimizer import learning_rate_factor
+from masa.policy.parameters import LossParameters
+
+# So many updates in a row without a finite gradient are no accident but a run that has diverged.
+MAX_SKIPPED_UPDATES = 5
+
+
+class DivergedError(RuntimeError):
+    """Several updates in a row had a loss or a gradient that is not finite."""
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One rollout to learn from. ``masked`` rows count for nothing but the ``constant`` normaliser."""
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    rollout_logprobs: tuple[float, ...]
+    advantage: float
+    masked: bool = False
+
+    @property
+    def counted_length(self) -> int:
+        return 0 if self.masked else len(self.token_ids)
+
+    def tokens(self) -> TokenRow:
+        return TokenRow(self.prompt_ids, self.token_ids, [False] * len(self.token_ids) if self.masked else None)
+
+
+class PolicyUpdater:
+    """Takes optimiser steps on a batch of rows that every process knows and all of them share out.
+
+    Args:
+        accelerator: prepares and runs the module; its processes share each update.
+        module: a `PolicyModule`.
+        optimizer: over the module's parameters.
+        loss: what the loss is.
+        constant_length: the response limit, for the ``constant`` aggregation.
+        total_updates: for schedules that decay.
+        reference: a frozen `PolicyModule` where the loss has a KL term.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        module: nn.Module,
+        optimizer: Optimizer,
+        section: OptimizerSection,
+        loss: LossParameters,
+        *,
+        constant_length: int,
+        total_updates: int,
+        reference: nn.Module | None = None,
+    ) -> None:
+        self._accelerator = accelerator
+        self._module: nn.Module
+        self._optimizer: Any
+        self._module, self._optimizer = accelerator.prepare(module, optimizer)
+        self._section = section
+        self._loss = loss
+        self._constant_length = constant_length
+        self._reference = reference
+        self._factor = learning_rate_factor(section, total_updates)
+        self.updates_done = 0
+        self._skipped_in_a_row = 0
+
+    def update(self, parts: Sequence[Sequence[TrainingRow]]) -> dict[str, float]:
+        """One optimiser step on each part, in order, and metrics over all of them.
+
+        Parts after the first are off-policy by then: the log-probs that their ratios are taken against are computed
+        before the first step. With a single part every ratio is 1 by definition and nothing is computed twice.
+
+        Raises:
+            DivergedError: `MAX_SKIPPED_UPDATES` updates in a row had no finite gradient.
+        """
+        old: list[dict[int, Tensor] | None] = [None, *(self._old_logprobs(part) for part in parts[1:])]
+        outcomes = [self._one_update(part, before) for part, before in zip(parts, old, strict=True)]
+        merged = {f"policy/{name}": one.value() for name, one in self._merged([m for m, _ in outcomes]).items()}
+        totals = [numbers for _, numbers in outcomes]
+        for name in ("policy/loss", "policy/gradient_norm", "policy/padding_waste"):
+            merged[name] = sum(numbers[name] for numbers in totals) / len(totals)
+        for name in ("policy/rows_trained", "policy/rows_left_out", "policy/skipped_updates", "cost/tokens_trained"):
+            merged[name] = sum(numbers[name] for numbers in totals)
+        merged["policy/learning_rate"] = totals[-1]["policy/learning_rate"]
+        return merged
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser and the position in the schedule."""
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "updates_done": self.updates_done,
+            "skipped_in_a_row": self._skipped_in_a_row,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.updates_done = int(state["updates_done"])
+        self._skipped_in_a_row = int(state["skipped_in_a_row"])
+
+    def _one_update(
+        self, rows: Sequence[TrainingRow], old: dict[int, Tensor] | None
+    ) -> tuple[list[dict[str, Measure]], dict[str, float]]:
+        lengths = [row.counted_length for row in rows]
+        kept = contributing_rows([row.advantage for row in rows], lengths, self._loss)
+        computed = [rows[index].tokens().computed_length for index in kept]
+        plans = split_over_ranks(computed, self._accelerator.num_processes, self._section.micro_batch_tokens)
+        learning_rate = self._section.learning_rate * self._factor(self.updates_done)
+        numbers = {
+            "policy/loss": 0.0,
+            "policy/gradient_norm": 0.0,
+            "policy/skipped_updates": 0.0,
+            "policy/rows_trained": float(len(kept)),
+            "policy/rows_left_out": float(len(rows) - len(kept)),
+            "policy/padding_waste": padding_waste(computed, [batch for plan in plans for batch in plan]),
+            "policy/learning_rate": learning_rate,
+            "cost/tokens_trained": float(sum(computed)),
+        }
+        measures: list[dict[str, Measure]] = []
+        if kept:
+            normalizer = loss_normalizer(self._loss.aggregation, lengths, self._constant_length)
+            plan = [[kept[index] for index in batch] for batch in plans[self._accelerator.process_index]]
+            for number, batch in enumerate(plan):
+                last = number == len(plan) - 1
+                loss, metrics = self._micro_batch(rows, batch, old, normalizer, synchronise=last)
+                numbers["policy/loss"] += loss
+                measures.append(metrics)
+            numbers["policy/loss"] = self._sum_over_processes(numbers["policy/loss"])
+            numbers |= self._step(learning_rate, numbers["policy/loss"])
+        self.updates_done += 1
+        return measures, numbers
+
+    def _micro_batch(
+        self,
+        rows: Sequence[TrainingRow],
+        batch: list[int],
+        old: dict[int, Tensor] | None,
+        normalizer: float,
+        *,
+        synchronise: bool,
+    ) -> tuple[float, dict[str, Measure]]:
+        """Forward and backward of one micro-batch; gradients are exchanged with the last one only."""
+        # A process without rows of its own joins the collectives with one that counts for nothing.
+        chosen = [rows[index] for index in batch] or [_uncounted(rows[0])]
+        tokens = collate([row.tokens() for row in chosen]).to(self._accelerator.device)
+        context = nullcontext() if synchronise else self._accelerator.no_sync(self._module)
+        with context:
+            bonus = self._loss.entropy_coefficient != 0
+            logprobs, entropy = self._module(tokens, True, bonus)
+            output = policy_loss(
+                logprobs,
+                _stack(old, batch, logprobs) if old is not None else None,
+                torch.tensor([row.advantage for row in chosen], device=logprobs.device),
+                tokens.response_mask,
+                params=self._loss,
+                normalizer=normalizer,
+                ref_logprobs=self._reference_logprobs(tokens),
+                rollout_logprobs=tokens.align([row.rollout_logprobs for row in chosen]),
+                entropy=entropy,
+            )
+            # Wrappers average gradients over processes; the normaliser has divided already.
+            self._accelerator.backward(output.loss * self._accelerator.num_processes)
+        return float(output.loss.detach()), dict(output.metrics)
+
+    def _step(self, learning_rate: float, loss: float) -> dict[str, float]:
+        """Clip, check and apply the gradient; a gradient that is not finite is dropped and counted."""
+        norm = float(self._accelerator.clip_grad_norm_(self._module.parameters(), self._section.max_grad_norm))
+        finite = bool(torch.isfinite(torch.tensor([norm, loss])).all())
+        if finite:
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate
+            self._optimizer.step()
+            self._skipped_in_a_row = 0
+        else:
+            self._skipped_in_a_row += 1
+        self._optimizer.zero_grad()
+        if self._skipped_in_a_row >= MAX_SKIPPED_UPDATES:
+            raise DivergedError(
+                f"{self._skipped_in_a_row} updates in a row had no finite gradient (loss {loss}, norm {norm}); "
+                "lower optimizer.learning_rate or resume from an earlier checkpoint"
+            )
+        return {"policy/gradient_norm": norm, "policy/skipped_updates": float(not finite)}
+
+    @torch.no_grad()
+    def _old_logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, Tensor]:
+        """Log-probs of each contributing row under the present weights, by row index."""
+        kept = contributing_rows([row.advantage for row in rows], [row.counted_length for row in rows], self._loss)
+        computed = [rows[index].tokens().computed_length for index in kept]
+        plans = split_over_ranks(computed, self._accelerator.num_processes, self._section.micro_batch_tokens)
+        found: dict[int, Tensor] = {}
+        for batch in plans[self._accelerator.process_index]:
+            chosen = [rows[kept[index]] for index in batch] or [_uncounted(rows[0])]
+            tokens = collate([row.tokens() for row in chosen]).to(self._accelerator.device)
+            logprobs, _ = self._module(tokens, False)
+            for place, index in enumerate(batch):
+                found[kept[index]] = logprobs[place, : len(rows[kept[index]].token_ids)].cpu()
+        return found
+
+    @torch.no_grad()
+    def _reference_logprobs(self, tokens: TokenBatch) -> Tensor | None:
+        if self._reference is None:
+            return None
+        logprobs: Tensor = self._reference(tokens, False)[0]
+        return logprobs
+
+    def _merged(self, parts: list[list[dict[str, Measure]]]) -> dict[str, Measure]:
+        merged = merge_measures(one for part in parts for one in part)
+        if self._accelerator.num_processes == 1 or not merged:
+            return merged
+        sums, maxima = to_vectors(merged)
+        total = self._accelerator.reduce(sums, "sum")
+        largest = self._accelerator.gather(maxima[None]).amax(0)
+        return from_vectors(merged, total.cpu(), largest.cpu())
+
+    def _sum_over_processes(self, value: float) -> float:
+        if self._accelerator.num_processes == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self._accelerator.device)
+        return float(self._accelerator.reduce(tensor, "sum"))
+
+
+def _uncounted(row: TrainingRow) -> TrainingRow:
+    return TrainingRow(row.prompt_ids, row.token_ids[:1], row.rollout_logprobs[:1], 0.0, masked=True)
+
+
+def _stack(old: dict[int, Tensor], batch: list[int], like: Tensor) -> Tensor:
+    """The rows' old log-probs as [R, L], 0 where there is none."""
+    stacked = torch.zeros_like(like)
+    for place, index in enumerate(batch):
+        stacked[place, : len(old[index])] = old[index].to(like.device)
+    return stacked

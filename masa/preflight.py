@@ -1,0 +1,170 @@
+"""Everything a run needs that can be checked before a model is loaded: tokenizer, templates, problems, step plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from masa.config import Config, ConfigError
+from masa.policy.loading import load_tokenizer, resolve_model_path
+from masa.problems import Problem
+from masa.problems.loading import load_problems
+from masa.problems.report import LoadReport
+from masa.problems.prompts import PromptTemplates, leave_out_overlong
+from masa.rollout.requests import RequestBuilder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preflight made: ready to be given to a trainer."""
+
+    tokenizer: PreTrainedTokenizerBase
+    builder: RequestBuilder
+    train: list[Problem]
+    evaluation: list[Problem]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Upper bounds of one training step."""
+
+    problems: int
+    solutions: int
+    metas: int
+    prompt_tokens: int
+    generated_tokens: int
+    micro_batches: int
+
+
+def prepare(
+    config: Config,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    problems: Sequence[Problem] | None = None,
+    eval_problems: Sequence[Problem] | None = None,
+) -> Prepared:
+    """Check and load all but the model; objects handed in take the place of what the configuration names.
+
+    Raises:
+        ConfigError: a path, template or number that cannot work.
+        ProblemDataError: a problem file or row that is no problem.
+    """
+    resolve_model_path(config.model)
+    templates = make_templates(config)
+    notes: list[str] = []
+    train = load_problems_of(config, "train", notes) if problems is None else list(problems)
+    if eval_problems is not None:
+        held_out = list(eval_problems)
+    else:
+        held_out = load_problems_of(config, "eval", notes) if config.problems.eval else []
+    tokenizer = tokenizer or load_tokenizer(config.model)
+    builder = RequestBuilder(config, templates, tokenizer)
+    train = _within_limit(config, builder, train, "problems.train", notes)
+    held_out = _within_limit(config, builder, held_out, "problems.eval", notes)
+    if len(train) < config.algorithm.num_problems:
+        raise ConfigError(
+            f"algorithm.num_problems: found {config.algorithm.num_problems}, allowed: at most {len(train)}, the number "
+            "of training problems that can be used"
+        )
+    return Prepared(tokenizer, builder, train, held_out, notes)
+
+
+def make_templates(config: Config) -> PromptTemplates:
+    """The prompt templates a configuration asks for."""
+    prompts = config.prompts
+    return PromptTemplates.from_config(
+        solution=prompts.solution,
+        meta=prompts.meta,
+        keys=prompts.meta_keys.model_dump(),
+        pass_rate_total=prompts.pass_rate_total,
+        response_limit=config.rollout.max_solution_tokens,
+    )
+
+
+def total_steps(config: Config, train: Sequence[Problem]) -> int:
+    """``run.steps``, or as many full steps as the epochs hold."""
+    if config.run.steps is not None:
+        return config.run.steps
+    return max(1, config.run.epochs * len(train) // config.algorithm.num_problems)
+
+
+def plan_step(config: Config, longest_prompt: int) -> StepPlan:
+    """Upper bounds of a step whose prompts have at most ``longest_prompt`` tokens."""
+    algorithm, rollout = config.algorithm, config.rollout
+    solutions = algorithm.num_problems * algorithm.num_solutions
+    metas = algorithm.num_problems * algorithm.num_metas if algorithm.meta else 0
+    budget = config.optimizer.micro_batch_tokens
+    rows = [
+        (solutions, longest_prompt + rollout.max_solution_tokens),
+        (metas, longest_prompt + rollout.max_meta_tokens),
+    ]
+    return StepPlan(
+        problems=algorithm.num_problems,
+        solutions=solutions,
+        metas=metas,
+        prompt_tokens=(solutions + metas) * longest_prompt,
+        generated_tokens=solutions * rollout.max_solution_tokens + metas * rollout.max_meta_tokens,
+        micro_batches=sum(math.ceil(count / max(1, budget // length)) for count, length in rows),
+    )
+
+
+def load_problems_of(config: Config, which: str, notes: list[str]) -> list[Problem]:
+    """The problems of ``problems.train`` or ``problems.eval``; what was left out is added to ``notes``.
+
+    Raises:
+        ProblemDataError: as `load_problems`.
+    """
+    section = config.problems
+    train = which == "train"
+    source = section.train if train else section.eval
+    assert source is not None
+    loaded = load_problems(
+        source,
+        split=section.train_split if train else section.eval_split,
+        columns=section.columns or None,
+        verifier=section.verifier,
+        on_bad_row=section.on_bad_row,
+        limit=section.limit if train else section.eval_limit,
+    )
+    notes.extend(_describe(f"problems.{which}", loaded.report))
+    return loaded.problems
+
+
+def _describe(key: str, report: LoadReport) -> list[str]:
+    notes = []
+    if report.bad_rows:
+        first = report.bad_rows[0]
+        notes.append(f"{key}: {len(report.bad_rows)} bad rows left out, the first is row {first.index}: {first.reason}")
+    if report.duplicates:
+        notes.append(f"{key}: {report.duplicates} duplicates left out")
+    return notes
+
+
+def _within_limit(
+    config: Config, builder: RequestBuilder, problems: list[Problem], key: str, notes: list[str]
+) -> list[Problem]:
+    """Leave out problems with a prompt over ``prompts.max_tokens``."""
+    prompts = config.prompts
+    kept, left_out = leave_out_overlong(
+        problems,
+        builder.templates,
+        builder.tokenizer,
+        prompts.max_tokens,
+        system=prompts.system,
+        chat=prompts.chat,
+        meta=config.algorithm.meta,
+    )
+    if left_out:
+        notes.append(f"{key}: {len(left_out)} problems left out, a prompt has over {prompts.max_tokens} tokens")
+    if problems and not kept:
+        shortest = min(max(one.solution_tokens, one.meta_tokens) for one in left_out)
+        raise ConfigError(
+            f"prompts.max_tokens: found {prompts.max_tokens}, allowed: at least {shortest} for any problem of {key}"
+        )
+    return kept

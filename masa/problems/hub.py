@@ -1,0 +1,33 @@
+"""Rows of a hub data set, through `datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from masa.problems.errors import HubUnavailableError
+
+_BATCH_ROWS = 1000
+
+
+def hub_rows(name: str, split: str) -> Iterator[dict[str, Any]]:
+    """The rows of one split of ``owner/name`` or ``owner/name:config``, downloaded or out of the local cache.
+
+    Raises:
+        HubUnavailableError: (at the first row asked for) no network and nothing cached, no such data set, configuration
+            or split.
+    """
+    repository, _, config = name.partition(":")
+    label = f"hub data set {repository!r} ({f'config {config!r}, ' if config else ''}split {split!r})"
+    try:
+        import datasets
+
+        table = datasets.load_dataset(repository, config or None, split=split).with_format("arrow")
+    except Exception as error:  # `datasets` raises errors of many libraries: network, hub, arrow, its own
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise HubUnavailableError(
+            f"{label} cannot be loaded: {type(error).__name__}: {first_line}. Where there is no network, give a local "
+            "copy instead: the path of a .parquet, .json, .jsonl or .csv file"
+        ) from error
+    for batch in table.iter(batch_size=_BATCH_ROWS):
+        yield from batch.to_pylist()

@@ -1,0 +1,157 @@
+"""From rollouts to rewards: verify the solutions of each problem, then let their statistics reward its metas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from masa.config import Config
+from masa.problems import Problem
+from masa.rewards.alignment import MetaReward, MetaWeights, SolutionGroup, score_metas
+from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
+from masa.rewards.pool import Verdict
+from masa.rollout.engine import Rollout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+RewardFunction = Callable[[Problem, str], float]
+"""A reward of the user's own: ``(problem, response text) -> finite number``, added to correctness."""
+
+
+class Verifier(Protocol):
+    """Judges answers; `VerifierPool` is one."""
+
+    def verify(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Verdict]: ...
+
+
+@dataclass(frozen=True)
+class GradedGroup:
+    """Everything known of one problem after its rollouts were judged.
+
+    ``verdicts`` and ``solution_rewards`` go with ``solutions``, ``predictions`` and ``meta_rewards`` with ``metas``.
+    A solution's reward is its correctness, 1 or 0, plus shaping such as an overlong punishment.
+    """
+
+    problem: Problem
+    solutions: tuple[Rollout, ...]
+    solution_texts: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    solution_rewards: tuple[float, ...]
+    statistics: SolutionGroup
+    metas: tuple[Rollout, ...] = ()
+    meta_texts: tuple[str, ...] = ()
+    predictions: tuple[MetaPrediction, ...] = ()
+    meta_rewards: tuple[MetaReward, ...] = ()
+
+
+class Grader:
+    """Turns rollouts into graded groups.
+
+    Args:
+        shaping: added to each solution's correctness: ``(problem, response text, rollout) -> number``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tokenizer: PreTrainedTokenizerBase,
+        verifier: Verifier,
+        shaping: Callable[[Problem, str, Rollout], float] | None = None,
+    ) -> None:
+        weights = config.rewards.meta_weights
+        keys = config.prompts.meta_keys
+        self._weights = MetaWeights(weights.length, weights.difficulty, weights.notion)
+        known = MetaKeys()
+        self._keys = MetaKeys(
+            (keys.notions, *known.notions), (keys.pass_rate, *known.pass_rate), (keys.solution_length, *known.length)
+        )
+        self._config = config
+        self._tokenizer = tokenizer
+        self._verifier = verifier
+        self._shaping = shaping
+
+    def grade(self, problems: Sequence[Problem], rollouts: Sequence[Sequence[Rollout]]) -> list[GradedGroup]:
+        """One group a problem, in their order. ``rollouts`` holds each request's samples, in any order of requests."""
+        by_problem: dict[tuple[str, str], tuple[Rollout, ...]] = {
+            (samples[0].problem_id, samples[0].path): tuple(samples) for samples in rollouts
+        }
+        solutions = [by_problem[problem.id, "solution"] for problem in problems]
+        texts = [self._texts(group) for group in solutions]
+        items = [
+            {"verifier": problem.verifier, "response": text, "answer": problem.answer}
+            for problem, group in zip(problems, texts, strict=True)
+            for text in group
+        ]
+        verdicts = iter(self._verifier.verify(items))
+        return [
+            self._grade_one(
+                problem, group, group_texts, [next(verdicts) for _ in group], by_problem.get((problem.id, "meta"), ())
+            )
+            for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
+        ]
+
+    def _grade_one(
+        self,
+        problem: Problem,
+        solutions: tuple[Rollout, ...],
+        texts: tuple[str, ...],
+        verdicts: list[Verdict],
+        metas: tuple[Rollout, ...],
+    ) -> GradedGroup:
+        statistics = _statistics(problem, solutions, texts, verdicts)
+        rewards = [float(verdict.correct) for verdict in verdicts]
+        if self._shaping is not None:
+            shaping = self._shaping
+            rewards = [
+                reward + shaping(problem, text, rollout)
+                for reward, text, rollout in zip(rewards, texts, solutions, strict=True)
+            ]
+        meta_texts = self._texts(metas)
+        predictions = [self._parse(text) for text in meta_texts]
+        meta_rewards = score_metas(
+            predictions,
+            statistics,
+            self._weights,
+            base=self._config.rewards.difficulty_base,
+            count=self._config.rewards.notion_count,
+        )
+        return GradedGroup(
+            problem=problem,
+            solutions=solutions,
+            solution_texts=texts,
+            verdicts=tuple(verdicts),
+            solution_rewards=tuple(rewards),
+            statistics=statistics,
+            metas=metas,
+            meta_texts=meta_texts,
+            predictions=tuple(predictions),
+            meta_rewards=tuple(meta_rewards),
+        )
+
+    def _texts(self, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
+        ids = [list(rollout.token_ids) for rollout in rollouts]
+        return tuple(self._tokenizer.batch_decode(ids, skip_special_tokens=True))
+
+    def _parse(self, text: str) -> MetaPrediction:
+        return parse_meta_prediction(
+            text,
+            keys=self._keys,
+            pass_rate_total=self._config.prompts.pass_rate_total,
+            max_length=self._config.rollout.max_solution_tokens,
+        )
+
+
+def _statistics(
+    problem: Problem, solutions: Sequence[Rollout], texts: Sequence[str], verdicts: Sequence[Verdict]
+) -> SolutionGroup:
+    """d_sol, the lengths of the correct solutions, and the texts by correctness."""
+    correct = [bool(verdict.correct) for verdict in verdicts]
+    return SolutionGroup(
+        pass_rate=sum(correct) / len(correct),
+        correct_lengths=tuple(len(one.token_ids) for one, right in zip(solutions, correct, strict=True) if right),
+        correct_texts=tuple(text for text, right in zip(texts, correct, strict=True) if right),
+        incorrect_texts=tuple(text for text, right in zip(texts, correct, strict=True) if not right),
+        problem_text=problem.statement,
+    )

@@ -1,0 +1,73 @@
+"""From problems to rollout requests: the two prompts of each problem, its limits and its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from masa.config import Config
+from masa.problems import Problem
+from masa.problems.prompts import PromptTemplates, encode_prompt
+from masa.problems.seeds import derive_seed
+from masa.rollout.engine import RolloutPath, RolloutRequest, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class RequestBuilder:
+    """Builds the requests of a step: q_sol and q_meta of every problem (method, section 2).
+
+    Seeds derive from (run seed, step, problem id, path, index), so a sample is the same whatever is sampled beside it.
+    """
+
+    def __init__(self, config: Config, templates: PromptTemplates, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._config = config
+        self.templates = templates
+        self.tokenizer = tokenizer
+        self._sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
+        self._limits: dict[RolloutPath, int] = {
+            "solution": config.rollout.max_solution_tokens,
+            "meta": config.rollout.max_meta_tokens,
+        }
+
+    def prompt_text(self, problem: Problem, path: RolloutPath) -> str:
+        """The user message of one prompt, before the chat template."""
+        render = self.templates.render_solution if path == "solution" else self.templates.render_meta
+        return render(problem)
+
+    def prompt_ids(self, problem: Problem, path: RolloutPath) -> tuple[int, ...]:
+        """The token ids of one prompt, chat template and generation prompt included."""
+        prompts = self._config.prompts
+        text = self.prompt_text(problem, path)
+        return encode_prompt(self.tokenizer, text, system=prompts.system, chat=prompts.chat)
+
+    def requests(
+        self,
+        problems: Sequence[Problem],
+        *,
+        step: int | str,
+        num_solutions: int,
+        num_metas: int,
+        sampling: Sampling | None = None,
+    ) -> list[RolloutRequest]:
+        """All solution requests and then all meta requests (none where ``num_metas`` is 0), as one batch.
+
+        ``step`` is part of the seeds: a step's number, or a word for rollouts outside of training.
+        """
+        counts: dict[RolloutPath, int] = {"solution": num_solutions, "meta": num_metas}
+        return [
+            RolloutRequest(
+                problem_id=problem.id,
+                path=path,
+                prompt_ids=self.prompt_ids(problem, path),
+                seeds=tuple(
+                    derive_seed(self._config.run.seed, step, problem.id, path, index) for index in range(count)
+                ),
+                max_new_tokens=self._limits[path],
+                sampling=sampling or self._sampling,
+            )
+            for path, count in counts.items()
+            if count
+            for problem in problems
+        ]

@@ -1,0 +1,183 @@
+"""What is alive while a run trains: model, optimiser, engine, verifier, and their state in checkpoints."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from masa import checkpoint
+from masa.config import Config
+from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
+from masa.policy.optimizer import make_optimizer
+from masa.policy.overlong import overlong_punishment
+from masa.policy.policy_module import PolicyModule
+from masa.policy.presets import Algorithm
+from masa.policy.update import PolicyUpdater
+from masa.preflight import Prepared
+from masa.problems import Problem
+from masa.problems.sampling import ProblemSampler
+from masa.rewards import VerifierPool
+from masa.rewards.grading import GradedGroup, Grader, RewardFunction, Verifier
+from masa.rollout.engine import Rollout
+from masa.rollout.transformers import TransformersEngine
+from masa.tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_OPTIMIZER = "optimizer.pt"
+
+
+class Session:
+    """A context manager that opens everything a step needs and closes it whatever happens."""
+
+    def __init__(
+        self,
+        config: Config,
+        algorithm: Algorithm,
+        prepared: Prepared,
+        steps: int,
+        *,
+        model: PreTrainedModel | None = None,
+        verifier: Verifier | None = None,
+        reward_functions: Sequence[RewardFunction] = (),
+    ) -> None:
+        self._config = config
+        self._algorithm = algorithm
+        self._prepared = prepared
+        self._steps = steps
+        self._given_model = model
+        self._given_verifier = verifier
+        self._reward_functions = reward_functions
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Session:
+        with self._stack:
+            self._open()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def share(self, problems: Sequence[Problem]) -> list[Problem]:
+        """This process's share of ``problems``."""
+        return list(problems[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    def gather(self, groups: list[GradedGroup], problems: Sequence[Problem]) -> list[GradedGroup]:
+        """The groups of all processes, on each of them, in the order of ``problems``."""
+        if self.accelerator.num_processes == 1:
+            return groups
+        by_id = {group.problem.id: group for group in gather_object(groups)}
+        return [by_id[problem.id] for problem in problems]
+
+    def weights(self) -> Iterable[tuple[str, Tensor]]:
+        """The policy's named parameters, as the engine knows them."""
+        return self.model.named_parameters()
+
+    def verifier_counters(self) -> dict[str, float]:
+        """Timeouts, errors and crashes of the verifier since the last call, as metrics; none for a verifier handed in."""
+        if self._pool is None:
+            return {}
+        counters = {f"reward/verifier_{name}": float(value) for name, value in self._pool.counters.items()}
+        self._pool.reset_counters()
+        return counters
+
+    def save(self, directory: RunDirectory, step: int, sampler: ProblemSampler) -> None:
+        """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler position."""
+        if self.accelerator.is_main_process:
+            checkpoint.save_checkpoint(
+                directory.checkpoints,
+                step,
+                {"sampler": sampler.state_dict()},
+                self._write,
+                keep=self._config.checkpoint.keep,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def restore(self, directory: RunDirectory, sampler: ProblemSampler) -> int | None:
+        """Take the newest checkpoint's state and return its step; None where there is no checkpoint."""
+        found = checkpoint.list_checkpoints(directory.checkpoints)
+        if not found:
+            return None
+        step, path = found[-1]
+        state = checkpoint.read_state(path)
+        sampler.load_state_dict(state["sampler"])
+        saved = load_policy(self._config.model.model_copy(update={"path": str(path)}))
+        self.model.load_state_dict(saved.state_dict())
+        self.updater.load_state_dict(torch.load(path / _OPTIMIZER, map_location="cpu", weights_only=True))
+        self.engine.update_weights(self.weights(), version=step)
+        return step
+
+    def _open(self) -> None:
+        config = self._config
+        if config.run.threads:
+            torch.set_num_threads(config.run.threads)
+        self.accelerator = Accelerator()
+        self._pool: VerifierPool | None = None
+        verifier = self._given_verifier
+        if verifier is None:
+            section = config.rewards
+            self._pool = VerifierPool(
+                workers=section.verifier_workers,
+                time_limit=section.verifier_seconds,
+                memory_limit_mb=section.verifier_memory_mb,
+            )
+            verifier = self._stack.enter_context(self._pool)
+        self.grader = Grader(config, self._prepared.tokenizer, verifier, self._shaping())
+
+        given = self._given_model
+        self.model = load_policy(config.model) if given is None else prepare_policy(given, config.model)
+        self.model.to(self.accelerator.device)
+        module = PolicyModule(self.model, temperature=config.rollout.temperature)
+        loss = self._algorithm.loss
+        reference = copy.deepcopy(module).requires_grad_(False) if loss.needs_reference else None
+        self.updater = PolicyUpdater(
+            self.accelerator,
+            module,
+            make_optimizer(module, config.optimizer),
+            config.optimizer,
+            loss,
+            constant_length=config.rollout.max_solution_tokens,
+            total_updates=self._steps * config.algorithm.updates_per_step,
+            reference=reference,
+        )
+        self.engine = TransformersEngine(
+            self.model,
+            stop_ids=stop_token_ids(self.model, self._prepared.tokenizer),
+            max_batch_size=config.rollout.max_batch_size,
+        )
+        self._stack.callback(self.engine.close)
+
+    def _shaping(self) -> Callable[[Problem, str, Rollout], float] | None:
+        """What is added to a solution's correctness: the user's reward functions and DAPO's overlong punishment."""
+        functions = self._reward_functions
+        buffer = self._config.algorithm.overlong.punish_tokens
+        limit = self._config.rollout.max_solution_tokens
+        if not functions and not buffer:
+            return None
+
+        def shaping(problem: Problem, text: str, rollout: Rollout) -> float:
+            total = sum(float(function(problem, text)) for function in functions)
+            if buffer:
+                total += float(overlong_punishment([len(rollout.token_ids)], limit, buffer)[0])
+            return total
+
+        return shaping
+
+    def _write(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self._prepared.tokenizer.save_pretrained(folder)
+        state: Mapping[str, Any] = self.updater.state_dict()
+        torch.save(state, folder / _OPTIMIZER)

@@ -1,0 +1,44 @@
+"""What a run came to: summary.json, computed from the run's own rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from masa.tracking import keys
+from masa.tracking.metrics import finite_values, mean_of_tenth
+
+_ALIGNMENT = {
+    "r_difficulty": keys.R_DIFFICULTY,
+    "r_length": keys.R_LENGTH,
+    "r_notion": keys.R_NOTION,
+    "r_meta": keys.R_META,
+}
+
+
+def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The summary of a run from its metrics rows (row 0 is the evaluation before the first step).
+
+    ``*_first`` and ``*_last`` are means over the first and the last tenth of the steps; accuracies are held-out pass@1.
+    What a run did not measure is null. ``wall_seconds`` adds up steps and evaluations, also across a resume.
+    """
+    accuracies = finite_values(rows, keys.HELD_OUT_ACCURACY)
+    steps = [row for row in rows if row["step"] > 0]
+    alignment = {
+        f"{name}_{which}": mean_of_tenth(steps, key, which)  # type: ignore[arg-type]
+        for name, key in _ALIGNMENT.items()
+        for which in ("first", "last")
+    }
+    return {
+        "accuracy_before": accuracies[0] if accuracies else None,
+        "accuracy_after": accuracies[-1] if len(accuracies) > 1 else None,
+        **alignment,
+        "correctness_first": mean_of_tenth(steps, keys.CORRECTNESS, "first"),
+        "correctness_last": mean_of_tenth(steps, keys.CORRECTNESS, "last"),
+        "steps": len(steps),
+        "wall_seconds": math.fsum(
+            value for key in (keys.STEP_SECONDS, keys.EVALUATION_SECONDS) for value in finite_values(rows, key)
+        ),
+        "tokens_generated": int(math.fsum(finite_values(rows, keys.TOKENS_GENERATED))),
+    }

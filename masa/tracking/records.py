@@ -1,0 +1,123 @@
+"""Everything a run says and writes while it trains: rows, samples, progress, loggers, and its summary at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from accelerate import PartialState
+from rich.console import Console
+
+from masa.config import Config, ConfigError, config_from_mapping, differing_keys, dump_config
+from masa.tracking.figures import draw_figures
+from masa.tracking.groups import group_predictions, group_samples
+from masa.tracking.loggers import CompositeLogger, make_logger
+from masa.tracking.metrics import StepMetrics
+from masa.tracking.outcome import summarize
+from masa.tracking.progress import Progress
+from masa.tracking.run_directory import RunDirectory
+from masa.tracking.samples import choose_samples
+from masa.tracking.summary import print_summary
+
+if TYPE_CHECKING:
+    from masa.preflight import Prepared
+    from masa.rewards.grading import GradedGroup
+
+# A resumed run may be longer and may say more; any other difference would make it another run.
+_FREE_TO_CHANGE = ("run.steps", "run.dir", "checkpoint.", "tracking.", "rewards.verifier_workers")
+
+
+class RunRecorder:
+    """Writes one run's directory and shows its progress; on all processes but the first it does nothing."""
+
+    def __init__(self, config: Config, prepared: Prepared, steps: int, console: Console) -> None:
+        self.directory = RunDirectory(config.run.dir)
+        self._config = config
+        self._prepared = prepared
+        self._steps = steps
+        self._console = console
+        self._writes = PartialState().is_main_process
+        self._progress: Progress | None = None
+        self._logger = CompositeLogger()
+
+    def open(self, *, resume: bool) -> None:
+        """Make the directory, or check that the run in it can be continued.
+
+        Raises:
+            RunExistsError: it holds a run and ``resume`` is false.
+            ConfigError: the run in it had another configuration.
+        """
+        if not self._writes:
+            return
+        if self.directory.check(resume=resume) and self.directory.config.exists():
+            self._refuse_another_run()
+        self.directory.create(dump_config(self._config), resume=resume)
+        self.directory.write_environment({"training_problems": len(self._prepared.train)})
+        for note in self._prepared.notes:
+            self._console.print(note, highlight=False)
+
+    @contextmanager
+    def recording(self, done: int | None) -> Iterator[None]:
+        """Record steps after ``done`` (None: a run that begins); rows of steps that will be repeated are dropped."""
+        if not self._writes:
+            yield
+            return
+        self.directory.truncate_after(-1 if done is None else done)
+        section = self._config.tracking.wandb
+        earlier = self.directory.read_metrics()
+        with Progress(self._steps, done or 0, self._console, earlier=earlier) as self._progress:
+            self._logger = make_logger(
+                section.mode,
+                project=section.project,
+                name=section.name,
+                folder=self.directory.path,
+                config=self._config.model_dump(mode="json"),
+                warn=self._progress.message,
+            )
+            try:
+                yield
+            finally:
+                self._logger.finish()
+
+    def write(self, step: int, metrics: StepMetrics, groups: Sequence[GradedGroup] = ()) -> None:
+        """One step's rows; the metrics row goes last, so that its presence means the step is whole."""
+        if not self._writes:
+            return
+        shown = groups[: self._config.tracking.samples_per_step]
+        samples = group_samples(step, shown, self._prepared.builder.prompt_text)
+        self.directory.append_samples(choose_samples(samples, len(shown)))
+        self.directory.append_predictions(group_predictions(step, groups))
+        values = metrics.flatten()
+        self.directory.append_metrics(step, values)
+        self._logger.log(step, values)
+        assert self._progress is not None
+        self._progress.step(step, values)
+
+    def finish(self) -> dict[str, Any]:
+        """Write and show the summary, draw the figures; every process gets the summary."""
+        if not self._writes:
+            return {}
+        summary = summarize(self.directory.read_metrics())
+        self.directory.write_summary(summary)
+        figures: list[Path] = draw_figures(self.directory.path) if self._config.tracking.figures else []
+        print_summary(summary, self._console, figures=self.directory.figures if figures else None)
+        return summary
+
+    def _refuse_another_run(self) -> None:
+        before = config_from_mapping(
+            yaml.safe_load(self.directory.config.read_text(encoding="utf-8")), str(self.directory.config)
+        )
+        changed = {
+            key: values
+            for key, values in differing_keys(before, self._config).items()
+            if not key.startswith(_FREE_TO_CHANGE)
+        }
+        if changed:
+            lines = [f"{key}: the run has {old!r}, found {new!r}" for key, (old, new) in changed.items()]
+            raise ConfigError(
+                f"{self.directory.path} cannot be resumed with another configuration; allowed to change: "
+                f"{', '.join(name.rstrip('.') for name in _FREE_TO_CHANGE)}\n" + "\n".join(lines)
+            )

@@ -1,0 +1,55 @@
+"""``python -m masa.train --config FILE [section.key=value ...] [--dry-run] [--resume]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+EXIT_BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 for a mistake in the configuration or the data."""
+    options = _parser().parse_args(arguments)
+    from masa.config import ConfigError, load_config
+    from masa.problems.errors import ProblemDataError
+    from masa.tracking.run_directory import RunExistsError
+
+    try:
+        config = load_config(options.config, options.overrides)
+        if options.dry_run:
+            from masa.dry_run import dry_run
+
+            dry_run(config, Console())
+            return 0
+        from masa.trainer import MASATrainer
+
+        MASATrainer(config).train(resume=options.resume)
+    except (ConfigError, ProblemDataError, RunExistsError, NotADirectoryError) as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m masa.train", description="Train a policy with MASA, or with plain GRPO (algorithm.meta=false)."
+    )
+    parser.add_argument("--config", required=True, help="YAML file with the run's configuration")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration, e.g. run.seed=1"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in run.dir from its newest checkpoint"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, show prompts and plan, load no model, train nothing"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""MASATrainer: the loop that the rest of the package serves.
+
+    problems -> prompts -> engine -> rollouts -> verifier -> group statistics -> r_meta
+                             ^                                    |               |
+                             +--- weights <--- policy update <--- advantages of both paths
+
+A step waits for three things in turn: the engine (rollouts), the verifier's workers (correctness), the optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from masa.config import Config, load_config
+from masa.evaluation.held_out import evaluate_held_out, record_held_out
+from masa.policy.algorithm import resolve_algorithm
+from masa.policy.rows import training_rows
+from masa.preflight import prepare, total_steps
+from masa.problems import Problem
+from masa.problems.sampling import ProblemSampler
+from masa.rewards.grading import RewardFunction, Verifier
+from masa.session import Session
+from masa.tracking import keys
+from masa.tracking.groups import record_groups
+from masa.tracking.metrics import StepMetrics, timed
+from masa.tracking.records import RunRecorder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class MASATrainer:
+    """Trains a policy with MASA, or with plain GRPO where ``algorithm.meta`` is false.
+
+    Args:
+        config: a `Config`, or the path of a YAML file.
+        model: a causal language model in place of the one that ``model.path`` names. It is trained in place.
+        tokenizer: its tokenizer, likewise.
+        problems: training problems in place of ``problems.train``.
+        eval_problems: held-out problems in place of ``problems.eval``.
+        verifier: judges answers in place of the pool of isolated workers; needs a ``verify(items)`` method.
+        reward_functions: ``(problem, response text) -> number`` each, added to the correctness of a solution.
+        console: where progress is shown.
+
+    Raises:
+        ConfigError: a mistake in the configuration.
+        ProblemDataError: a mistake in a problem file.
+    """
+
+    def __init__(
+        self,
+        config: Config | str | Path,
+        *,
+        model: PreTrainedModel | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        problems: Sequence[Problem] | None = None,
+        eval_problems: Sequence[Problem] | None = None,
+        verifier: Verifier | None = None,
+        reward_functions: Sequence[RewardFunction] = (),
+        console: Console | None = None,
+    ) -> None:
+        self.config = config if isinstance(config, Config) else load_config(config)
+        self.algorithm = resolve_algorithm(self.config.algorithm)
+        self.prepared = prepare(self.config, tokenizer=tokenizer, problems=problems, eval_problems=eval_problems)
+        self.steps = total_steps(self.config, self.prepared.train)
+        self.console = console or Console()
+        self._model = model
+        self._verifier = verifier
+        self._reward_functions = tuple(reward_functions)
+
+    def train(self, *, resume: bool = False) -> dict[str, Any]:
+        """Run all steps; returns the summary, which is also ``summary.json``.
+
+        With ``resume`` the run in ``run.dir`` goes on from its newest checkpoint, as if it had never stopped; where
+        there is none yet, it begins.
+
+        Raises:
+            RunExistsError: ``run.dir`` holds a run and ``resume`` is false.
+            ConfigError: the run to resume had another configuration, or the model cannot be loaded.
+            DivergedError: several updates in a row had no finite gradient.
+        """
+        recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
+        recorder.open(resume=resume)
+        with Session(
+            self.config,
+            self.algorithm,
+            self.prepared,
+            self.steps,
+            model=self._model,
+            verifier=self._verifier,
+            reward_functions=self._reward_functions,
+        ) as session:
+            sampler = ProblemSampler(self.prepared.train, self.config.algorithm.num_problems, self.config.run.seed)
+            done = session.restore(recorder.directory, sampler) if resume else None
+            with recorder.recording(done):
+                if done is None:
+                    recorder.write(0, self._evaluate(session))
+                for step in range((done or 0) + 1, self.steps + 1):
+                    self._step(step, session, sampler, recorder)
+        return recorder.finish()
+
+    def _step(self, step: int, session: Session, sampler: ProblemSampler, recorder: RunRecorder) -> None:
+        """One training step: the paper's Algorithm 1 for one batch of problems."""
+        metrics = StepMetrics()
+        algorithm = self.config.algorithm
+        with timed(metrics, keys.STEP_SECONDS):
+            # Both prompts of each problem go out as one batch: G solutions and M meta-predictions.
+            problems = sampler.next_batch()
+            mine = session.share(problems)
+            requests = self.prepared.builder.requests(
+                mine,
+                step=step,
+                num_solutions=algorithm.num_solutions,
+                num_metas=algorithm.num_metas if algorithm.meta else 0,
+            )
+            with timed(metrics, "time/rollout"):
+                rollouts = session.engine.generate(requests)
+
+            # Correctness of the solutions; their statistics reward the metas: r_length, r_difficulty, r_notion, r_meta.
+            with timed(metrics, "time/verify"):
+                groups = session.gather(session.grader.grade(mine, rollouts), problems)
+
+            # Advantages within each group of either path, and one policy update over both.
+            parts = training_rows(groups, self.algorithm.advantage, algorithm)
+            with timed(metrics, "time/update"):
+                metrics.lasts(session.updater.update(parts))
+            with timed(metrics, "time/sync"):
+                session.engine.update_weights(session.weights(), version=step)
+
+        record_groups(metrics, groups)
+        metrics.lasts(session.verifier_counters())
+        if self._evaluation_is_due(step):
+            metrics.merge(self._evaluate(session))
+        recorder.write(step, metrics, groups)
+        if self._checkpoint_is_due(step):
+            session.save(recorder.directory, step, sampler)
+
+    def _evaluate(self, session: Session) -> StepMetrics:
+        """Held-out accuracy and meta-awareness; no metrics where there are no held-out problems."""
+        metrics = StepMetrics()
+        if self.prepared.evaluation:
+            with timed(metrics, keys.EVALUATION_SECONDS):
+                problems = session.share(self.prepared.evaluation)
+                groups = evaluate_held_out(self.config, problems, self.prepared.builder, session.engine, session.grader)
+                record_held_out(metrics, session.gather(groups, self.prepared.evaluation))
+        return metrics
+
+    def _evaluation_is_due(self, step: int) -> bool:
+        every = self.config.evaluation.every
+        return step == self.steps or (every > 0 and step % every == 0)
+
+    def _checkpoint_is_due(self, step: int) -> bool:
+        every = self.config.checkpoint.every
+        return step == self.steps or (every > 0 and step % every == 0)
