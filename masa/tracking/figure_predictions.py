@@ -34,7 +34,7 @@ def draw_pass_rates(axes: Axes, run: RunData, when: When) -> None:
     title = _title("Pass rate", when, steps)
     style(axes, title, "measured pass rate", "predicted pass rate")
     axes.set(xlim=(-0.07, 1.07), ylim=(-0.07, 1.07), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-    axes.set_aspect("equal", adjustable="box")
+    axes.set_box_aspect(1)
     if not _has_points(axes, pairs, when, steps, "no parsed prediction"):
         return
     axes.plot((0, 1), (0, 1), color=GREY, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
@@ -60,6 +60,7 @@ def draw_predicted_lengths(axes: Axes, run: RunData, when: When) -> None:
     pairs = length_pairs(run.predictions, steps)
     title = _title("Length", when, steps)
     style(axes, title, "mean correct length (tokens)", "predicted length (tokens)")
+    axes.set_box_aspect(1)
     _length_scale(axes, run)
     if not _has_points(axes, pairs, when, steps, "no correct solution"):
         return
@@ -128,7 +129,6 @@ def _length_scale(axes: Axes, run: RunData) -> None:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     axes.set(xlim=limits, ylim=limits)
-    axes.set_aspect("equal", adjustable="box")
 
 
 def _subset(count: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette (jfly.uni-koeln.de/color).
@@ -31,7 +32,7 @@ class EndLabel:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of ``width`` by ``height`` inches with its own canvas: no state is shared between figures."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.07))
     FigureCanvasAgg(figure)
     return figure
 
@@ -40,7 +41,9 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a PNG as a whole, so that a viewer never sees half a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
-    figure.savefig(aside, format="png")
+    # Panels of fixed shape move when the layout is first made, and would be cut at the edge without a second pass.
+    figure.draw_without_rendering()
+    figure.savefig(aside, format="png", facecolor="white")
     os.replace(aside, path)
     return path
 

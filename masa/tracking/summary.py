@@ -75,7 +75,7 @@ def _facts(summary: Mapping[str, Any]) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in words: ``42.0 s``, ``3 min 05 s``, ``2 h 07 min``."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
