@@ -11,8 +11,8 @@ from masa.config import Config, ConfigError
 from masa.policy.loading import load_tokenizer, resolve_model_path
 from masa.problems import Problem
 from masa.problems.loading import load_problems
-from masa.problems.report import LoadReport
 from masa.problems.prompts import PromptTemplates, leave_out_overlong
+from masa.problems.report import LoadReport
 from masa.rollout.requests import RequestBuilder
 
 if TYPE_CHECKING:

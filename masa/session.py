@@ -87,7 +87,7 @@ class Session:
         return self.model.named_parameters()
 
     def verifier_counters(self) -> dict[str, float]:
-        """Timeouts, errors and crashes of the verifier since the last call, as metrics; none for a verifier handed in."""
+        """What the verifier pool counted since the last call, as metrics; none for a verifier handed in."""
         if self._pool is None:
             return {}
         counters = {f"reward/verifier_{name}": float(value) for name, value in self._pool.counters.items()}

@@ -1,0 +1,11 @@
+"""Data sets that have a short name (method, section 6)."""
+
+from __future__ import annotations
+
+PRESETS = {
+    "deepscaler": "agentica-org/DeepScaleR-Preview-Dataset",
+    "dapo_math_17k": "BytedTsinghua-SIA/DAPO-Math-17k",
+    "gsm8k": "openai/gsm8k:main",
+    "math": "TianHongZXY/MATH",
+}
+"""Preset name to hub id, with the configuration after a colon. Their rows are of schemas that `schemas.py` knows."""

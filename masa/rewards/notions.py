@@ -1,0 +1,96 @@
+"""Which notions occur in which texts: case-insensitive, on word boundaries, plural or singular.
+
+Text is cut into words (runs of letters and digits); everything else only separates, so that ``AM-GM`` and ``AM–GM``,
+``prime-factorization`` and ``prime factorization`` are the same. A notion occurs where all its words follow each other.
+Regular plurals are read as their singular on both sides (see ``singular``).
+
+Cost: each text is cut once (linear in its characters, whatever the number of notions). A notion of one word then costs
+one set lookup per text; a longer one costs a comparison wherever its longest word stands in the text, or one substring search.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+NotionForm = tuple[str, ...]
+
+# Where a word stands more often than this in one text, a substring search is the faster way.
+_MAX_COMPARISONS = 200
+
+_SIBILANT_E = re.compile(r"(?:s|x|z|ch|sh|o)e$")
+
+
+def singular(word: str) -> str:
+    """The form shared by a lower-case word and its regular plural.
+
+    From four letters on: a final ``s`` goes, but not from ``-ss``, ``-us`` and ``-is``; then ``-ie`` becomes ``y``, and
+    the ``e`` of ``-se``, ``-xe``, ``-ze``, ``-che``, ``-she`` and ``-oe`` goes. The same steps run on singulars, so that
+    size and sizes, box and boxes, movie and movies each meet in one form; that form need not be a word.
+    """
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    if len(word) > 3:
+        if word.endswith("ie"):
+            return word[:-2] + "y"
+        if _SIBILANT_E.search(word):
+            return word[:-1]
+    return word
+
+
+class _Separators(dict[int, int]):
+    """Maps each character that is neither letter nor digit to a space; one to one, which ``translate`` does fastest."""
+
+    def __missing__(self, code: int) -> int:
+        self[code] = mapped = code if chr(code).isalnum() else ord(" ")
+        return mapped
+
+
+class _Forms(dict[str, str]):
+    """The singular of each word seen; the texts of a group share most of their vocabulary."""
+
+    def __missing__(self, word: str) -> str:
+        self[word] = form = singular(word)
+        return form
+
+
+_SEPARATORS = _Separators()
+
+
+def _words(text: str, forms: _Forms) -> list[str]:
+    return list(map(forms.__getitem__, text.casefold().translate(_SEPARATORS).split()))
+
+
+def notion_form(notion: str) -> NotionForm:
+    """The words that stand for a notion; notions of equal form are the same notion. Empty: nothing to look for."""
+    return tuple(_words(notion, _Forms()))
+
+
+def notions_in_texts(notions: Iterable[NotionForm], texts: Sequence[str]) -> list[frozenset[NotionForm]]:
+    """For each text, the notions (given by their forms) that occur in it; an empty form occurs in none."""
+    wanted = [form for form in dict.fromkeys(notions) if form]
+    forms = _Forms()
+    return [_notions_in_words(wanted, _words(text, forms)) for text in texts]
+
+
+def _notions_in_words(wanted: list[NotionForm], words: list[str]) -> frozenset[NotionForm]:
+    vocabulary = set(words)
+    present = [form for form in wanted if vocabulary.issuperset(form)]
+    longer = [form for form in present if len(form) > 1]
+    # The longest word of a notion is a cheap guess at its rarest one.
+    positions: dict[str, list[int]] = {max(form, key=len): [] for form in longer}
+    for position in [index for index, word in enumerate(words) if word in positions] if positions else ():
+        positions[words[position]].append(position)
+    line = ""
+    found = {form for form in present if len(form) == 1}
+    for form in longer:
+        anchor = max(form, key=len)
+        if len(positions[anchor]) > _MAX_COMPARISONS:
+            line = line or f" {' '.join(words)} "
+            occurs = f" {' '.join(form)} " in line
+        else:
+            starts = (position - form.index(anchor) for position in positions[anchor])
+            occurs = any(start >= 0 and tuple(words[start : start + len(form)]) == form for start in starts)
+        if occurs:
+            found.add(form)
+    return frozenset(found)
