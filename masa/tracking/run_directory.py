@@ -144,7 +144,7 @@ class RunDirectory:
         if self.metrics.exists():
             rows = self.metrics.read_bytes().count(b"\n")
             found.append(f"{self.metrics.name} with {_count(rows, 'row')}")
-        checkpoints = [path for path in self.checkpoints.glob("*") if path.is_dir()]
+        checkpoints = [path for path in self.checkpoints.glob("[!.]*") if path.is_dir()]
         if checkpoints:
             found.append(_count(len(checkpoints), "checkpoint"))
         return found

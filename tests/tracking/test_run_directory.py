@@ -51,6 +51,7 @@ def test_a_new_run_has_its_configuration_and_folders(directory: RunDirectory) ->
 def test_a_second_run_in_the_same_place_is_refused_and_told_what_lies_there(directory: RunDirectory) -> None:
     write_steps(directory, 3)
     (directory.checkpoints / "step_2").mkdir()
+    (directory.checkpoints / ".writing_step_3").mkdir()
     with pytest.raises(RunExistsError) as caught:
         directory.create("run: {seed: 1}\n", resume=False)
     message = str(caught.value)
