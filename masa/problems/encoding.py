@@ -52,8 +52,9 @@ def encode_prompts(
         )
     if chat and not getattr(tokenizer, "chat_template", None):
         raise PromptEncodingError(
-            f"the tokenizer {getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__!r} has no chat template: "
-            "set prompts.chat to false, so that the rendered template is the whole prompt, or use an instruct tokenizer"
+            f"the tokenizer {getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__!r} has no chat "
+            "template: set prompts.chat to false, so that the rendered template is the whole prompt, or use an "
+            "instruct tokenizer"
         )
     if chat:
         head = [{"role": "system", "content": system}] if system else []

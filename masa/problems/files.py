@@ -107,7 +107,7 @@ def _csv_rows(path: Path, label: str) -> Iterator[Row]:
             if len(set(columns)) < len(columns):
                 raise ProblemDataError(f"{label}: a column name stands twice in the header: {', '.join(columns)}")
             for row in reader:
-                found = len(columns) + len(row.pop(None, []))  # type: ignore[call-overload]
+                found = len(columns) + len(row.pop(None, []))
                 found -= sum(value is None for value in row.values())
                 if found != len(columns):
                     yield Unreadable(f"line {reader.line_num}: {found} fields, the header has {len(columns)}")

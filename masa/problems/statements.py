@@ -5,42 +5,53 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-# An instruction is looked for at the two ends of a statement only, so that long statements cost nothing.
+# A request is looked for in the last characters of a statement only, so that long statements cost nothing.
 _WINDOW = 400
 
-_FINISH = r"[^\n.?!]{0,160}[.!]?\s*\Z"
-_BOX = r"\\?boxed\s*(?:\{[^{}\n]{0,40}\})?"
-_TRAILING = [
-    # "Let's think step by step and output the final answer within \boxed{}.", also after a statement without a stop
-    re.compile(rf"(?:let[’']?s|please)\s+(?:think|reason|solve)[^\n.?!]{{0,80}}step[ -]by[ -]step{_FINISH}", re.I),
-    # A sentence of its own: "Put your final answer within \boxed{}.", "Think step by step."
-    re.compile(
-        r"(?:\A|(?<=[.?!:;$)\]}\"'\n])\s*)"
-        r"(?:and\s+)?(?:please|then|now|finally|think|reason|solve|put|place|give|write|output|return|present|provide"
-        r"|enclose|box|remember|make sure|show|your (?:final )?answer|the (?:final )?answer)\b"
-        rf"[^\n.?!]{{0,160}}?(?:step[ -]by[ -]step|{_BOX}){_FINISH}",
-        re.I,
-    ),
-    re.compile(r"(?:\A|(?<=\s))Remember to put your answer on its own line after \"Answer:\"\.?\s*\Z", re.I),
-]
-_LEADING = re.compile(
-    r"\A\s*Solve the following (?:math )?problem[^\n]{0,120}?step[ -]by[ -]step\.?[^\n]{0,240}\n+", re.I
+_SENTENCE_START = re.compile(r"\A|(?<=[.?!:;$)\]}\"'\n])\s*")
+_SENTENCE = re.compile(r"[^\n.?!]+[.!]?")
+_REQUEST_OPENING = re.compile(
+    r"(?:and |let[’']?s |please )*(?:(?:think|reason|solve|put|place|give|write|output|return|present|provide|enclose"
+    r"|box|remember|make sure|show)\b|(?:your|the) (?:final )?answer (?:should|must)\b)",
+    re.IGNORECASE,
+)
+_STEP_BY_STEP = re.compile(r"step[ -]by[ -]step", re.IGNORECASE)
+_BOX_THE_ANSWER = re.compile(r"(?=.*\b(?:answer|result|solution)\b).*\bboxed\b", re.IGNORECASE)
+_OWN_LINE = re.compile(r"Remember to put your answer on its own line after \"Answer:\"\.?", re.IGNORECASE)
+# Only this opening is clear enough to be a request where the sentence before it has no stop.
+_UNSTOPPED_REQUEST = re.compile(r"(?<=\s)(?:let[’']?s|please) (?:think|reason|solve)\b", re.IGNORECASE)
+_LEADING_REQUEST = re.compile(
+    r"\s*Solve the following (?:math )?problem[^\n]{0,120}?step[ -]by[ -]step[^\n]{0,240}\n+", re.IGNORECASE
 )
 
 
 def bare_statement(text: str) -> str:
     """``text`` without the requests around it to think step by step or to box the answer, with ``\\n`` line ends."""
     text = text.replace("\r\n", "\n").strip()
-    if lead := _LEADING.match(text):
+    if lead := _LEADING_REQUEST.match(text):
         text = text[lead.end() :].strip()
     while True:
-        start = max(0, len(text) - _WINDOW)
-        found = [match.start() for pattern in _TRAILING if (match := pattern.search(text, start))]
-        shorter = text[: min(found)].rstrip() if found else text
-        # A statement that is nothing but an instruction is left alone: it is what the row asks.
-        if not found or not shorter:
+        shorter = _without_last_request(text)
+        # A statement that is nothing but a request is left alone: it is what the row asks.
+        if not shorter or shorter == text:
             return text
         text = shorter
+
+
+def _without_last_request(text: str) -> str:
+    window = max(0, len(text) - _WINDOW)
+    starts = [match.end() for match in _SENTENCE_START.finditer(text, window)]
+    starts += [match.start() for match in _UNSTOPPED_REQUEST.finditer(text, window)]
+    requests = [start for start in starts if _is_request(text[start:])]
+    return text[: min(requests)].rstrip() if requests else text
+
+
+def _is_request(sentence: str) -> bool:
+    if _OWN_LINE.fullmatch(sentence):
+        return True
+    if not _SENTENCE.fullmatch(sentence) or not _REQUEST_OPENING.match(sentence):
+        return False
+    return bool(_STEP_BY_STEP.search(sentence) or _BOX_THE_ANSWER.match(sentence))
 
 
 def last_boxed(text: str) -> str | None:
