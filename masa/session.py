@@ -28,7 +28,7 @@ from masa.problems.sampling import ProblemSampler
 from masa.rewards import VerifierPool
 from masa.rewards.grading import GradedGroup, Grader, RewardFunction, Verifier
 from masa.rollout.engine import Rollout
-from masa.rollout.transformers import TransformersEngine
+from masa.rollout.factory import make_engine
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ class Session:
         """What the verifier pool counted since the last call, as metrics; none for a verifier handed in."""
         if self._pool is None:
             return {}
-        counters = {f"reward/verifier_{name}": float(value) for name, value in self._pool.counters.items()}
-        self._pool.reset_counters()
-        return counters
+        return {f"reward/verifier_{name}": float(count) for name, count in self._pool.reset_counters().items()}
 
     def save(self, directory: RunDirectory, step: int, sampler: ProblemSampler) -> None:
         """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler position."""
@@ -153,11 +151,8 @@ class Session:
             total_updates=self._steps * config.algorithm.updates_per_step,
             reference=reference,
         )
-        self.engine = TransformersEngine(
-            self.model,
-            stop_ids=stop_token_ids(self.model, self._prepared.tokenizer),
-            max_batch_size=config.rollout.max_batch_size,
-        )
+        stop_ids = stop_token_ids(self.model, self._prepared.tokenizer)
+        self.engine = make_engine(config.rollout, self.model, stop_ids=stop_ids)
         self._stack.callback(self.engine.close)
 
     def _shaping(self) -> Callable[[Problem, str, Rollout], float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from masa.tracking import keys
 from masa.tracking.metrics import finite_values, mean_of_tenth
@@ -25,10 +25,9 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     accuracies = finite_values(rows, keys.HELD_OUT_ACCURACY)
     steps = [row for row in rows if row["step"] > 0]
+    tenths: tuple[Literal["first", "last"], ...] = ("first", "last")
     alignment = {
-        f"{name}_{which}": mean_of_tenth(steps, key, which)  # type: ignore[arg-type]
-        for name, key in _ALIGNMENT.items()
-        for which in ("first", "last")
+        f"{name}_{which}": mean_of_tenth(steps, key, which) for name, key in _ALIGNMENT.items() for which in tenths
     }
     return {
         "accuracy_before": accuracies[0] if accuracies else None,

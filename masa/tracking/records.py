@@ -102,9 +102,18 @@ class RunRecorder:
             return {}
         summary = summarize(self.directory.read_metrics())
         self.directory.write_summary(summary)
-        figures: list[Path] = draw_figures(self.directory.path) if self._config.tracking.figures else []
-        print_summary(summary, self._console, figures=self.directory.figures if figures else None)
+        print_summary(summary, self._console, figures=self._draw())
         return summary
+
+    def _draw(self) -> Path | None:
+        """Draw the figures; a run that has finished does not fail because a picture did."""
+        if not self._config.tracking.figures:
+            return None
+        try:
+            return self.directory.figures if draw_figures(self.directory.path) else None
+        except Exception as error:
+            self._console.print(f"The figures could not be drawn: {type(error).__name__}: {error}", highlight=False)
+            return None
 
     def _refuse_another_run(self) -> None:
         before = config_from_mapping(
