@@ -37,7 +37,7 @@ _HOMES = {
     "parse_meta_prediction": "meta_prediction",
     "score_metas": "alignment",
 }
-__all__ = [  # noqa: F822 (resolved by __getattr__)
+__all__ = [
     "MetaKeys",
     "MetaPrediction",
     "MetaReward",

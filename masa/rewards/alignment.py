@@ -107,9 +107,9 @@ def notion_reward(
 ) -> float:
     """r_notion: the mean over predicted notions of 1[f_count(n, correct) - f_count(n, incorrect) > 0].
 
-    f_count is the number of texts that contain n (``count="count"``, as published) or that number divided by the number
-    of such texts (``"rate"``; 0 without texts). Notions that occur in ``problem_text`` are left out first; none left, or
-    none predicted: 0. Notions that differ only in case, plural or spacing are one notion.
+    f_count is the number of texts that contain n (``count="count"``, as published) or that number divided by the
+    number of such texts (``"rate"``; 0 without texts). Notions that occur in ``problem_text`` are left out first; none
+    left, or none predicted: 0. Notions that differ only in case, plural or spacing are one notion.
 
     Raises:
         ValueError: ``count`` is neither ``count`` nor ``rate``.

@@ -14,7 +14,7 @@ import threading
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
 from typing import Any
 
-_PRELOAD = ["masa.rewards.worker", "math_verify"]
+_PRELOAD = ["masa.rewards.warm_start"]
 
 
 class _Server(forkserver.ForkServer):
@@ -37,6 +37,11 @@ _server = _Server()
 _server.set_forkserver_preload(_PRELOAD)
 
 
+def _close_descriptors(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 class _Popen(popen_forkserver.Popen):
     """The standard launch with this module's server, and without the instruction to import the main script."""
 
@@ -50,9 +55,9 @@ class _Popen(popen_forkserver.Popen):
                 reduction.dump(part, message)
         finally:
             context.set_spawning_popen(None)
-        self.sentinel, writer = _server.connect_to_new_process(self._fds)
+        self.sentinel, writer = _server.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
         # The second descriptor tells the child that its parent lives.
-        self.finalizer = util.Finalize(self, util.close_fds, (os.dup(writer), self.sentinel))
+        self.finalizer = util.Finalize(self, _close_descriptors, (os.dup(writer), self.sentinel))
         with open(writer, "wb") as pipe:
             pipe.write(message.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)

@@ -1,7 +1,7 @@
 """Find the last JSON object in text that a language model wrote, with the slips such text is full of.
 
 Accepted beyond JSON: single-quoted strings, raw line breaks in strings, unknown escapes, trailing commas, Python's
-``None``/``True``/``False``, and bare fractions (``6/8``), percentages (``75%``) and grouped digits (``1,024``) as values.
+``None``/``True``/``False``, and bare fractions (``6/8``), percentages (``75%``) and grouped digits (``1,024``).
 Whatever surrounds the object (prose, code fences) is skipped. Nesting and total work are bounded, so no text is slow.
 """
 

@@ -70,7 +70,7 @@ def parse_meta_prediction(
     pass_rate_total: int = 8,
     max_length: int | None = None,
 ) -> MetaPrediction:
-    """The prediction in the last well-formed JSON object after the last ``</meta>``, or in all of ``text`` without that tag.
+    """The prediction in the last well-formed JSON object after the last ``</meta>``, or in ``text`` without that tag.
 
     Never raises for any ``text``. How a pass rate is read (the prompt asks for an integer out of ``pass_rate_total``):
     ``6/8`` and ``6 out of 8`` are the fraction they say, ``75%`` is 0.75, a number strictly between 0 and 1 is the rate

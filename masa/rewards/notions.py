@@ -5,7 +5,8 @@ Text is cut into words (runs of letters and digits); everything else only separa
 Regular plurals are read as their singular on both sides (see ``singular``).
 
 Cost: each text is cut once (linear in its characters, whatever the number of notions). A notion of one word then costs
-one set lookup per text; a longer one costs a comparison wherever its longest word stands in the text, or one substring search.
+one set lookup per text; a longer one costs a comparison wherever its longest word stands in the text, or one substring
+search.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def singular(word: str) -> str:
     """The form shared by a lower-case word and its regular plural.
 
     From four letters on: a final ``s`` goes, but not from ``-ss``, ``-us`` and ``-is``; then ``-ie`` becomes ``y``, and
-    the ``e`` of ``-se``, ``-xe``, ``-ze``, ``-che``, ``-she`` and ``-oe`` goes. The same steps run on singulars, so that
-    size and sizes, box and boxes, movie and movies each meet in one form; that form need not be a word.
+    the ``e`` of ``-se``, ``-xe``, ``-ze``, ``-che``, ``-she`` and ``-oe`` goes. The same steps run on singulars, so
+    that size and sizes, box and boxes, movie and movies each meet in one form; that form need not be a word.
     """
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-1]
@@ -82,7 +83,7 @@ def _notions_in_words(wanted: list[NotionForm], words: list[str]) -> frozenset[N
     for position in [index for index, word in enumerate(words) if word in positions] if positions else ():
         positions[words[position]].append(position)
     line = ""
-    found = {form for form in present if len(form) == 1}
+    found: set[NotionForm] = {form for form in present if len(form) == 1}
     for form in longer:
         anchor = max(form, key=len)
         if len(positions[anchor]) > _MAX_COMPARISONS:

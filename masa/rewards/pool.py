@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import shutil
+import signal
 import tempfile
 import threading
 from collections import deque
@@ -22,6 +23,8 @@ from masa.rewards import worker
 from masa.rewards.forkserver import WorkerContext
 from masa.rewards.verdict import Verdict
 from masa.rewards.verifiers import check_verifier
+
+__all__ = ["Verdict", "VerifierPool"]
 
 ITEM_KEYS = ("verifier", "response", "answer", "options")
 # Chunks save the round trip per item; small ones keep the workers evenly busy at the end.
@@ -41,7 +44,6 @@ class _Chunk:
 
     numbers: list[int]
     log: Path
-    deaths_before_start: int = 0
 
 
 @dataclass
@@ -57,9 +59,9 @@ class VerifierPool:
     """``workers`` processes that verify items; use as a context manager, or call ``close``.
 
     Each item has ``time_limit`` seconds of wall-clock time and each worker ``memory_limit_mb`` megabytes of address
-    space. A worker that oversteps the time is killed by the kernel and replaced, at the cost of that item alone. Workers
-    end with the process that started them. Verdicts do not depend on the number of workers; only an item that takes
-    about as long as the limit can fall on either side of it.
+    space. A worker that oversteps the time is killed by the kernel and replaced, at the cost of that item alone.
+    Workers end with the process that started them. Verdicts do not depend on the number of workers; only an item that
+    takes about as long as the limit can fall on either side of it.
 
     Raises:
         ValueError: no worker, or a limit that is not positive.
@@ -103,7 +105,7 @@ class VerifierPool:
             pool, self._pool = self._pool, None
             directory, self._directory = self._directory, None
         if pool is not None:
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]
             pool.join()
         if directory is not None:
             directory.cleanup()
@@ -182,7 +184,7 @@ class VerifierPool:
             return
         # Items are taken in order, so the first one left is the one the worker was at.
         guilty = left[0]
-        if started is not None and _ran_out_of_time(error):
+        if started == guilty and _ran_out_of_time(error):
             batch.verdicts[guilty] = Verdict(
                 False, "timeout", seconds=self.time_limit, message=f"killed after {self.time_limit:g} s"
             )
@@ -219,7 +221,7 @@ class VerifierPool:
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]
             pool.join()
 
 
@@ -265,7 +267,7 @@ def _read_log(log: Path, verdicts: dict[int, Verdict]) -> int | None:
 
 def _ran_out_of_time(error: BaseException | None) -> bool:
     if isinstance(error, ProcessExpired):
-        return bool(error.exitcode == -14)  # SIGALRM
+        return bool(error.exitcode == -signal.SIGALRM)
     return isinstance(error, TimeoutError)
 
 

@@ -27,7 +27,7 @@ class Verdict:
 
     ``status`` is ``error`` when the verifier raised, ran out of memory or died, and ``timeout`` when its time was up;
     both are counted by the pool. ``score`` is 1 for a correct answer and 0 otherwise, except for a user's own verifier
-    that gives something between (not ``correct``). ``seconds`` is wall-clock time; ``message`` says why an error is one.
+    that gives something between (not ``correct``). ``seconds`` is wall-clock time; ``message`` explains an error.
     """
 
     correct: bool

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import logging
 import multiprocessing.forkserver
 import os
 import resource
@@ -14,13 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from masa.rewards.verdict import Judgement
+from masa.rewards.verdict import Judgement, Status
 from masa.rewards.verifiers import Limits, judge, resolve_verifier
 
 _PR_SET_PDEATHSIG = 1
 _MAX_EXTRACTED_CHARACTERS = 2_000
 # The exit code of a worker that gives up its memory on purpose after an item ran into the limit.
 EXIT_AFTER_MEMORY_ERROR = 77
+_OUT_OF_MEMORY = "out of memory: the verifier ran into its worker's limit"
 
 
 def initialize(memory_limit_mb: int) -> None:
@@ -29,7 +29,7 @@ def initialize(memory_limit_mb: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Every worker inherits the pipe end that keeps the fork server alive; only the main process may hold it, so that
     # the server ends with it, and the workers with the server.
-    server = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = multiprocessing.forkserver._forkserver
     if server._forkserver_alive_fd is not None:
         os.close(server._forkserver_alive_fd)
         server._forkserver_alive_fd = None
@@ -38,8 +38,6 @@ def initialize(memory_limit_mb: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # math-verify warns that its own timeouts are off: here the kernel keeps the time.
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 
 def warm_up() -> int:
@@ -57,34 +55,32 @@ def run_chunk(payload: bytes, log_path: str, time_limit: float, memory_limit_mb:
     limits = Limits(time_limit, memory_limit_mb, Path(log_path + ".scratch"))
     try:
         for number, item in json.loads(payload):
-            verifier = resolve_verifier(item["verifier"])
             os.write(log, f"{json.dumps([number])}\n".encode())
             started = time.perf_counter()
-            out_of_memory = False
-            signal.setitimer(signal.ITIMER_REAL, time_limit)
-            try:
-                judgement = judge(verifier, item, limits)
-                status = _status(judgement)
-            except MemoryError:
-                out_of_memory = True
-                judgement = Judgement(0.0, message=f"out of memory (limit {memory_limit_mb} MB)")
-                status = "error"
-            except (Exception, SystemExit) as error:
-                judgement = Judgement(0.0, message=f"{type(error).__name__}: {str(error)[:300]}")
-                status = "error"
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            status, judgement = _verify(item, limits)
             seconds = time.perf_counter() - started
             os.write(log, f"{json.dumps(_record(number, status, judgement, seconds))}\n".encode())
-            if out_of_memory:
+            if judgement.message == _OUT_OF_MEMORY:
                 os._exit(EXIT_AFTER_MEMORY_ERROR)
     finally:
         os.close(log)
 
 
-def _status(judgement: Judgement) -> str:
+def _verify(item: dict[str, Any], limits: Limits) -> tuple[Status, Judgement]:
+    try:
+        # Importing a user's module is no part of the item's time.
+        verifier = resolve_verifier(item["verifier"])
+        signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+        judgement = judge(verifier, item, limits)
+    except MemoryError:
+        return "error", Judgement(0.0, message=_OUT_OF_MEMORY)
+    except (Exception, SystemExit) as error:
+        return "error", Judgement(0.0, message=f"{type(error).__name__}: {str(error)[:300]}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     if judgement.timed_out:
-        return "timeout"
-    return "correct" if judgement.score >= 1 else "incorrect"
+        return "timeout", judgement
+    return ("correct" if judgement.score >= 1 else "incorrect"), judgement
 
 
 def _record(number: int, status: str, judgement: Judgement, seconds: float) -> list[Any]:

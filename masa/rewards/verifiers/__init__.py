@@ -1,7 +1,7 @@
 """The verifiers by name, and the user's own by import path.
 
-A built-in verifier takes ``(response, answer, options, limits)`` and returns a ``Judgement``. A user's verifier is named
-``module:function``, takes ``(response, answer)`` and returns a bool, or a score from 0 to 1 (correct from 1).
+A built-in verifier takes ``(response, answer, options, limits)`` and returns a ``Judgement``. A user's verifier is
+named ``module:function``, takes ``(response, answer)`` and returns a bool, or a score from 0 to 1 (correct from 1).
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ LETTERS = "ABCDEFGHIJ"
 _LABELLED = re.compile(
     r"(?:option|choice|answer)?\s*:?\s*[(\[]?\s*([A-Ja-j])\s*(?:$|[)\].:,;]+(?:\s|$).*)", re.IGNORECASE | re.DOTALL
 )
-_ANSWER = re.compile(r"(?:answer|option|choice)\b(?:\s+(?:is|would be|must be))?\s*:?[ \t]*([^\n]{0,200})", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"(?:answer|option|choice)\b(?:\s+(?:is|would be|must be))?\s*:?[ \t]*([^\n]{0,200})", re.IGNORECASE
+)
 _LONE_LETTER = re.compile(r"^\W*([A-J])\W*$", re.MULTILINE)
 _LABEL = re.compile(r"^\s*[(\[]?([A-Ja-j])[)\].:]\s*")
 _MARKUP = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit)\s*\{([^{}]*)\}|[*$`]+")
