@@ -66,8 +66,11 @@ def load_policy(section: ModelSection) -> PreTrainedModel:
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     path = resolve_model_path(section)
+    # Loading prints a bar of its own, which would tear the live display.
+    logging.disable_progress_bar()
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             path, dtype=getattr(torch, section.dtype), attn_implementation=section.attention
@@ -88,7 +91,7 @@ def prepare_policy(model: PreTrainedModel, section: ModelSection) -> PreTrainedM
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010 (a float, where the type of modules says Tensor)
     model.train(section.gradient_checkpointing)
     return model
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -26,10 +26,10 @@ class PolicyModule(nn.Module):
 
     def __init__(self, model: PreTrainedModel, *, temperature: float) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.temperature = temperature
         special = [name for name in _UNSUPPORTED_HEADS if getattr(model.config, name, None) not in (None, 1, 1.0)]
-        if special or getattr(model.get_output_embeddings(), "bias", None) is not None:
+        if special or getattr(self.model.get_output_embeddings(), "bias", None) is not None:
             raise ConfigError(
                 f"model.path: {type(model).__name__} transforms its logits ({', '.join(special) or 'head bias'}); "
                 "supported are models whose head is one matrix"

@@ -10,7 +10,7 @@ from masa.config import Config
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, MetaWeights, SolutionGroup, score_metas
 from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
-from masa.rewards.pool import Verdict
+from masa.rewards.verdict import Verdict
 from masa.rollout.engine import Rollout
 
 if TYPE_CHECKING:
