@@ -26,7 +26,7 @@ class Method:
 
 
 RUNNING_TOTAL = Method("running total", slip_small=0.03, slip_medium=0.08)
-ROUNDING = Method("rounding", slip_small=0.30, slip_medium=0.50)
+ROUNDING = Method("rounding", slip_small=0.35, slip_medium=0.55)
 METHODS = (RUNNING_TOTAL, ROUNDING)
 
 REMARK_RATE = 0.3

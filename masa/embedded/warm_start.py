@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class WarmStart:
     """The supervised run: examples seen once each, in batches of equal size; learning rate cosine to a tenth."""
 
-    examples: int = 40_000
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    warm_up_steps: int = 50
+    examples: int = 34_000
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    warm_up_steps: int = 100
     weight_decay: float = 0.05
     clip: float = 1.0
 

@@ -40,10 +40,10 @@ class Level:
 LEVELS = (
     Level("pair", (2,), 1, 19, 14),
     Level("small-short", (3, 4), 1, 9, 20),
-    Level("small-long", (5, 6, 7), 1, 9, 24),
+    Level("small-long", (5, 6, 7), 1, 9, 22),
     Level("medium-short", (3, 4), 10, 19, 14),
     Level("medium-long", (5, 6), 10, 19, 14),
-    Level("large", (3, 4), 100, 499, 14, taught=False),
+    Level("large", (3, 4), 100, 499, 16, taught=False),
 )
 
 
