@@ -38,7 +38,7 @@ class ProblemsSection(Section):
     """Where problems come from."""
 
     train: str = "embedded:train"
-    """`embedded:train`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, or a file (parquet, json, jsonl, csv)."""
+    """`embedded:train`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, or a parquet/json/jsonl/csv."""
     train_split: str = "train"
     """Split of a hub data set."""
     eval: str | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import ConfigError
 from masa.config.schema import ModelSection
+from masa.hub import hub_is_reachable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,7 +51,9 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
 
     path = resolve_model_path(section)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, local_files_only=_only_local(path)
+        )
     except Exception as error:
         raise TokenizerUnavailableError(
             f"model.path: the tokenizer of {section.path!r} cannot be loaded: {_brief(error)}"
@@ -70,10 +73,13 @@ def load_policy(section: ModelSection) -> PreTrainedModel:
 
     path = resolve_model_path(section)
     # Loading prints a bar of its own, which would tear the live display.
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, section.dtype), attn_implementation=section.attention
+            path,
+            dtype=getattr(torch, section.dtype),
+            attn_implementation=section.attention,
+            local_files_only=_only_local(path),
         )
     except Exception as error:
         raise ConfigError(f"model.path: the model {section.path!r} cannot be loaded: {_brief(error)}") from error
@@ -107,6 +113,11 @@ def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     if not ids:
         raise ConfigError("model.path: neither tokenizer nor generation config names a token that ends a response")
     return sorted(ids)
+
+
+def _only_local(path: str) -> bool:
+    """Whether to look at this machine alone: always for a folder, and for a hub id where the hub cannot be reached."""
+    return Path(path).is_dir() or not hub_is_reachable()
 
 
 def _brief(error: Exception) -> str:

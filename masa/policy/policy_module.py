@@ -28,7 +28,7 @@ class PolicyModule(nn.Module):
         super().__init__()
         self.model: Any = model
         self.temperature = temperature
-        special = [name for name in _UNSUPPORTED_HEADS if getattr(model.config, name, None) not in (None, 1, 1.0)]
+        special = [name for name in _UNSUPPORTED_HEADS if getattr(self.model.config, name, None) not in (None, 1, 1.0)]
         if special or getattr(self.model.get_output_embeddings(), "bias", None) is not None:
             raise ConfigError(
                 f"model.path: {type(model).__name__} transforms its logits ({', '.join(special) or 'head bias'}); "

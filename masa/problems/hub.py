@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from masa.hub import hub_is_reachable
 from masa.problems.errors import HubUnavailableError
 
 _BATCH_ROWS = 1000
@@ -18,7 +19,14 @@ def hub_rows(name: str, split: str) -> Iterator[dict[str, Any]]:
             or split.
     """
     repository, _, config = name.partition(":")
+    from huggingface_hub import constants
+
     label = f"hub data set {repository!r} ({f'config {config!r}, ' if config else ''}split {split!r})"
+    if not hub_is_reachable() and not constants.HF_HUB_OFFLINE:
+        raise HubUnavailableError(
+            f"{label} cannot be loaded: the hub cannot be reached. Give a local copy instead (the path of a .parquet, "
+            ".json, .jsonl or .csv file), or set HF_HUB_OFFLINE=1 where it has been downloaded before"
+        )
     try:
         import datasets
 

@@ -56,7 +56,7 @@ def _is_request(sentence: str) -> bool:
 
 def last_boxed(text: str) -> str | None:
     """The content of the last ``\\boxed{...}`` or ``\\fbox{...}`` with balanced braces, or None."""
-    for match in reversed(list(re.finditer(r"\\f?boxed\s*(?=\{)", text))):
+    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*(?=\{)", text))):
         depth = 0
         for position in range(match.end(), len(text)):
             if text[position - 1] == "\\" and text[position] in "{}":
