@@ -10,6 +10,7 @@ import gc
 import logging
 
 import masa.rewards.verifiers.choice
+import masa.rewards.verifiers.code
 import masa.rewards.verifiers.exact
 import masa.rewards.worker  # noqa: F401 (loaded for the workers)
 from masa.rewards.verifiers.mathematics import equal_answers

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import multiprocessing.forkserver
 import os
 import resource
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from masa.rewards.sandbox.isolation import die_with_parent
 from masa.rewards.verdict import Judgement, Status
 from masa.rewards.verifiers import Limits, judge, resolve_verifier
 
-_PR_SET_PDEATHSIG = 1
 _MAX_EXTRACTED_CHARACTERS = 2_000
 # The exit code of a worker that gives up its memory on purpose after an item ran into the limit.
 EXIT_AFTER_MEMORY_ERROR = 77
@@ -25,8 +23,7 @@ _OUT_OF_MEMORY = "out of memory: the verifier ran into its worker's limit"
 
 def initialize(memory_limit_mb: int) -> None:
     """Make this process die with its parent, bound its memory, and leave no core dumps."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     # Every worker inherits the pipe end that keeps the fork server alive; only the main process may hold it, so that
     # the server ends with it, and the workers with the server.
     server: Any = multiprocessing.forkserver._forkserver

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from masa.rewards.sandbox.isolation import check_sandbox
 from masa.rewards.verdict import Judgement
 
 BUILT_IN = {
@@ -44,8 +45,11 @@ def check_verifier(name: str) -> None:
 
     Raises:
         ValueError: neither a built-in verifier nor an importable ``module:function``.
+        SandboxUnavailableError: ``code``, on a system that cannot isolate it.
     """
     resolve_verifier(name)
+    if name == "code":
+        check_sandbox()
 
 
 @cache
