@@ -106,6 +106,7 @@ class Session:
 
     def restore(self, directory: RunDirectory, sampler: ProblemSampler) -> int | None:
         """Take the newest checkpoint's state and return its step; None where there is no checkpoint."""
+        checkpoint.remove_leftovers(directory.checkpoints)
         found = checkpoint.list_checkpoints(directory.checkpoints)
         if not found:
             return None

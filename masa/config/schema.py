@@ -61,8 +61,11 @@ class MetaKeysSection(Section):
     """Keys of the JSON object that a meta-prediction ends with."""
 
     notions: str = "notions"
+    """Key of the list of notions."""
     pass_rate: str = "pass_rate"
+    """Key of the pass rate."""
     solution_length: str = "solution_length"
+    """Key of the length of a correct solution, in tokens."""
 
 
 class PromptsSection(Section):
@@ -91,6 +94,7 @@ class RolloutSection(Section):
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Sampling temperature; the policy's log-probs are taken at the same one."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling; below 1 the rollouts no longer follow the policy itself."""
     top_k: NonNegativeInt = 0
     """0: no top-k."""
     max_solution_tokens: PositiveInt = 8192
@@ -105,8 +109,11 @@ class MetaWeightsSection(Section):
     """Weights of the three self-alignment rewards in r_meta; 0 switches a component off."""
 
     length: NonNegativeFloat = 1.0
+    """Weight of r_length."""
     difficulty: NonNegativeFloat = 1.0
+    """Weight of r_difficulty."""
     notion: NonNegativeFloat = 1.0
+    """Weight of r_notion."""
 
     @model_validator(mode="after")
     def _something_is_rewarded(self) -> MetaWeightsSection:
@@ -164,6 +171,7 @@ class AlgorithmSection(Section):
     kl_coefficient: NonNegativeFloat | None = None
     """Weight of the KL to the frozen initial policy; above 0 a copy of it is kept in memory."""
     kl_estimator: Literal["k1", "k2", "k3"] | None = None
+    """Estimator of that KL, per token."""
     entropy_coefficient: NonNegativeFloat | None = None
     """Weight of an entropy bonus."""
     tis_cap: PositiveFloat | None = None
@@ -179,14 +187,21 @@ class OptimizerSection(Section):
     """AdamW and the update's shape."""
 
     learning_rate: PositiveFloat = 1e-6
+    """Peak learning rate."""
     warmup_steps: NonNegativeInt = 20
+    """Updates over which the learning rate rises linearly."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After warm-up: constant, or decaying to zero at the last step."""
     weight_decay: NonNegativeFloat = 0.1
+    """Decoupled weight decay of matrices; norms and biases are not decayed."""
     beta1: Share = 0.9
+    """Decay of the mean of gradients."""
     beta2: Share = 0.999
+    """Decay of the mean of squared gradients."""
     epsilon: PositiveFloat = 1e-8
+    """Added to the denominator."""
     max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm."""
     micro_batch_tokens: PositiveInt = 16384
     """Padded tokens (prompt and response) of one forward and backward pass; a longer sequence goes alone."""
 
@@ -223,7 +238,9 @@ class WandbSection(Section):
     mode: Literal["disabled", "offline", "online"] = "disabled"
     """`online` without a key falls back to offline."""
     project: str = "masa"
+    """Project of the run."""
     name: str | None = None
+    """Name of the run; null: W&B chooses one."""
 
 
 class TrackingSection(Section):

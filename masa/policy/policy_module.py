@@ -26,10 +26,12 @@ class PolicyModule(nn.Module):
 
     def __init__(self, model: PreTrainedModel, *, temperature: float) -> None:
         super().__init__()
-        self.model: Any = model
+        language_model: Any = model
+        self.model = language_model
         self.temperature = temperature
-        special = [name for name in _UNSUPPORTED_HEADS if getattr(self.model.config, name, None) not in (None, 1, 1.0)]
-        if special or getattr(self.model.get_output_embeddings(), "bias", None) is not None:
+        config, head = language_model.config, language_model.get_output_embeddings()
+        special = [name for name in _UNSUPPORTED_HEADS if getattr(config, name, None) not in (None, 1, 1.0)]
+        if special or getattr(head, "bias", None) is not None:
             raise ConfigError(
                 f"model.path: {type(model).__name__} transforms its logits ({', '.join(special) or 'head bias'}); "
                 "supported are models whose head is one matrix"
