@@ -11,7 +11,7 @@ class ProblemDataError(ValueError):
 
 
 class HubUnavailableError(ProblemDataError):
-    """A hub data set that could not be loaded from here: no network and nothing cached, or no such data set."""
+    """A hub data set that could not be loaded from here: no network, and nothing cached."""
 
 
 class RowError(ValueError):

@@ -88,7 +88,7 @@ def _jsonl_rows(path: Path, label: str) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                item = json.loads(line)
+                item = json.loads(line.rstrip())
             except json.JSONDecodeError as error:
                 yield Unreadable(f"invalid JSON at line {number}, column {error.colno}: {error.msg}")
                 continue
@@ -114,7 +114,7 @@ def _csv_rows(path: Path, label: str) -> Iterator[Row]:
                 else:
                     yield row
     except csv.Error as error:
-        raise ProblemDataError(f"{label}: invalid csv at line {reader.line_num}: {error}") from error
+        raise ProblemDataError(f"{label}: invalid csv at line {reader.reader.line_num}: {error}") from error
     finally:
         csv.field_size_limit(previous_limit)
 

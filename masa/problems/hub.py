@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from masa.hub import hub_is_reachable
-from masa.problems.errors import HubUnavailableError
+from masa.problems.errors import HubUnavailableError, ProblemDataError
 
 _BATCH_ROWS = 1000
 
@@ -15,8 +15,8 @@ def hub_rows(name: str, split: str) -> Iterator[dict[str, Any]]:
     """The rows of one split of ``owner/name`` or ``owner/name:config``, downloaded or out of the local cache.
 
     Raises:
-        HubUnavailableError: (at the first row asked for) no network and nothing cached, no such data set, configuration
-            or split.
+        HubUnavailableError: (at the first row asked for) the hub cannot be reached, and nothing is cached.
+        ProblemDataError: no such data set, configuration or split.
     """
     repository, _, config = name.partition(":")
     from huggingface_hub import constants
@@ -33,7 +33,9 @@ def hub_rows(name: str, split: str) -> Iterator[dict[str, Any]]:
         table = datasets.load_dataset(repository, config or None, split=split).with_format("arrow")
     except Exception as error:  # `datasets` raises errors of many libraries: network, hub, arrow, its own
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-        raise HubUnavailableError(
+        # A data set, configuration or split that does not exist is a mistake; a network that fails is none.
+        kind = HubUnavailableError if isinstance(error, ConnectionError | TimeoutError) else ProblemDataError
+        raise kind(
             f"{label} cannot be loaded: {type(error).__name__}: {first_line}. Where there is no network, give a local "
             "copy instead: the path of a .parquet, .json, .jsonl or .csv file"
         ) from error

@@ -148,7 +148,7 @@ def _open(source: Any, split: str) -> tuple[str, str, Iterator[Any]]:
     if source in PRESETS:
         return f"preset {source!r} ({PRESETS[source]})", source, hub_rows(PRESETS[source], split)
     path = Path(source).expanduser()
-    if path.exists() or path.suffix.lower() in _FILE_SUFFIXES or source.startswith((".", "/", "~")):
+    if (source and path.exists()) or path.suffix.lower() in _FILE_SUFFIXES or source.startswith((".", "/", "~")):
         return f"problems file {source!r}", path.stem, file_rows(path)
     if _HUB_ID.fullmatch(source):
         return f"hub data set {source!r}", source.partition(":")[0], hub_rows(source, split)

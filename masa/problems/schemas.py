@@ -11,7 +11,7 @@ from typing import Any
 from masa.problems.choices import choice_statement, letter_of, read_options
 from masa.problems.errors import RowError, nearest, shown
 from masa.problems.problem import Problem
-from masa.problems.statements import bare_statement, last_boxed, split_worked_answer, statement_key
+from masa.problems.statements import bare_statement, last_boxed, split_worked_answer, statement_key, unix_lines
 from masa.problems.verifier_names import known_verifier
 
 STATEMENT_COLUMNS = ("statement", "problem", "question", "prompt", "problem_text")
@@ -188,7 +188,7 @@ def _user_message(messages: list[Any], name: str) -> Any:
 
 
 def _answer_and_solution(draft: Draft, verifier: str) -> tuple[Any, str | None]:
-    solution = None if _is_empty(draft.solution) else _text(draft.solution, "solution").replace("\r\n", "\n")
+    solution = None if _is_empty(draft.solution) else unix_lines(_text(draft.solution, "solution"))
     answer = draft.answer
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
@@ -238,7 +238,7 @@ def _assert_list(tests: Any) -> list[str]:
     lines = [tests] if isinstance(tests, str) else tests
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) and line.strip() for line in lines):
         raise RowError(f"the tests are {shown(tests)}, a list of assert statements is needed")
-    return [line.replace("\r\n", "\n").strip() for line in lines]
+    return [unix_lines(line).strip() for line in lines]
 
 
 def _row_verifier(row: Mapping[str, Any]) -> str | None:

@@ -25,9 +25,14 @@ _LEADING_REQUEST = re.compile(
 )
 
 
+def unix_lines(text: str) -> str:
+    """``text`` with every line end as ``\\n``."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def bare_statement(text: str) -> str:
     """``text`` without the requests around it to think step by step or to box the answer, with ``\\n`` line ends."""
-    text = text.replace("\r\n", "\n").strip()
+    text = unix_lines(text).strip()
     if lead := _LEADING_REQUEST.match(text):
         text = text[lead.end() :].strip()
     while True:
