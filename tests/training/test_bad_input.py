@@ -1,0 +1,131 @@
+"""A mistake in a config or a data file: one clear message and exit code 2, before any model is loaded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from masa import train
+
+QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
+GOOD_ROWS = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(32)]
+
+
+@pytest.fixture(autouse=True)
+def _no_model_may_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a model was loaded before the mistake was told")
+
+    monkeypatch.setattr("masa.session.load_policy", refuse)
+
+
+def _message(tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str, config: str = QUICKSTART) -> str:
+    code = train.main(["--config", config, f"run.dir={tmp_path / 'run'}", *arguments])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith("masa: ")
+    assert "Traceback" not in error
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    return error
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("algorithm.num_solution=8", ["algorithm.num_solution", "algorithm.num_solutions"]),
+        ("optimiser.learning_rate=1", ["optimiser", "optimizer"]),
+        ("run.seed=zero", ["run.seed", "'zero'", "whole number"]),
+        ("algorithm.num_problems=-4", ["algorithm.num_problems", "-4", "at least 1"]),
+        ("algorithm.num_problems=100000", ["algorithm.num_problems", "100000", "at most"]),
+        ("rollout.engine=tensorrt", ["rollout.engine", "'tensorrt'", "'transformers'"]),
+        ("algorithm.dual_clip=1.1", ["dual_clip", "1.1"]),
+        ("problems.train=missing.jsonl", ["missing.jsonl"]),
+        ("problems.train=problems.docx", ["problems.docx", ".parquet"]),
+        ("problems.train=embedded:trian", ["embedded:trian", "embedded:train"]),
+        ("model.path=./no/such/model", ["model.path", "./no/such/model", "hub id"]),
+        ("prompts.solution=Solve it", ["Solve it", "{{ problem }}"]),
+        ("prompts.solution='{{ problm }}'", ["problm", "problem"]),
+        ("prompts.meta='{{ problem'", ["meta template", "line 1"]),
+        ("prompts.max_tokens=1", ["prompts.max_tokens", "1"]),
+        ("problems.verifier=maths", ["maths", "math"]),
+    ],
+)
+def test_a_mistake_in_the_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, parts: list[str]
+) -> None:
+    message = _message(tmp_path, capsys, override)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (None, ["no such configuration file"]),
+        ("", ["the file is empty"]),
+        ("- 1\n- 2\n", ["a list", "a mapping"]),
+        ("run: {seed: 1\n", ["line", "not valid YAML"]),
+        ("run:\n  sed: 1\n", ["run.sed", "run.seed"]),
+    ],
+)
+def test_a_mistake_in_the_configuration_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, parts: list[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    message = _message(tmp_path, capsys, config=str(path))
+    assert "mine.yaml" in message
+    for part in parts:
+        assert part in message
+
+
+def _jsonl(rows: list[dict[str, object]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("empty.jsonl", b"", ["empty.jsonl", "empty"]),
+        ("torn.jsonl", _jsonl(GOOD_ROWS) + b'{"problem": "What', ["torn.jsonl", "32"]),
+        ("noanswer.jsonl", _jsonl([*GOOD_ROWS, {"problem": "What is 1?", "answer": ""}]), ["noanswer.jsonl", "row 32"]),
+        ("nostatement.jsonl", _jsonl([{"problem": " ", "answer": "1"}, *GOOD_ROWS]), ["nostatement.jsonl", "row 0"]),
+        ("columns.jsonl", _jsonl([{"text": "What is 1?", "label": "1"}]), ["columns.jsonl", "text", "label"]),
+        ("number.json", b"17", ["number.json"]),
+        ("torn.parquet", b"PAR1\x00\x01", ["torn.parquet"]),
+        ("binary.csv", bytes(range(256)), ["binary.csv"]),
+        ("few.jsonl", _jsonl(GOOD_ROWS[:3]), ["algorithm.num_problems", "at most 3"]),
+    ],
+)
+def test_a_mistake_in_a_data_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, parts: list[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    message = _message(tmp_path, capsys, f"problems.train={path}")
+    for part in parts:
+        assert part in message
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("run: {seed: 0}\n")
+    assert "--resume" in _message(tmp_path, capsys)
+
+
+def test_a_run_is_not_resumed_with_another_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("run: {seed: 5}\n")
+    message = _message(tmp_path, capsys, "--resume")
+    assert "run.seed: the run has 5, found 0" in message
+
+
+def test_the_process_exits_with_code_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "masa.train", "--config", QUICKSTART, "run.sede=1"]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "run.seed" in finished.stderr
+    assert finished.stderr.count("\n") == 1
