@@ -66,7 +66,7 @@ def test_a_row_beyond_the_budget_is_a_batch_of_its_own() -> None:
 
 
 def test_the_row_bound_holds() -> None:
-    assert [len(batch) for batch in plan_micro_batches([4] * 10, 1000, max_rows=4)] == [4, 4, 2]
+    assert sorted(len(batch) for batch in plan_micro_batches([4] * 10, 1000, max_rows=4)) == [2, 4, 4]
 
 
 @given(LENGTHS, st.integers(1, 200))
@@ -98,9 +98,8 @@ def test_ranks_that_wait_for_each_other_lose_little(world_size: int, packed: boo
     generator = random.Random(0)
     lengths = [min(int(generator.lognormvariate(3.5, 0.8)) + 1, 128) for _ in range(128)]
     ranks = split_over_ranks(lengths, world_size, 2048, packed=packed)
-    waiting = sum(
-        max(computed_tokens(lengths, batch, packed=packed) for batch in step) for step in zip(*ranks, strict=True)
-    )
+    steps = [[computed_tokens(lengths, batch, packed=packed) for batch in step] for step in zip(*ranks, strict=True)]
+    waiting = sum(max(step) for step in steps)
     assert waiting * world_size / sum(lengths) < bound
 
 

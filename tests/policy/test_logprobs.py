@@ -59,7 +59,9 @@ def test_values_and_gradients_agree_with_the_written_out_formula(budget: int, te
 
 
 @settings(max_examples=25, deadline=None)
-@given(tokens=st.integers(1, 40), vocabulary=st.integers(1, 2000), budget=st.integers(8, 60000), seed=st.integers(0, 9))
+@given(
+    tokens=st.integers(1, 40), vocabulary=st.integers(1, 2000), budget=st.integers(1000, 60000), seed=st.integers(0, 9)
+)
 def test_no_division_into_blocks_changes_the_result(tokens: int, vocabulary: int, budget: int, seed: int) -> None:
     hidden, weight, targets = inputs(tokens, 4, vocabulary, seed=seed)
     expected = plain(hidden, weight, targets)
@@ -148,6 +150,18 @@ def test_bfloat16_states_get_a_float32_softmax(budget: int) -> None:
     assert [one.dtype for one in actual] == [torch.bfloat16, torch.bfloat16]
     for one, other in zip(actual, gradients(*expected, tuple(wide)), strict=True):
         assert relative(one, other) < 2**-8
+
+
+@pytest.mark.parametrize("budget", [WHOLE, BLOCKS])
+def test_half_precision_states_meet_a_float32_head(budget: int) -> None:
+    hidden, weight, targets = inputs(20, 16, 900, torch.float32)
+    half = hidden.detach().bfloat16().requires_grad_()
+    logprobs = chunked_logprobs(half, weight, targets, memory_budget=budget)[0]
+    expected = plain(half.double(), weight.double(), targets)[0]
+    assert relative(logprobs, expected) < 1e-6
+    pulls = torch.autograd.grad(logprobs.sum(), (half, weight)), torch.autograd.grad(expected.sum(), (half, weight))
+    assert relative(pulls[0][0], pulls[1][0].double()) < 2**-8
+    assert relative(pulls[0][1], pulls[1][1].double()) < 1e-6
 
 
 @pytest.mark.parametrize("budget", [WHOLE, BLOCKS])
