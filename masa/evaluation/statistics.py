@@ -28,14 +28,15 @@ _EXACT_SIGN_FLIPS = 14
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its confidence interval; the bounds are NaN where no interval can be made (fewer than 2 problems)."""
+    """A value, its confidence interval and standard error; NaN where none can be made (fewer than 2 problems)."""
 
     value: float
     low: float = math.nan
     high: float = math.nan
+    error: float = math.nan
 
     def row(self) -> dict[str, float]:
-        return {"value": self.value, "low": self.low, "high": self.high}
+        return {"value": self.value, "low": self.low, "high": self.high, "error": self.error}
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,12 @@ def bootstrap(
     if not len(drawn):
         return Estimate(value)
     if np.ptp(drawn) == 0 and drawn[0] == value:
-        return Estimate(value, value, value)
+        return Estimate(value, value, value, 0.0)
     tail = (1 - level) / 2
     quantiles = (tail, 1 - tail) if method == "percentile" else _bca_quantiles(statistic, size, value, drawn, tail)
     low, high = np.quantile(drawn, quantiles)
-    return Estimate(value, float(low), float(high))
+    error = float(drawn.std(ddof=1)) if len(drawn) > 1 else math.nan
+    return Estimate(value, float(low), float(high), error)
 
 
 def _bca_quantiles(statistic: Statistic, size: int, value: float, drawn: Floats, tail: float) -> tuple[float, float]:
