@@ -78,8 +78,8 @@ def letter_of(answer: Any, options: Options | None) -> str:
     )
 
 
-def choice_statement(context: Any, question: str, options: Options) -> str:
+def choice_statement(context: str, question: str, options: Options) -> str:
     """Context, question and lettered options as one statement."""
     lettered = "\n".join(f"{letter}) {text}" for letter, text in zip(LETTERS, options.texts, strict=False))
-    parts = [str(context).strip() if context else "", question.strip(), lettered]
+    parts = [context.strip(), question.strip(), lettered]
     return "\n\n".join(part for part in parts if part)

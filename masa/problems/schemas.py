@@ -54,7 +54,7 @@ def problem_from_row(
     """
     if columns:
         row = _with_mapped_fields(row, columns)
-    source = str(first_of(row, SOURCE_COLUMNS) or default_source)
+    source = _text(first_of(row, SOURCE_COLUMNS) or default_source, "source")
     draft = _draft(row, mapped=not {"statement", "answer"}.isdisjoint(columns or {}))
     chosen = verifier or _row_verifier(row) or draft.verifier
     statement = _text(draft.statement, "statement")
@@ -129,7 +129,9 @@ def _from_reward_model(row: Mapping[str, Any], reward_model: Mapping[str, Any]) 
 
 def _from_choice(row: Mapping[str, Any], raw_options: Any) -> Draft:
     options = read_options(raw_options)
-    statement = choice_statement(row.get("context"), _text(_statement_of(row), "question"), options)
+    statement = choice_statement(
+        _text(row.get("context") or "", "context"), _text(_statement_of(row), "question"), options
+    )
     answer = first_of(row, (*ANSWER_COLUMNS, "answerKey", "label"))
     explanation = row.get("explanation")
     if isinstance(explanation, list):
@@ -142,8 +144,9 @@ def _from_tests(row: Mapping[str, Any], tests: Any) -> Draft:
     asserts = _assert_list(tests)
     setup = first_of(row, SETUP_COLUMNS)
     if setup is not None:
-        setup = "\n".join(setup) if isinstance(setup, list) else str(setup)
-        asserts = [f"{setup}\n{line}" for line in asserts]
+        lines = setup if isinstance(setup, list) else [setup]
+        preamble = "\n".join(_text(line, "set-up of the tests") for line in lines)
+        asserts = [f"{preamble}\n{line}" for line in asserts]
     task = _text(first_of(row, ("prompt", "text")) or _statement_of(row), "statement")
     shown_tests = "\n".join(_assert_list(tests))
     return Draft(

@@ -172,6 +172,18 @@ CHAT = {"role": "user", "content": "Solve."}
         ({"prompt": [CHAT], "reward_model": {"ground_truth": {"target": ""}}}, "no answer: it is empty"),
         ({"prompt": [CHAT], "reward_model": {}}, "no answer: it is empty"),
         ({"prompt": "f", "test": [1]}, "the tests are [1], a list of assert statements is needed"),
+        (
+            {"prompt": "f", "test": ["assert f()"], "test_setup_code": [None]},
+            "the set-up of the tests is None (NoneType)",
+        ),
+        (
+            {"problem": "One?", "answer": "1", "source": {"name": "book"}},
+            "the source is {'name': 'book'} (dict), text is",
+        ),
+        (
+            {"question": "Q", "context": ["c"], "options": ["x", "y"], "answer": "A"},
+            "the context is ['c'] (list), text",
+        ),
         ({"question": "Q", "options": ["x", "y"], "answer": "C"}, "'C', which is none of the options A to B"),
         ({"question": "Q", "options": ["x", "y"], "answer": 1}, "1, which is none of the options A to B"),
         ({"question": "Q", "options": ["x"], "answer": "A"}, "1 options found, 2 to 10 are allowed"),
