@@ -26,7 +26,7 @@ These notions may help: {{ hint }}
 
 # Method, section 2: free reasoning between <meta> and </meta>, then one JSON object with the three predictions.
 DEFAULT_META = r"""
-{% set shortest = 128 if response_limit >= 128 else 1 %}
+{% set shortest = 128 if response_limit > 128 else 1 %}
 Here is a problem. Do not solve it now. Predict instead what would happen if you solved it {{ pass_rate_total }} times, starting afresh each time and writing at most {{ response_limit }} tokens.
 
 <problem>

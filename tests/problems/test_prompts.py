@@ -49,6 +49,7 @@ def test_the_default_meta_prompt_asks_for_the_three_predictions_in_their_ranges(
 
 def test_the_range_of_lengths_holds_something_where_the_response_limit_is_small() -> None:
     assert "an integer from 1 to 96," in make(response_limit=96).render_meta(MATH)
+    assert "an integer from 1 to 128," in make(response_limit=128).render_meta(MATH)
 
 
 def test_keys_and_total_of_the_meta_prompt_follow_the_configuration() -> None:
