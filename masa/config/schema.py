@@ -8,17 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+from masa.config.controls import ControlsSection
+from masa.config.section import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 
 
 class ModelSection(Section):
@@ -89,8 +82,9 @@ class PromptsSection(Section):
 class RolloutSection(Section):
     """How responses are sampled."""
 
-    engine: Literal["transformers"] = "transformers"
-    """`transformers`: in this process, on any machine."""
+    engine: Literal["auto", "transformers", "vllm", "vllm_server"] = "auto"
+    """`transformers` and `vllm` sample in this process, `vllm_server` over HTTP; `auto`: `vllm_server` where `servers`
+    are named, `vllm` where there is a GPU and vLLM is installed, else `transformers`."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Sampling temperature; the policy's log-probs are taken at the same one."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -102,7 +96,43 @@ class RolloutSection(Section):
     max_meta_tokens: PositiveInt = 2048
     """Response limit of a meta-prediction, in tokens."""
     max_batch_size: PositiveInt = 256
-    """Sequences decoded at a time by the `transformers` engine."""
+    """Sequences decoded at a time by one engine or server."""
+    max_model_len: PositiveInt | None = None
+    """vLLM: longest prompt and response together, in tokens; null: prompts.max_tokens, the larger response limit and
+    512 tokens for hints, and at most what the model can."""
+    dtype: Literal["policy", "float32", "bfloat16"] = "policy"
+    """vLLM: the type that responses are sampled in; `policy`: that of the policy's parameters."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.45
+    """vLLM: share of a GPU's memory for weights and KV cache."""
+    kv_cache_gb: PositiveFloat | None = None
+    """vLLM: size of the KV cache; null: what `gpu_memory_utilization` leaves, 1 without a GPU."""
+    tensor_parallel_size: PositiveInt = 1
+    """vLLM: GPUs that share one engine; with `vllm` so many neighbouring processes of the run share theirs."""
+    enforce_eager: bool = False
+    """vLLM: no CUDA graphs; starts faster, samples slower. Without a GPU always so."""
+    sleep_level: Annotated[int, Field(ge=0, le=2)] = 0
+    """`vllm` during the update: 0 keeps its memory, 1 drops the KV cache and moves weights to the CPU, 2 drops both."""
+    async_steps: Annotated[int, Field(ge=0, le=8)] = 0
+    """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Corrected by
+    truncated importance sampling (`algorithm.tis_cap`, which it requires). 0: on-policy."""
+    check_every: NonNegativeInt = 0
+    """Every so many steps prove that engine and policy agree, by checksum and by log-probs of long prompts; 0: never."""
+    servers: list[str] = Field(default_factory=list)
+    """`vllm_server`: addresses of running servers, such as `http://host:8000`; empty: `num_servers` are started."""
+    num_servers: PositiveInt = 1
+    """`vllm_server`: servers to start on this machine where `servers` is empty."""
+    server_devices: list[str] = Field(default_factory=list)
+    """`CUDA_VISIBLE_DEVICES` of each started server; empty: those of the run."""
+    server_wait: PositiveFloat = 120.0
+    """Seconds without any usable server, and for a server to start or to take weights, before the run stops."""
+    server_patience: PositiveFloat = 30.0
+    """Seconds a server may be silent before it counts as dead and its requests go to the others."""
+    weight_transfer: Literal["auto", "file", "nccl"] = "auto"
+    """How servers get weights; `auto`: `nccl` where there is a GPU, else `file`."""
+    transfer_folder: str | None = None
+    """Folder that the run and its servers see, for `file`; null: a temporary one."""
+    bucket_mb: PositiveInt = 512
+    """Size of the parts in which weights are sent to servers."""
 
 
 class MetaWeightsSection(Section):
@@ -206,10 +236,6 @@ class OptimizerSection(Section):
     """Padded tokens (prompt and response) of one forward and backward pass; a longer sequence goes alone."""
 
 
-class ControlsSection(Section):
-    """The meta-based controls of MASA-efficient. None is implemented yet, so no key is accepted."""
-
-
 class EvaluationSection(Section):
     """Held-out evaluation during training."""
 
@@ -283,6 +309,19 @@ class Config(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()
     run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _controls_fit(self) -> Config:
+        controls, limit = self.controls, self.rollout.max_solution_tokens
+        for name in ("expert", "gating", "cutoff", "hinting"):
+            if getattr(controls, name).enabled and not self.algorithm.meta:
+                raise ValueError(f"controls.{name}.enabled needs meta-predictions, but algorithm.meta is false")
+        if controls.cutoff.enabled and controls.cutoff.floor > limit:
+            raise ValueError(
+                f"controls.cutoff.floor is {controls.cutoff.floor}, allowed is at most "
+                f"rollout.max_solution_tokens ({limit})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _overlong_fits(self) -> Config:

@@ -1,0 +1,138 @@
+"""The options of MASA-efficient (method, section 4): when controls are on, and what each does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+
+
+class StabilisedSection(Section):
+    """When meta-awareness counts as stable; gating, cutoff and hinting are on from the next step on, and stay on."""
+
+    after_step: NonNegativeInt = 0
+    """Not before this many steps are done."""
+    metric: Literal["r_meta", "r_difficulty", "r_length", "r_notion"] | None = None
+    """Nor before the exponential mean of this reward has reached `above`; null: `after_step` alone decides."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    """Weight of the past in that mean, a step; the mean is corrected for its start, as in Adam."""
+    above: Share = 0.5
+    """The value that the mean must reach."""
+
+
+class ExpertSection(Section):
+    """Behaviour cloning of the best meta-predictions, corrected by what was measured. It is on from the first step."""
+
+    enabled: bool = False
+    """Keep experts and clone them."""
+    rank_by: Literal["notion", "meta"] = "notion"
+    """The reward that chooses a problem's best meta-prediction: r_notion or r_meta."""
+    floor: Share = 0.2
+    """A meta-prediction below this reward is no expert."""
+    capacity: PositiveInt = 1024
+    """Experts kept, one a problem; the oldest leave first."""
+    batch_size: PositiveInt = 128
+    """Experts of one cloning step, drawn at random from the buffer."""
+    every: NonNegativeInt = 0
+    """Clone every so many steps, once the buffer holds a batch; 0: whenever a batch of new experts has come in."""
+    cloning_steps: PositiveInt = 1
+    """Optimiser steps each time."""
+    weight: PositiveFloat = 1.0
+    """Weight of L_BC."""
+    learning_rate_factor: PositiveFloat = 1.0
+    """Learning rate of a cloning step, as a multiple of the policy update's."""
+
+    @model_validator(mode="after")
+    def _a_batch_fits(self) -> ExpertSection:
+        if self.batch_size > self.capacity:
+            raise ValueError(f"batch_size is {self.batch_size}, allowed is at most capacity ({self.capacity})")
+        return self
+
+
+class GatingSection(Section):
+    """Predictive gating: no solutions for problems whose predicted pass rates agree that they teach nothing."""
+
+    enabled: bool = False
+    """Gate problems."""
+    max_std: PositiveFloat = 0.1
+    """The predictions agree where their standard deviation is below this."""
+    trivial: Share = 0.95
+    """A mean predicted pass rate of at least this says trivial."""
+    unsolvable: Share = 0.05
+    """A mean predicted pass rate of at most this says unsolvable."""
+    min_parsed: Share = 0.5
+    """Share of the M predictions that must hold a pass rate; at least two must."""
+    audit_share: Share = 0.05
+    """Share of the problems that would be gated which are rolled out all the same, to measure the gate."""
+    start: Literal["closed", "open"] = "closed"
+    """`closed`: the gate opens when its precision is shown; `open`: it is open until the opposite is shown."""
+    target_precision: Share = 0.8
+    """The gate opens where its precision is at least this, and closes where it is surely less."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Confidence of the interval whose upper end below the target closes the gate."""
+    min_audits: PositiveInt = 16
+    """Audited problems before the gate opens or closes."""
+    window: PositiveInt = 64
+    """Newest audited problems that precision, recall and F1 are measured on."""
+    max_share: Annotated[float, Field(ge=0, lt=1)] = 0.75
+    """Largest share of a step's problems that may be gated; the surest go first."""
+    gated: Literal["replace", "leave_out"] = "replace"
+    """`replace`: fresh problems keep the batch full; `leave_out`: the step has fewer problems."""
+    max_rounds: PositiveInt = 3
+    """Draws of replacements a step; those of the last one are solved whatever is predicted, so the batch is full."""
+
+    @model_validator(mode="after")
+    def _thresholds_and_counts_fit(self) -> GatingSection:
+        if self.unsolvable >= self.trivial:
+            raise ValueError(f"unsolvable is {self.unsolvable}, allowed is less than trivial ({self.trivial})")
+        if self.min_audits > self.window:
+            raise ValueError(f"min_audits is {self.min_audits}, allowed is at most window ({self.window})")
+        return self
+
+
+class CutoffSection(Section):
+    """Early cutoff: a solution's token budget follows from its predicted length."""
+
+    enabled: bool = False
+    """Cut solutions."""
+    aggregate: Literal["mean", "median", "max"] = "mean"
+    """How the M predicted lengths become one."""
+    factor: PositiveFloat = 2.0
+    """Budget as a multiple of the predicted length."""
+    floor: PositiveInt = 256
+    """No budget is below this many tokens."""
+    audit_share: Share = 0.05
+    """Share of the solutions that run to the response limit all the same, to measure the cutoff."""
+    mask_cut: bool = False
+    """Leave cut solutions out of the loss; they count as incorrect either way."""
+    window: PositiveInt = 512
+    """Newest audited solutions, at least, that precision, recall and F1 are measured on."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Confidence of the intervals."""
+
+
+class HintingSection(Section):
+    """Notion hinting: predicted notions in the solution prompt."""
+
+    enabled: bool = False
+    """Hint solutions."""
+    share: Share = 0.5
+    """Share of a problem's solutions that are given the hint."""
+    text: str = "{{ notions | join(', ') }}"
+    """The hint, as jinja2 text over the list `notions`; the solution template's `hint` stands for it."""
+    max_notions: PositiveInt = 5
+    """Notions in a hint; those that more predictions name go first."""
+    min_agreement: Share = 0.25
+    """Share of the M predictions that must name a notion."""
+
+
+class ControlsSection(Section):
+    """MASA-efficient. With gating, cutoff or hinting at work, metas are rolled out before solutions."""
+
+    stabilised: StabilisedSection = StabilisedSection()
+    expert: ExpertSection = ExpertSection()
+    gating: GatingSection = GatingSection()
+    cutoff: CutoffSection = CutoffSection()
+    hinting: HintingSection = HintingSection()
