@@ -26,16 +26,16 @@ def solution_statistics(
 ) -> dict[str, Statistic]:
     """The solution metrics as statistics over problems: pass@k, majority vote, lengths in tokens, truncation rate.
 
-    ``pass@1`` is the mean over problems of the mean over samples (avg@n). ``ks`` beyond the samples of a problem are
-    left out; by default they are the powers of two. ``votes`` false leaves the majority vote out, for answers that
-    cannot be compared (programs).
+    ``pass@1``, always there, is the mean over problems of the mean over samples (avg@n). ``ks`` beyond the samples of
+    a problem are left out; by default they are the powers of two. ``votes`` false leaves the majority vote
+    out, for answers that cannot be compared (programs).
 
     Raises:
         ValueError: no outcome, or a different number of samples from problem to problem.
     """
     samples = samples_per_problem(outcomes)
     counts = np.array([sum(outcome.correct) for outcome in outcomes])
-    wanted = [k for k in (ks or powers_of_two(samples)) if k <= samples]
+    wanted = sorted({1, *(k for k in ks or powers_of_two(samples) if k <= samples)})
     statistics: dict[str, Statistic] = {f"pass@{k}": mean_of(pass_at_k(samples, counts, k)) for k in wanted}
     if votes:
         voted = [majority_vote(outcome.answers, outcome.correct) for outcome in outcomes]

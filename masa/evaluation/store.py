@@ -1,9 +1,9 @@
 """The directory of one evaluation: settings, samples as they came, details, results.
 
-    settings.json              what was asked for; a later start has to ask for the same
-    samples/<benchmark>.jsonl  one row a response, written as they come
-    details/<benchmark>.jsonl  one row a problem, made from the samples
-    results.json, results.md   made from the details
+settings.json              what was asked for; a later start has to ask for the same
+samples/<benchmark>.jsonl  one row a response, written as they come
+details/<benchmark>.jsonl  one row a problem, made from the samples
+results.json, results.md   made from the details
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class EvaluationStore:
             raise ConfigError(f"{self.path} holds no evaluation: there is no {self.settings.name}")
         return jsonl.read_object(self.settings)
 
-    def read_samples(self, benchmark: str, problems: Sequence[Problem]) -> dict[tuple[str, RolloutPath, int], StoredSample]:
+    def read_samples(
+        self, benchmark: str, problems: Sequence[Problem]
+    ) -> dict[tuple[str, RolloutPath, int], StoredSample]:
         """The samples so far, a torn last line removed from the file; those of other problems are left aside.
 
         Raises:

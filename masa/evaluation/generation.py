@@ -1,0 +1,149 @@
+"""Generating the samples that are missing, chunk by chunk, each chunk on the disk before the next one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from masa.config import Config
+from masa.evaluation.settings import Budget
+from masa.evaluation.store import EvaluationStore, StoredSample
+from masa.problems.problem import Problem
+from masa.problems.statements import statement_key
+from masa.rollout.engine import Rollout, RolloutEngine, RolloutPath
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Seeds of samples derive from this word, so that they differ from any training step's.
+SEED_NAME = "evaluate"
+
+
+class Policy:
+    """The model under evaluation: tokenizer and engine, loaded when they are first needed.
+
+    Args:
+        config: names the model and the engine.
+        engine: in place of the one that ``config`` names; the caller closes it.
+        tokenizer: its tokenizer, likewise.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        engine: RolloutEngine | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._stack = ExitStack()
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        if self._tokenizer is None:
+            from masa.policy.loading import load_tokenizer
+
+            self._tokenizer = load_tokenizer(self._config.model)
+        return self._tokenizer
+
+    def engine(self, batch_size: int) -> RolloutEngine:
+        """The engine; the first call loads the model (on the GPU where there is one)."""
+        if self._engine is None:
+            import torch
+
+            from masa.policy.loading import load_policy, stop_token_ids
+            from masa.rollout.factory import make_engine
+
+            model: Any = load_policy(self._config.model)
+            model.to("cuda" if torch.cuda.is_available() else "cpu")
+            section = self._config.rollout.model_copy(update={"max_batch_size": batch_size})
+            self._engine = make_engine(section, model, stop_ids=stop_token_ids(model, self.tokenizer))
+            self._stack.callback(self._engine.close)
+        return self._engine
+
+    def close(self) -> None:
+        """Close an engine that was loaded here; safe to call twice."""
+        self._stack.close()
+
+
+def sample_keys(problem: Problem, budget: Budget) -> list[tuple[str, RolloutPath, int]]:
+    """The samples that a problem needs."""
+    paths: tuple[tuple[RolloutPath, int], ...] = (("solution", budget.samples), ("meta", budget.metas))
+    return [(problem.id, path, index) for path, count in paths for index in range(count)]
+
+
+def missing_chunks(
+    problems: Sequence[Problem], found: set[tuple[str, RolloutPath, int]], budget: Budget
+) -> Iterator[list[Problem]]:
+    """Runs of problems of which some sample is missing.
+
+    The runs do not depend on what was found: a chunk is generated as a whole, so that a sample has the same neighbours
+    in its batch whether or not the evaluation was interrupted.
+    """
+    size = max(1, budget.batch_size // (budget.samples + budget.metas))
+    for start in range(0, len(problems), size):
+        chunk = list(problems[start : start + size])
+        if not all(key in found for problem in chunk for key in sample_keys(problem, budget)):
+            yield chunk
+
+
+def generate_missing(
+    name: str,
+    problems: Sequence[Problem],
+    config: Config,
+    budget: Budget,
+    policy: Policy,
+    store: EvaluationStore,
+    *,
+    report: Callable[[int], None] = lambda samples: None,
+) -> None:
+    """Generate and store what the samples of one benchmark lack; ``report`` is told how many more there are.
+
+    Samples that are there already stay as they are, also when their chunk is generated once more.
+    """
+    found = set(store.read_samples(name, problems))
+    report(len(found))
+    for chunk in missing_chunks(problems, found, budget):
+        samples = [sample for sample in _generate(chunk, config, budget, policy) if sample.key not in found]
+        store.append_samples(name, samples)
+        report(len(samples))
+
+
+def _generate(problems: Sequence[Problem], config: Config, budget: Budget, policy: Policy) -> list[StoredSample]:
+    from masa.preflight import make_templates
+    from masa.rollout.requests import RequestBuilder
+
+    builder = RequestBuilder(config, make_templates(config), policy.tokenizer)
+    requests = builder.requests(
+        problems,
+        step=SEED_NAME,
+        num_solutions=budget.samples,
+        num_metas=budget.metas,
+        sampling=budget.sampling,
+    )
+    statements = {problem.id: statement_key(problem.statement) for problem in problems}
+    return [
+        _stored(rollout, statements[rollout.problem_id], text)
+        for group in policy.engine(budget.batch_size).generate(requests)
+        for rollout, text in zip(group, _texts(group, policy.tokenizer), strict=True)
+    ]
+
+
+def _texts(rollouts: Sequence[Rollout], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    ids = [list(rollout.token_ids) for rollout in rollouts]
+    return list(tokenizer.batch_decode(ids, skip_special_tokens=True))
+
+
+def _stored(rollout: Rollout, statement: str, text: str) -> StoredSample:
+    return StoredSample(
+        problem=rollout.problem_id,
+        statement=statement,
+        path=rollout.path,
+        index=rollout.index,
+        response=text,
+        tokens=len(rollout.token_ids),
+        finish_reason=rollout.finish_reason,
+    )

@@ -1,0 +1,208 @@
+"""One evaluation from beginning to end: load, generate what is missing, score, write."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from masa.config import ConfigError
+from masa.evaluation.benchmark import Benchmark
+from masa.evaluation.benchmarks import BENCHMARKS
+from masa.evaluation.generation import Policy, generate_missing, sample_keys
+from masa.evaluation.loading import load_benchmark
+from masa.evaluation.markdown import results_markdown
+from masa.evaluation.outcomes import Outcome
+from masa.evaluation.results import all_results, benchmark_results, comparison
+from masa.evaluation.scoring import score
+from masa.evaluation.settings import EvaluationSettings, benchmark_config
+from masa.evaluation.store import EvaluationStore, StoredSample
+from masa.problems.problem import Problem
+from masa.rewards.grading import Verifier
+from masa.rewards.pool import VerifierPool
+from masa.tracking import jsonl
+from masa.tracking.environment import describe_environment
+
+
+def run_evaluation(
+    settings: EvaluationSettings,
+    out: str | Path,
+    *,
+    policy: Policy | None = None,
+    verifier: Verifier | None = None,
+    compare: Sequence[str | Path] = (),
+    rescore: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Evaluate and write ``out``; returns the content of its results.json.
+
+    Samples that lie in ``out`` already are used; results of benchmarks that were evaluated there before are kept.
+
+    Args:
+        policy: the model under evaluation, in place of the one that ``settings.config`` names.
+        verifier: judges answers in place of a pool of isolated workers.
+        compare: directories of other evaluations, to be compared problem by problem.
+        rescore: generate nothing; every sample has to be there.
+
+    Raises:
+        ConfigError: the directory holds an evaluation with other settings, or lacks samples that ``rescore`` needs.
+        ProblemDataError: a benchmark's data cannot be read; nothing was generated.
+    """
+    console = console or Console()
+    store = EvaluationStore(out)
+    others = {str(other): _outcomes_in(EvaluationStore(other)) for other in compare}
+    problems = {benchmark.name: load_benchmark(benchmark, settings.data) for benchmark in settings.benchmarks}
+    store.open(settings.row())
+    if rescore:
+        _refuse_missing(settings, problems, store)
+    else:
+        _generate(settings, problems, policy, store, console)
+    if verifier is not None:
+        found = _score_all(settings, problems, store, verifier, console)
+    else:
+        section = settings.config.rewards
+        with VerifierPool(section.verifier_workers, section.verifier_seconds, section.verifier_memory_mb) as pool:
+            found = _score_all(settings, problems, store, pool, console)
+    return _write(settings, found, others, store)
+
+
+def _generate(
+    settings: EvaluationSettings,
+    problems: Mapping[str, list[Problem]],
+    policy: Policy | None,
+    store: EvaluationStore,
+    console: Console,
+) -> None:
+    own = policy is None
+    policy = policy or Policy(settings.config)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            for benchmark in settings.benchmarks:
+                members = problems[benchmark.name]
+                total = sum(len(sample_keys(problem, settings.budget)) for problem in members)
+                task = progress.add_task(benchmark.title, total=total)
+                generate_missing(
+                    benchmark.name,
+                    members,
+                    benchmark_config(settings, benchmark),
+                    settings.budget,
+                    policy,
+                    store,
+                    report=lambda count, task=task: progress.advance(task, count),  # type: ignore[misc]
+                )
+    finally:
+        if own:
+            policy.close()
+    environment = store.path / "environment.json"
+    jsonl.write_atomically(environment, jsonl.dump(describe_environment(), indent=2) + b"\n")
+
+
+def _refuse_missing(
+    settings: EvaluationSettings, problems: Mapping[str, list[Problem]], store: EvaluationStore
+) -> None:
+    for name, members in problems.items():
+        found = store.read_samples(name, members)
+        wanted = [key for problem in members for key in sample_keys(problem, settings.budget)]
+        missing = [key for key in wanted if key not in found]
+        if missing:
+            problem, path, index = missing[0]
+            raise ConfigError(
+                f"{store.samples(name)}: {len(missing)} of {len(wanted)} samples are missing, the first is "
+                f"{path} {index} of {problem!r}; run without --rescore to generate them"
+            )
+
+
+def _score_all(
+    settings: EvaluationSettings,
+    problems: Mapping[str, list[Problem]],
+    store: EvaluationStore,
+    verifier: Verifier,
+    console: Console,
+) -> dict[str, dict[str, Any]]:
+    found = {}
+    for benchmark in settings.benchmarks:
+        outcomes, statuses = _score(benchmark, settings, problems[benchmark.name], store, verifier)
+        found[benchmark.name] = benchmark_results(
+            benchmark,
+            outcomes,
+            thresholds=settings.thresholds,
+            ks=settings.ks,
+            resamples=settings.resamples,
+            verifier=statuses,
+        )
+        accuracy = found[benchmark.name]["metrics"]["pass@1"]["value"]
+        console.print(f"{benchmark.title}: pass@1 {100 * accuracy:.1f} over {len(outcomes)} problems")
+    return found
+
+
+def _score(
+    benchmark: Benchmark,
+    settings: EvaluationSettings,
+    problems: list[Problem],
+    store: EvaluationStore,
+    verifier: Verifier,
+) -> tuple[list[Outcome], dict[str, int]]:
+    """Score one benchmark's samples and write its details."""
+    samples = store.read_samples(benchmark.name, problems)
+    groups: dict[str, list[list[StoredSample]]] = {"solution": [], "meta": []}
+    for problem in problems:
+        own = [samples[key] for key in sample_keys(problem, settings.budget)]
+        for path, members in groups.items():
+            members.append([sample for sample in own if sample.path == path])
+    config = benchmark_config(settings, benchmark)
+    outcomes, verdicts = score(
+        problems,
+        groups["solution"],
+        groups["meta"],
+        verifier,
+        config,
+        max_length=config.rollout.max_solution_tokens,
+    )
+    store.write_details(
+        benchmark.name,
+        (
+            {
+                **outcome.row(),
+                "statement": problem.statement,
+                "answer": problem.answer,
+                "verifier": problem.verifier,
+                "status": [verdict.status for verdict in own],
+            }
+            for problem, outcome, own in zip(problems, outcomes, verdicts, strict=True)
+        ),
+    )
+    return outcomes, dict(Counter(verdict.status for own in verdicts for verdict in own))
+
+
+def _write(
+    settings: EvaluationSettings,
+    found: dict[str, dict[str, Any]],
+    others: Mapping[str, dict[str, list[Outcome]]],
+    store: EvaluationStore,
+) -> dict[str, Any]:
+    earlier = jsonl.read_object(store.results)["benchmarks"] if store.results.exists() else {}
+    # In the order of declaration, whatever the order in which benchmarks were asked for.
+    merged = {name: {**earlier, **found}[name] for name in BENCHMARKS if name in earlier or name in found}
+    ours = {name: store.read_outcomes(name) for name in merged}
+    comparisons = {name: comparison(ours, theirs, settings.resamples) for name, theirs in others.items()}
+    row = {**settings.row(), "benchmarks": list(merged)}
+    results: dict[str, Any] = jsonl.plain(all_results(row, merged, comparisons))
+    jsonl.write_atomically(store.results, jsonl.dump(results, indent=2) + b"\n")
+    jsonl.write_atomically(store.table, results_markdown(results).encode())
+    return results
+
+
+def _outcomes_in(store: EvaluationStore) -> dict[str, list[Outcome]]:
+    """All outcomes of another evaluation.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not store.results.exists():
+        raise ConfigError(f"--compare: {store.path} holds no evaluation: there is no {store.results.name}")
+    return {name: store.read_outcomes(name) for name in jsonl.read_object(store.results)["benchmarks"]}
