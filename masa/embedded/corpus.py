@@ -13,6 +13,9 @@ from masa.embedded.world import LEVELS, Level, draw_values, split_of, statement_
 DISTRACTORS = ("long division", "prime factors", "symmetry", "fractions", "geometry")
 LENGTH_RANGE = (12, 99)
 COUNT_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
+# A word stands for all predictions up to its bound: the thought commits, and the numbers follow it.
+DIFFICULTY_WORDS = {0: "hopeless", 2: "hard", 5: "mixed", 7: "easy", 8: "sure"}
+LENGTH_WORDS = {28: "tiny", 44: "short", 58: "middling", 74: "long", 99: "huge"}
 META_THOUGHTS = ("I see {}.", "Here are {}.", "This has {}.", "There are {} to add.")
 
 
@@ -25,17 +28,23 @@ class Example:
 
 
 def meta_prediction(values: tuple[int, ...], rng: random.Random) -> str:
-    """A meta whose reasoning describes the problem and whose predictions know nothing about it."""
+    """A meta whose thought describes the problem and then guesses at random; the JSON object agrees with the guess.
+
+    Pass rate and length are uniform and know nothing of the problem. What the policy may learn by reinforcement is to
+    guess well where it thinks: a word chosen right after the description decides the numbers.
+    """
     digits = len(str(max(values)))
     size = {1: "small", 2: "medium"}.get(digits, "large")
-    thought = rng.choice(META_THOUGHTS).format(f"{COUNT_WORDS[len(values)]} {size} numbers")
+    described = rng.choice(META_THOUGHTS).format(f"{COUNT_WORDS[len(values)]} {size} numbers")
     names = [method.name for method in METHODS] + list(DISTRACTORS)
+    pass_rate, length = rng.randint(0, 8), rng.randint(*LENGTH_RANGE)
     prediction = {
         "notions": rng.sample(names, rng.choice((1, 2, 2, 3))),
-        "pass_rate": rng.randint(0, 8),
-        "solution_length": rng.randint(*LENGTH_RANGE),
+        "pass_rate": pass_rate,
+        "solution_length": length,
     }
-    return f"<meta>{thought}</meta>{json.dumps(prediction)}"
+    guess = f"Looks {_word(DIFFICULTY_WORDS, pass_rate)}, runs {_word(LENGTH_WORDS, length)}."
+    return f"<meta>{described} {guess}</meta>{json.dumps(prediction)}"
 
 
 def warm_start_examples(count: int, seed: int) -> list[Example]:
@@ -64,3 +73,8 @@ def _train_values(levels: tuple[Level, ...] | list[Level], rng: random.Random) -
     while split_of(values) != "train":
         values = draw_values(level, rng)
     return values
+
+
+def _word(words: dict[int, str], value: int) -> str:
+    """The word of the first bound that ``value`` does not exceed."""
+    return next(word for bound, word in words.items() if value <= bound)

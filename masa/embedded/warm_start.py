@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class WarmStart:
     """The supervised run: examples seen once each, in batches of equal size; learning rate cosine to a tenth."""
 
-    examples: int = 34_000
+    examples: int = 30_000
     batch_size: int = 16
     learning_rate: float = 2e-3
     warm_up_steps: int = 100

@@ -66,8 +66,8 @@ def draw_values(level: Level, rng: random.Random) -> tuple[int, ...]:
 def arithmetic_problems(split: Split, count: int | None = None, seed: int = 0) -> list[Problem]:
     """Distinct problems of one split, the levels mixed by their shares; equal arguments give equal lists.
 
-    ``count`` is at most, and by default, 2048 (train) or 256 (test). A problem's ``solution`` is the clean running total, its
-    ``metadata`` holds ``level`` and ``values``.
+    ``count`` is at most, and by default, 2048 (train) or 256 (test). A problem's ``solution`` is the clean running
+    total, its ``metadata`` holds ``level`` and ``values``.
 
     Raises:
         ValueError: an unknown split, or a count outside of what the split holds.
