@@ -141,17 +141,16 @@ def _from_choice(row: Mapping[str, Any], raw_options: Any) -> Draft:
 
 
 def _from_tests(row: Mapping[str, Any], tests: Any) -> Draft:
-    asserts = _assert_list(tests)
+    answer: dict[str, Any] = {"asserts": _assert_list(tests)}
     setup = first_of(row, SETUP_COLUMNS)
     if setup is not None:
         lines = setup if isinstance(setup, list) else [setup]
-        preamble = "\n".join(_text(line, "set-up of the tests") for line in lines)
-        asserts = [f"{preamble}\n{line}" for line in asserts]
+        answer["setup"] = "\n".join(_text(line, "set-up of the tests") for line in lines)
     task = _text(first_of(row, ("prompt", "text")) or _statement_of(row), "statement")
-    shown_tests = "\n".join(_assert_list(tests))
+    shown_tests = "\n".join(answer["asserts"])
     return Draft(
         statement=f"{task.strip()}\n\nYour code should pass these tests:\n\n{shown_tests}",
-        answer={"asserts": asserts},
+        answer=answer,
         verifier="code",
         solution=first_of(row, SOLUTION_COLUMNS),
     )
@@ -232,7 +231,7 @@ def _code_answer(answer: Any) -> Any:
         except ValueError:
             answer = {"found": answer}
     cases = {name: answer[name] for name in ("asserts", "cases") if isinstance(answer, Mapping) and answer.get(name)}
-    if not cases or not all(isinstance(value, list) for value in cases.values()):
+    if len(cases) != 1 or not all(isinstance(value, list) for value in cases.values()):
         raise RowError(f"the answer is {shown(answer)}; the verifier 'code' needs a list of asserts or of cases")
     return answer
 

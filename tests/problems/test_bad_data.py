@@ -196,6 +196,10 @@ CHAT = {"role": "user", "content": "Solve."}
         ),
         ({"question": "Q", "answer": "maybe", "verifier": "choice"}, "a letter from A to J is needed"),
         ({"question": "Q", "answer": "6", "verifier": "code"}, "the verifier 'code' needs a list of asserts"),
+        (
+            {"question": "Q", "answer": {"asserts": ["assert f()"], "cases": [{"stdout": "1"}]}},
+            "a list of asserts or of",
+        ),
         (["problem", "answer"], "['problem', 'answer'] (list), a mapping or a Problem is needed"),
         (None, "None (NoneType), a mapping or a Problem is needed"),
     ],

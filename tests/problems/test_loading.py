@@ -113,10 +113,10 @@ def test_an_mbpp_row_shows_its_tests_and_is_verified_by_them() -> None:
     assert problem.solution == "def f(x):\n  return x+1"
 
 
-def test_the_set_up_of_tests_runs_before_each_of_them_and_is_not_shown() -> None:
+def test_the_set_up_of_tests_is_part_of_the_answer_and_is_not_shown() -> None:
     row = {"text": "Write g.", "test_list": ["assert g() == math.pi"], "test_setup_code": "import math", "code": ""}
     problem = one(row)
-    assert problem.answer == {"asserts": ["import math\nassert g() == math.pi"]}
+    assert problem.answer == {"asserts": ["assert g() == math.pi"], "setup": "import math"}
     assert "import" not in problem.statement
 
 
