@@ -29,6 +29,7 @@ from masa.rewards import VerifierPool
 from masa.rewards.grading import GradedGroup, Grader, RewardFunction, Verifier
 from masa.rollout.engine import Rollout
 from masa.rollout.factory import make_engine
+from masa.rollout.weights import policy_weights
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class Session:
         return [by_id[problem.id] for problem in problems]
 
     def weights(self) -> Iterable[tuple[str, Tensor]]:
-        """The policy's named parameters, as the engine knows them."""
-        return self.model.named_parameters()
+        """The policy's named parameters, whole and one after the other, as the engine knows them."""
+        return policy_weights(self.model)
 
     def verifier_counters(self) -> dict[str, float]:
         """What the verifier pool counted since the last call, as metrics; none for a verifier handed in."""
@@ -153,7 +154,9 @@ class Session:
             reference=reference,
         )
         stop_ids = stop_token_ids(self.model, self._prepared.tokenizer)
-        self.engine = make_engine(config.rollout, self.model, stop_ids=stop_ids)
+        self.engine = make_engine(
+            config.rollout, self.model, stop_ids=stop_ids, max_prompt_tokens=config.prompts.max_tokens
+        )
         self._stack.callback(self.engine.close)
 
     def _shaping(self) -> Callable[[Problem, str, Rollout], float] | None:

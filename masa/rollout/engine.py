@@ -90,6 +90,29 @@ class RolloutEngine(Protocol):
         """Take the policy's parameters; rollouts made from now on carry ``version``."""
         ...
 
+    def sleep(self) -> None:
+        """Give the accelerator's memory back for the policy update, as far as the engine is set up to."""
+        ...
+
+    def wake(self) -> None:
+        """Undo `sleep`; an engine that is awake stays as it is."""
+        ...
+
+    def statistics(self) -> dict[str, float]:
+        """Metrics of what was sampled since the last call, by full name (``rollout/...``, ``time/...``)."""
+        ...
+
+    def checksums(self) -> list[int]:
+        """`masa.rollout.agreement.weight_checksum` of the weights of each copy that the engine samples from.
+
+        Empty where no copy exists or none is whole (tensor parallelism).
+        """
+        ...
+
     def close(self) -> None:
         """Release what the engine holds; safe to call twice."""
         ...
+
+
+class RolloutError(RuntimeError):
+    """Rollouts could not be made; the message says why, and what was tried. The last checkpoint is untouched."""

@@ -2,18 +2,88 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from masa.config import ConfigError
 from masa.config.schema import RolloutSection
 from masa.rollout.engine import RolloutEngine
+from masa.rollout.weights import policy_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+EngineName = Literal["transformers", "vllm", "vllm_server"]
+# Hints lengthen a prompt after its length has been checked.
+_ROOM_FOR_HINTS = 512
 
-def make_engine(section: RolloutSection, model: PreTrainedModel, *, stop_ids: Sequence[int]) -> RolloutEngine:
-    """An engine that samples from ``model``; ``stop_ids`` end a response. The caller closes it."""
+
+def make_engine(
+    section: RolloutSection, model: PreTrainedModel, *, stop_ids: Sequence[int], max_prompt_tokens: int | None = None
+) -> RolloutEngine:
+    """An engine that samples from ``model`` as it is now; ``stop_ids`` end a response. The caller closes it.
+
+    ``max_prompt_tokens`` is the longest prompt to expect; without it engines are set up for all that the model can.
+    Where the model is sharded over processes, all of them must call this together.
+
+    Raises:
+        ConfigError: the engine cannot work here.
+    """
+    engine = _make_engine(section, model, stop_ids, max_prompt_tokens)
+    try:
+        engine.update_weights(policy_weights(model), version=0)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _make_engine(
+    section: RolloutSection, model: PreTrainedModel, stop_ids: Sequence[int], max_prompt_tokens: int | None
+) -> RolloutEngine:
+    name = choose_engine(section)
+    if name == "vllm":
+        from masa.rollout.vllm import VllmEngine
+
+        length = model_length(section, model, max_prompt_tokens)
+        return VllmEngine(model, section, stop_ids=stop_ids, max_model_len=length)
     from masa.rollout.transformers import TransformersEngine
 
-    return TransformersEngine(model, stop_ids=stop_ids, max_batch_size=section.max_batch_size)
+    # Sampling ahead needs weights that stay as they are while the policy learns.
+    sampled = copy.deepcopy(model).requires_grad_(False) if section.async_steps else model
+    return TransformersEngine(sampled, stop_ids=stop_ids, max_batch_size=section.max_batch_size)
+
+
+def choose_engine(section: RolloutSection) -> EngineName:
+    """What ``rollout.engine`` means here."""
+    if section.engine != "auto":
+        return section.engine
+    if section.servers:
+        return "vllm_server"
+    import torch
+
+    from masa.rollout.vllm import vllm_is_installed
+
+    return "vllm" if torch.cuda.is_available() and vllm_is_installed() else "transformers"
+
+
+def model_length(section: RolloutSection, model: PreTrainedModel, max_prompt_tokens: int | None) -> int:
+    """Longest prompt and response together that an engine is set up for, in tokens.
+
+    Raises:
+        ConfigError: neither the configuration nor the model says it.
+    """
+    if section.max_model_len is not None:
+        return section.max_model_len
+    lengths = []
+    possible = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if possible:
+        lengths.append(int(possible))
+    if max_prompt_tokens is not None:
+        lengths.append(max_prompt_tokens + max(section.max_solution_tokens, section.max_meta_tokens) + _ROOM_FOR_HINTS)
+    if not lengths:
+        raise ConfigError(
+            "rollout.max_model_len: found null, and the model names no longest sequence: a number is needed"
+        )
+    return min(lengths)

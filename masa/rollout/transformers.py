@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from masa.rollout.engine import Rollout, RolloutRequest, Sampling
 from masa.rollout.kv_cache import GrowingCache
 from masa.rollout.sampling import draw_tokens, uniform_streams
+from masa.rollout.statistics import EngineStatistics
 
 # Dropping rows copies the cache, so a few finished sequences are carried along until they are worth it.
 _DROP_SHARE = 1 / 16
@@ -53,10 +54,12 @@ class TransformersEngine:
         self._stop_ids = torch.tensor(sorted(set(stop_ids)), device=model.device)
         layer_types = getattr(model.config, "layer_types", None) or ["full_attention"]
         self._only_full_attention = set(layer_types) == {"full_attention"}
+        self._statistics = EngineStatistics()
 
     def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``."""
         results: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
+        started = time.perf_counter()
         training = self.model.training
         self.model.eval()
         try:
@@ -65,7 +68,9 @@ class TransformersEngine:
                     results[sample.request][sample.index] = rollout
         finally:
             self.model.train(training)
-        return [[rollout for rollout in group if rollout is not None] for group in results]
+        rollouts = [[rollout for rollout in group if rollout is not None] for group in results]
+        self._statistics.sampled(rollouts, time.perf_counter() - started)
+        return rollouts
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Copy the named parameters in (those that are already the engine's own cost nothing)."""
@@ -77,6 +82,22 @@ class TransformersEngine:
                 if own[name].data_ptr() != tensor.data_ptr():
                     own[name].copy_(tensor)
         self.weight_version = version
+
+    def sleep(self) -> None:
+        """Nothing to give back: the caches live no longer than `generate`."""
+
+    def wake(self) -> None:
+        """Nothing to undo."""
+
+    def checksums(self) -> list[int]:
+        """The checksum of the model that samples."""
+        from masa.rollout.agreement import model_checksum
+
+        return [model_checksum(self.model)]
+
+    def statistics(self) -> dict[str, float]:
+        """Tokens per second since the last call; none where nothing was sampled."""
+        return self._statistics.reading()
 
     def close(self) -> None:
         """Nothing to release: the model belongs to whoever handed it in."""

@@ -1,0 +1,372 @@
+"""Rollouts with vLLM in this process: one engine per process, or one that is tensor-parallel over several."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from masa.config import ConfigError
+from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
+from masa.rollout.process_state import preserved_process, preserved_random_states
+from masa.rollout.statistics import EngineStatistics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from masa.config.schema import RolloutSection
+
+# Read by vLLM while an engine is constructed. The engine shares the process, so that weights are handed over by
+# reference and no child process can be left behind; its CPU threads stay where the run has put them.
+_VARIABLES = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+_CPU_CACHE_GB = 1.0
+_GIGABYTE = 2**30
+
+
+def vllm_is_installed() -> bool:
+    """Whether vLLM can be imported, found out without importing it."""
+    return importlib.util.find_spec("vllm") is not None
+
+
+class VllmEngine:
+    """A `RolloutEngine` that samples with vLLM inside this process.
+
+    Weights come from `update_weights` alone: the engine starts from the model's configuration and refuses to sample
+    before it has been given the policy. A failure during sampling is answered by building the engine once more, with
+    the weights that it had, and sampling the whole batch again; seeds make the result the same.
+
+    Args:
+        model: the policy, whose architecture and type the engine takes.
+        section: the configuration of rollouts.
+        stop_ids: token ids that end a response.
+        max_model_len: longest prompt and response together, in tokens.
+
+    Raises:
+        ConfigError: vLLM is not installed, or cannot do here what the section asks for.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, section: RolloutSection, *, stop_ids: Sequence[int], max_model_len: int
+    ) -> None:
+        if not stop_ids:
+            raise ValueError("the engine needs at least one token id that ends a response")
+        if not vllm_is_installed():
+            raise ConfigError(
+                f"rollout.engine: found {section.engine!r}, but vllm is not installed; allowed here: transformers. "
+                "Install masa[vllm] on a machine with a GPU, masa[cpu] without"
+            )
+        self.weight_version = 0
+        self.max_model_len = max_model_len
+        self._section = section
+        self._stop_ids = sorted(set(stop_ids))
+        self._statistics = EngineStatistics()
+        self._folder = tempfile.TemporaryDirectory(prefix="masa-vllm-")
+        self._on_cpu = not torch.cuda.is_available()
+        if self._on_cpu and section.sleep_level:
+            raise ConfigError(f"rollout.sleep_level: found {section.sleep_level}, allowed without a GPU: 0")
+        self._arguments = _engine_arguments(model, section, max_model_len, Path(self._folder.name), self._on_cpu)
+        self._has_weights = False
+        self._weight_names: frozenset[str] = frozenset()
+        self._asleep = False
+        self.weight_dtype: torch.dtype = getattr(torch, self._arguments["dtype"])
+        # Where a process group exists already, vLLM joins it, and it is not vLLM's to take down.
+        self._group_is_ours = not torch.distributed.is_initialized()
+        self._engine: Any = self._build()
+
+    def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+        """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
+
+        Tensor-parallel processes must call it together; each gets the samples of its own requests.
+
+        Raises:
+            RolloutError: a request is too long, the engine has no weights, or it failed twice.
+        """
+        self._check(requests)
+        if self._section.tensor_parallel_size == 1:
+            return self._generate_or_rebuild(requests)
+        group = _tensor_parallel_group()
+        shares: list[Any] = [None] * group.world_size
+        torch.distributed.all_gather_object(shares, list(requests), group=group.cpu_group)
+        rollouts = self._generate(request for share in shares for request in share)
+        start = sum(len(share) for share in shares[: group.rank_in_group])
+        return rollouts[start : start + len(requests)]
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Take the policy's parameters, one after the other, and forget everything cached under the old ones.
+
+        Raises:
+            RolloutError: other parameters than in the first update; the engine then has no usable weights.
+        """
+        names: set[str] = set()
+
+        def noted() -> Iterator[tuple[str, Tensor]]:
+            for name, tensor in weights:
+                names.add(name)
+                yield name, tensor.detach()
+
+        self._has_weights = False
+        if self._asleep:
+            self._engine.wake_up(tags=["weights"])
+        with preserved_random_states():
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
+        if self._weight_names and names != self._weight_names:
+            different = sorted(names ^ self._weight_names)
+            raise RolloutError(f"{len(different)} parameters differ from the first update, such as {different[0]!r}")
+        self._weight_names = frozenset(names)
+        self.wake()
+        if not self._engine.reset_prefix_cache():
+            raise RolloutError("vLLM could not drop its prefix cache after a weight update: requests were running")
+        self.weight_version = version
+        self._has_weights = True
+
+    def sleep(self) -> None:
+        """Level 1 moves the weights to the CPU and drops the KV cache; level 2 drops both until the next update."""
+        if self._section.sleep_level == 0 or self._asleep:
+            return
+        self._note_memory("awake")
+        self._engine.sleep(self._section.sleep_level)
+        self._asleep = True
+        self._has_weights = self._section.sleep_level < 2
+        self._note_memory("asleep")
+
+    def wake(self) -> None:
+        """Take the memory back."""
+        if self._asleep:
+            self._engine.wake_up()
+            self._asleep = False
+
+    def statistics(self) -> dict[str, float]:
+        """Speed, time to first token, queues, KV usage, preemptions and prefix hits since the last call."""
+        return self._statistics.reading()
+
+    def checksums(self) -> list[int]:
+        """The checksum of the weights in the engine; none where it holds a part of them (tensor parallelism)."""
+        from masa.rollout.agreement import model_checksum
+
+        if self._section.tensor_parallel_size > 1:
+            return []
+        return [int(value) for value in self._engine.apply_model(model_checksum)]
+
+    def close(self) -> None:
+        """Take the engine down and free its memory."""
+        if self._engine is not None:
+            self._shut_down()
+            self._folder.cleanup()
+
+    def _build(self) -> Any:
+        with preserved_process(_VARIABLES):
+            from vllm import _custom_ops
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.v1.engine.llm_engine import LLMEngine
+
+            if self._on_cpu:
+                # Packed copies of the weights would not follow an update.
+                _custom_ops._supports_onednn = False
+            statistics = self._statistics
+            return LLMEngine.from_engine_args(
+                EngineArgs(**self._arguments), stat_loggers=[lambda config, index: statistics]
+            )
+
+    def _check(self, requests: Sequence[RolloutRequest]) -> None:
+        if not self._has_weights:
+            raise RolloutError("the vLLM engine has not been given the policy's weights: call update_weights first")
+        for request in requests:
+            needed = len(request.prompt_ids) + request.max_new_tokens
+            if needed > self.max_model_len:
+                raise RolloutError(
+                    f"problem {request.problem_id!r}: the {request.path} prompt has {len(request.prompt_ids)} tokens "
+                    f"and may be answered with {request.max_new_tokens}, {needed} together; allowed is "
+                    f"rollout.max_model_len, {self.max_model_len}"
+                )
+
+    def _generate_or_rebuild(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+        try:
+            return self._generate(requests)
+        except Exception as first:
+            try:
+                self._rebuild()
+                return self._generate(requests)
+            except Exception as second:
+                self._has_weights = False
+                raise RolloutError(
+                    f"the vLLM engine failed ({_brief(first)}), was built again, and failed again ({_brief(second)}); "
+                    "resume the run from its last checkpoint"
+                ) from second
+
+    def _generate(self, requests: Iterable[RolloutRequest]) -> list[list[Rollout]]:
+        started = time.perf_counter()
+        requests = list(requests)
+        self.wake()
+        # Results then depend on these requests alone, and a resumed run, whose cache is empty, repeats them exactly.
+        self._engine.reset_prefix_cache()
+        samples = [(request, index) for request in requests for index in range(len(request.seeds))]
+        finished: dict[int, Rollout] = {}
+        with preserved_random_states(), self._eager():
+            try:
+                self._submit(requests)
+                while self._engine.has_unfinished_requests():
+                    for output in self._engine.step():
+                        if output.finished:
+                            number = int(output.request_id)
+                            finished[number] = self._rollout(*samples[number], output, started)
+            except BaseException:
+                # What is left over would be waited for by the next call.
+                self._abort_all()
+                raise
+        numbers = iter(range(len(samples)))
+        rollouts = [[finished[next(numbers)] for _ in request.seeds] for request in requests]
+        self._statistics.sampled(rollouts, time.perf_counter() - started)
+        return rollouts
+
+    def _submit(self, requests: Sequence[RolloutRequest]) -> None:
+        """One vLLM request per sample, each with its own seed; those of a prompt share its cached prefix."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        number = 0
+        for request in requests:
+            prompt = {"prompt_token_ids": list(request.prompt_ids)}
+            for seed in request.seeds:
+                parameters = SamplingParams(
+                    temperature=request.sampling.temperature,
+                    top_p=request.sampling.top_p,
+                    top_k=request.sampling.top_k,
+                    seed=seed,
+                    max_tokens=request.max_new_tokens,
+                    stop_token_ids=self._stop_ids,
+                    ignore_eos=True,
+                    logprobs=0,
+                    detokenize=False,
+                    output_kind=RequestOutputKind.FINAL_ONLY,
+                )
+                self._engine.add_request(str(number), prompt, parameters)
+                number += 1
+
+    def _rollout(self, request: RolloutRequest, index: int, output: Any, started: float) -> Rollout:
+        completion = output.outputs[0]
+        token_ids = tuple(completion.token_ids)
+        return Rollout(
+            problem_id=request.problem_id,
+            path=request.path,
+            index=index,
+            prompt_ids=request.prompt_ids,
+            token_ids=token_ids,
+            logprobs=tuple(float(at[token].logprob) for at, token in zip(completion.logprobs, token_ids, strict=True)),
+            finish_reason="stop" if completion.finish_reason == "stop" else "length",
+            weight_version=self.weight_version,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _abort_all(self) -> None:
+        processor = self._engine.output_processor
+        self._engine.abort_request([*processor.request_states, *processor.parent_requests], internal=True)
+
+    def _rebuild(self) -> None:
+        """A new engine with the old one's weights, which are those that this batch is to be sampled with."""
+        if not self._group_is_ours:
+            raise RolloutError("it shares its process group with the policy, and is not built again")
+        kept = self._engine.apply_model(_copied_parameters)[0]
+        self._shut_down()
+        self._engine = self._build()
+        self._engine.apply_model(_ParameterCopy(kept))
+        self._engine.reset_prefix_cache()
+
+    def _shut_down(self) -> None:
+        engine, self._engine = self._engine, None
+        engine.engine_core.shutdown()
+        del engine
+        gc.collect()
+        if self._group_is_ours:
+            from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
+
+            destroy_model_parallel()
+            destroy_distributed_environment()
+        if not self._on_cpu:
+            torch.cuda.empty_cache()
+
+    def _eager(self) -> AbstractContextManager[Any]:
+        # On a CPU vLLM would call a C++ compiler for two small functions of its sampler.
+        return torch.compiler.set_stance("force_eager") if self._on_cpu else nullcontext()
+
+    def _note_memory(self, moment: str) -> None:
+        free, total = torch.cuda.mem_get_info()
+        self._statistics.memory(moment, (total - free) / _GIGABYTE)
+
+
+class _ParameterCopy:
+    """Copies parameters into a model; a class, because vLLM wants one callable of the model alone."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        self._values = values
+
+    def __call__(self, model: torch.nn.Module) -> None:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(self._values[name])
+
+
+def _copied_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters()}
+
+
+def _tensor_parallel_group() -> Any:
+    from vllm.distributed.parallel_state import get_tp_group
+
+    return get_tp_group()
+
+
+def _engine_arguments(
+    model: PreTrainedModel, section: RolloutSection, max_model_len: int, folder: Path, on_cpu: bool
+) -> dict[str, Any]:
+    """Arguments of vLLM's engine; ``folder`` is given the model's configuration."""
+    write_model_config(model, folder)
+    arguments: dict[str, Any] = {
+        "model": str(folder),
+        "load_format": "dummy",
+        "skip_tokenizer_init": True,
+        "dtype": engine_dtype(model, section),
+        "max_model_len": max_model_len,
+        "max_num_seqs": section.max_batch_size,
+        "seed": 0,
+        "logprobs_mode": "processed_logprobs",
+        "enable_prefix_caching": True,
+        "enforce_eager": section.enforce_eager or on_cpu,
+        "enable_sleep_mode": section.sleep_level > 0,
+        "tensor_parallel_size": section.tensor_parallel_size,
+    }
+    if section.tensor_parallel_size > 1:
+        arguments["distributed_executor_backend"] = "external_launcher"
+    if on_cpu or section.kv_cache_gb is not None:
+        arguments["kv_cache_memory_bytes"] = int((section.kv_cache_gb or _CPU_CACHE_GB) * _GIGABYTE)
+    else:
+        arguments["gpu_memory_utilization"] = section.gpu_memory_utilization
+    return arguments
+
+
+def write_model_config(model: PreTrainedModel, folder: Path) -> None:
+    """Write the configuration from which vLLM builds the policy's architecture."""
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+
+
+def engine_dtype(model: PreTrainedModel, section: RolloutSection) -> str:
+    """The name of the type that the engine computes in."""
+    return str(model.dtype).removeprefix("torch.") if section.dtype == "policy" else section.dtype
+
+
+def _brief(error: Exception) -> str:
+    text = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
