@@ -27,7 +27,6 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_REG, _TRUNCATE
 )
 # How many kinds of access each version of Landlock can refuse, and the size of its ruleset.
 _ACCESS_BITS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-_NOBODY = 65534
 
 # What a Python interpreter reads: itself, the system's libraries, and nothing a person keeps.
 _READABLE = ("/usr", "/lib", "/lib64", "/bin", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
@@ -71,10 +70,9 @@ def check_sandbox() -> None:
         raise SandboxUnavailableError(f"running code needs x86-64 or arm64; this is {os.uname().machine}")
     if _libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         raise SandboxUnavailableError("running code needs a kernel with seccomp filters")
-    if not landlock_version() and os.geteuid() != 0:
+    if not landlock_version():
         raise SandboxUnavailableError(
-            "running code needs Landlock (Linux 5.13 or newer, with landlock among the kernel's security modules), "
-            "or root, which can give up its rights instead"
+            "running code needs Landlock: Linux 5.13 or newer, with landlock among the kernel's security modules"
         )
 
 
@@ -96,10 +94,7 @@ def isolate(isolation: Isolation, parent: int) -> None:
     os.chdir(isolation.directory)
     _limit_resources(isolation)
     _call("prctl", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    if landlock_version():
-        _confine_files(isolation.directory)
-    else:
-        _become_nobody()
+    _confine_files(isolation.directory)
     _drop_capabilities()
     _filter_system_calls()
 
@@ -144,15 +139,6 @@ def _confine_files(directory: Path) -> None:
         os.close(descriptor)
     _call("landlock_restrict_self", _libc.syscall(_LANDLOCK_RESTRICT, rules, 0))
     os.close(rules)
-
-
-def _become_nobody() -> None:
-    os.chown(".", _NOBODY, _NOBODY)
-    for name in os.listdir("."):
-        os.chown(name, _NOBODY, _NOBODY)
-    os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
 def _drop_capabilities() -> None:

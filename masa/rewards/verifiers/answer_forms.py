@@ -7,8 +7,12 @@ Two answers with the same form are equal. Data sets store answers in forms of th
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from fractions import Fraction
 
-_WRAPPERS = re.compile(r"\\(?:text|mbox|mathrm|mathbf|mathit|textbf|textit|textrm|rm|bf|operatorname|hbox)(?=\s*\{)\s*")
+_WRAPPERS = re.compile(
+    r"\\(?:text|mbox|mathrm|mathbf|mathit|textbf|textit|textrm|textnormal|rm|bf|operatorname|hbox)(?=\s*\{)\s*"
+)
 _DROPPED = re.compile(
     r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|limits)(?![a-zA-Z])\.?"
     r"|\\[,!;: ]|~|\\%|%|\\\$|\$|\^\s*\{?\s*\\circ\s*\}?|\\degree|°|\s+"
@@ -18,9 +22,13 @@ _SHORT_FRACTION = re.compile(r"\\frac(\d)(\d)")
 _HALF_SHORT_FRACTION = re.compile(r"\\frac(\d)(?=\{)|(\\frac\{[^{}]*\})(\d)")
 _BACKSLASHES = re.compile(r"\\+")
 _JOINING_WORDS = re.compile(r"\{,?(?:and|or)?,?\}")
-_THOUSANDS = re.compile(r"(?<!\d)-?\d{1,3}(?:,\d{3})+(?!\d)")
 _UNIT_AT_END = re.compile(r"(?<=[\d})])\{[A-Za-z./,]+\}$")
-_INTEGER = re.compile(r"[+-]?\d{1,4000}")
+_RATIONAL = re.compile(
+    r"(?P<sign>[+-]?)(?:(?P<number>\d{1,1000}(?:\.\d{0,1000})?|\.\d{1,1000})"
+    r"|\\frac\{(?P<above>[+-]?\d{1,1000})\}\{(?P<below>\d{1,1000})\}|(?P<over>\d{1,1000}/\d{1,1000}))"
+)
+_RATIO = re.compile(r"\d+(?::\d+)+")
+_PERCENT = re.compile(r"%|\b(?:percent|percentage|pct)\b", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'.\-]*(?:[\s~]+[A-Za-z'.\-]+)*")
 _TEXT_ONLY = re.compile(r"\s*(?:\\(?:text|mbox|textbf|textit|textrm)\s*)?\{\s*([^{}\d\\]*)\}[\s.,]*")
 _MATRIX = re.compile(r"(\\begin\{[pbvBV]?matrix\})(.*?)(\\end\{[pbvBV]?matrix\})", re.DOTALL)
@@ -35,25 +43,74 @@ def written_form(answer: str) -> str:
     form = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", form)
     form = _HALF_SHORT_FRACTION.sub(lambda m: f"\\frac{{{m[1]}}}" if m[1] else f"{m[2]}{{{m[3]}}}", form)
     form = _JOINING_WORDS.sub(",", _BACKSLASHES.sub(r"\\", form))
-    form = re.sub(r",+", ",", form).strip(".,;:")
+    # A point at the start is a decimal point; at the end it ends a sentence.
+    form = re.sub(r",+", ",", form).lstrip(",;:").rstrip(".,;:")
     form = form.removeprefix(r"\approx")
     form = _UNIT_AT_END.sub("", form)
     while form.startswith("{") and _closes_at_end(form):
-        form = form[1:-1].strip(".,;:")
+        form = form[1:-1].lstrip(",;:").rstrip(".,;:")
     if re.fullmatch(r"\([A-Za-z]\)", form):
         form = form[1:-1]
     return form
 
 
-def integer_value(form: str) -> int | None:
-    """The value of a form that is a plain integer; None for anything else, digits grouped by commas included."""
-    return int(form) if _INTEGER.fullmatch(form) else None
+@dataclass(frozen=True)
+class Rational:
+    """A plain number: an integer, a decimal or a fraction of integers."""
+
+    value: Fraction
+    decimal: bool
+
+    def equals(self, other: Rational) -> bool:
+        """Exactly; to six decimal places, math-verify's tolerance, where one of them is written as a decimal."""
+        if self.decimal or other.decimal:
+            return round(self.value, 6) == round(other.value, 6)
+        return self.value == other.value
+
+
+def rational_value(answer: str, form: str) -> Rational | None:
+    """The value of an answer that is a plain number; None for anything else, percentages and ``1,024`` included."""
+    match = _RATIONAL.fullmatch(form)
+    if match is None or _PERCENT.search(answer):
+        return None
+    number = match["number"]
+    written = number or match["over"] or f"{match['above']}/{match['below']}"
+    try:
+        value = Fraction(written)
+    except ZeroDivisionError:
+        return None
+    return Rational(-value if match["sign"] == "-" else value, decimal=number is not None and "." in number)
+
+
+def pair_entries(form: str) -> tuple[str, ...] | None:
+    """The entries of a point or an interval, its brackets first and last; None for anything else."""
+    if len(form) < 5 or form[0] not in "([" or form[-1] not in ")]":
+        return None
+    entries = [""]
+    depth = 0
+    for character in form[1:-1]:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            return None
+        if character == "," and depth == 0:
+            entries.append("")
+        else:
+            entries[-1] += character
+    return (form[0], *entries, form[-1]) if depth == 0 and len(entries) > 1 and all(entries) else None
+
+
+def is_ratio(form: str) -> bool:
+    """``3:1``, or a time such as ``8:34``."""
+    return bool(_RATIO.fullmatch(form))
 
 
 def is_words(answer: str, form: str) -> bool:
-    r"""Whether an answer is words rather than a formula: ``\text{east}``, ``{east}``, or bare letters from four on."""
+    r"""Whether an answer is words rather than a formula: ``\text{east}``, ``{east}``, or bare letters from four on.
+
+    A letter in ``\text`` names an option or a statement, not a variable.
+    """
     if text := _TEXT_ONLY.fullmatch(answer):
-        return bool(_WORDS.fullmatch(text[1].strip())) and len(form) > 1
+        return bool(_WORDS.fullmatch(text[1].strip("() ")))
     return bool(_WORDS.fullmatch(answer.strip())) and len(form) > 3
 
 

@@ -12,7 +12,14 @@ from typing import Any
 
 from masa.rewards.verdict import Judgement
 from masa.rewards.verifiers import Limits
-from masa.rewards.verifiers.answer_forms import integer_value, is_words, repair_matrix_rows, written_form
+from masa.rewards.verifiers.answer_forms import (
+    is_ratio,
+    is_words,
+    pair_entries,
+    rational_value,
+    repair_matrix_rows,
+    written_form,
+)
 from masa.rewards.verifiers.boxed import last_boxed
 
 # The answer stands at the end; math-verify's patterns take quadratic time on long text.
@@ -57,9 +64,16 @@ def equal_answers(predicted: str, gold: str) -> bool:
         return False
     if predicted_form == gold_form:
         return True
-    first, second = integer_value(predicted_form), integer_value(gold_form)
-    if first is not None and second is not None:
-        return first == second
+    first, second = rational_value(predicted, predicted_form), rational_value(gold, gold_form)
+    if first and second:
+        return first.equals(second)
+    # math-verify reads 3:1 as the quotient 3, and 8:34 as 4/17.
+    if (first and is_ratio(gold_form)) or (second and is_ratio(predicted_form)):
+        return False
+    # A number is no point and no interval.
+    first_pair, second_pair = pair_entries(predicted_form), pair_entries(gold_form)
+    if (first and second_pair) or (second and first_pair):
+        return False
     # math-verify reads words as products of letters, in which east is seat.
     if is_words(predicted, predicted_form) or is_words(gold, gold_form):
         return predicted_form.casefold() == gold_form.casefold()
