@@ -64,7 +64,7 @@ class Grader:
         keys = config.prompts.meta_keys
         self._weights = MetaWeights(weights.length, weights.difficulty, weights.notion)
         known = MetaKeys()
-        self._keys = MetaKeys(
+        self.keys = MetaKeys(
             (keys.notions, *known.notions), (keys.pass_rate, *known.pass_rate), (keys.solution_length, *known.length)
         )
         self._config = config
@@ -73,7 +73,10 @@ class Grader:
         self._shaping = shaping
 
     def grade(self, problems: Sequence[Problem], rollouts: Sequence[Sequence[Rollout]]) -> list[GradedGroup]:
-        """One group a problem, in their order. ``rollouts`` holds each request's samples, in any order of requests."""
+        """One group a problem, in their order.
+
+        ``rollouts`` holds the solutions and the metas of each problem, a list for each, in any order.
+        """
         by_problem: dict[tuple[str, str], tuple[Rollout, ...]] = {
             (samples[0].problem_id, samples[0].path): tuple(samples) for samples in rollouts
         }
@@ -81,13 +84,19 @@ class Grader:
         texts = [self._texts(group) for group in solutions]
         items = [
             {"verifier": problem.verifier, "response": text, "answer": problem.answer}
-            for problem, group in zip(problems, texts, strict=True)
-            for text in group
+            for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
+            for rollout, text in zip(group, group_texts, strict=True)
+            if not rollout.cut
         ]
-        verdicts = iter(self._verifier.verify(items))
+        verdicts = iter(self._verifier.verify(items) if items else ())
         return [
             self._grade_one(
-                problem, group, group_texts, [next(verdicts) for _ in group], by_problem.get((problem.id, "meta"), ())
+                problem,
+                group,
+                group_texts,
+                # What an early cutoff ended is incorrect, whatever it had written by then.
+                [Verdict(correct=False, status="incorrect") if one.cut else next(verdicts) for one in group],
+                by_problem.get((problem.id, "meta"), ()),
             )
             for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
         ]
@@ -109,7 +118,7 @@ class Grader:
                 for reward, text, rollout in zip(rewards, texts, solutions, strict=True)
             ]
         meta_texts = self._texts(metas)
-        predictions = [self._parse(text) for text in meta_texts]
+        predictions = [self.parse(text) for text in meta_texts]
         meta_rewards = score_metas(
             predictions,
             statistics,
@@ -130,14 +139,19 @@ class Grader:
             meta_rewards=tuple(meta_rewards),
         )
 
+    def predictions(self, metas: Sequence[Rollout]) -> list[MetaPrediction]:
+        """What meta rollouts predict, before any solution exists."""
+        return [self.parse(text) for text in self._texts(metas)]
+
     def _texts(self, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
         ids = [list(rollout.token_ids) for rollout in rollouts]
         return tuple(self._tokenizer.batch_decode(ids, skip_special_tokens=True))
 
-    def _parse(self, text: str) -> MetaPrediction:
+    def parse(self, text: str) -> MetaPrediction:
+        """Read one meta-prediction with the configured keys and limits."""
         return parse_meta_prediction(
             text,
-            keys=self._keys,
+            keys=self.keys,
             pass_rate_total=self._config.prompts.pass_rate_total,
             max_length=self._config.rollout.max_solution_tokens,
         )

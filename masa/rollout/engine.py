@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RolloutPath = Literal["solution", "meta"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "cutoff"]
+"""``cutoff``: it reached a budget of its own below the response limit (method, section 4). Engines say ``length``."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Rollout:
     finish_reason: FinishReason
     weight_version: int
     seconds: float
+    hint: str | None = None
+    """The hint in its solution prompt; engines know nothing of it."""
 
     def __post_init__(self) -> None:
         if len(self.token_ids) != len(self.logprobs):
@@ -76,7 +79,13 @@ class Rollout:
 
     @property
     def truncated(self) -> bool:
+        """Whether it reached the response limit."""
         return self.finish_reason == "length"
+
+    @property
+    def cut(self) -> bool:
+        """Whether an early cutoff ended it before the response limit."""
+        return self.finish_reason == "cutoff"
 
 
 class RolloutEngine(Protocol):

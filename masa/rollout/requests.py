@@ -31,15 +31,16 @@ class RequestBuilder:
             "meta": config.rollout.max_meta_tokens,
         }
 
-    def prompt_text(self, problem: Problem, path: RolloutPath) -> str:
-        """The user message of one prompt, before the chat template."""
-        render = self.templates.render_solution if path == "solution" else self.templates.render_meta
-        return render(problem)
+    def prompt_text(self, problem: Problem, path: RolloutPath, hint: str | None = None) -> str:
+        """The user message of one prompt, before the chat template; only solution prompts take a hint."""
+        if path == "meta":
+            return self.templates.render_meta(problem)
+        return self.templates.render_solution(problem, hint)
 
-    def prompt_ids(self, problem: Problem, path: RolloutPath) -> tuple[int, ...]:
+    def prompt_ids(self, problem: Problem, path: RolloutPath, hint: str | None = None) -> tuple[int, ...]:
         """The token ids of one prompt, chat template and generation prompt included."""
         prompts = self._config.prompts
-        text = self.prompt_text(problem, path)
+        text = self.prompt_text(problem, path, hint)
         return encode_prompt(self.tokenizer, text, system=prompts.system, chat=prompts.chat)
 
     def requests(
@@ -71,3 +72,19 @@ class RequestBuilder:
             if count
             for problem in problems
         ]
+
+    def solution_request(
+        self, problem: Problem, indices: Sequence[int], *, step: int, max_new_tokens: int, hint: str | None = None
+    ) -> RolloutRequest:
+        """Some of a problem's solutions under a hint and a limit of their own.
+
+        Solution ``index`` has the seed it has in `requests`; the engine counts from 0 within the request.
+        """
+        return RolloutRequest(
+            problem_id=problem.id,
+            path="solution",
+            prompt_ids=self.prompt_ids(problem, "solution", hint),
+            seeds=tuple(derive_seed(self._config.run.seed, step, problem.id, "solution", index) for index in indices),
+            max_new_tokens=max_new_tokens,
+            sampling=self._sampling,
+        )

@@ -1,0 +1,134 @@
+"""The expert buffer D_expert: each problem's best meta-prediction, corrected by what its solutions showed."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from masa.config.controls import ExpertSection
+from masa.controls.splice import Measured, Splicer
+from masa.problems.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from masa.rewards.grading import GradedGroup
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One trajectory to clone: the meta prompt and the corrected response, as token ids."""
+
+    problem_id: str
+    step: int
+    score: float
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one step gave: experts added, and candidates whose numbers could not be replaced."""
+
+    scores: tuple[float, ...]
+    not_spliced: int
+
+
+class ExpertBuffer:
+    """A bounded buffer with one expert a problem, oldest first; a newer expert of a problem replaces the older."""
+
+    def __init__(self, section: ExpertSection, splicer: Splicer, pass_rate_total: int, run_seed: int) -> None:
+        self.section = section
+        self._splicer = splicer
+        self._total = pass_rate_total
+        self._seed = run_seed
+        self._experts: OrderedDict[str, Expert] = OrderedDict()
+        self._new = 0
+
+    def __len__(self) -> int:
+        return len(self._experts)
+
+    @property
+    def experts(self) -> list[Expert]:
+        """All experts, the oldest first."""
+        return list(self._experts.values())
+
+    def collect(self, step: int, groups: Sequence[GradedGroup]) -> Collected:
+        """Add the best meta-prediction of each group, where one passes the floor."""
+        scores: list[float] = []
+        not_spliced = 0
+        for group in groups:
+            candidates = self._candidates(group)
+            if not candidates:
+                continue
+            score, index = candidates[0]
+            ids = self._splicer.splice(group.metas[index].token_ids, measured(group, self._total))
+            if ids is None:
+                not_spliced += 1
+                continue
+            self._add(Expert(group.problem.id, step, score, group.metas[index].prompt_ids, ids))
+            scores.append(score)
+        return Collected(tuple(scores), not_spliced)
+
+    def batches(self, step: int) -> list[list[Expert]]:
+        """The batches to clone after step ``step``; empty where cloning is not due."""
+        section = self.section
+        if section.every:
+            due = step % section.every == 0 and len(self) >= section.batch_size
+        else:
+            due = self._new >= section.batch_size and len(self) >= section.batch_size
+        if not due:
+            return []
+        self._new = 0
+        return [
+            random.Random(derive_seed(self._seed, step, "expert batch", number)).sample(
+                self.experts, section.batch_size
+            )
+            for number in range(section.cloning_steps)
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "new": self._new,
+            "experts": [
+                [one.problem_id, one.step, one.score, list(one.prompt_ids), list(one.token_ids)]
+                for one in self._experts.values()
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._new = int(state["new"])
+        self._experts = OrderedDict(
+            (id, Expert(id, step, score, tuple(prompt), tuple(ids)))
+            for id, step, score, prompt, ids in state["experts"]
+        )
+
+    def _candidates(self, group: GradedGroup) -> list[tuple[float, int]]:
+        """Score and index of each meta-prediction that may be an expert, the best first; ties: r_meta, then index."""
+        scored = []
+        for index, (meta, prediction, reward) in enumerate(
+            zip(group.metas, group.predictions, group.meta_rewards, strict=True)
+        ):
+            score = reward.notion if self.section.rank_by == "notion" else reward.total
+            if prediction.complete and not meta.truncated and score >= self.section.floor:
+                scored.append(((-score, -reward.total, index), (score, index)))
+        return [entry for _, entry in sorted(scored)]
+
+    def _add(self, expert: Expert) -> None:
+        self._experts.pop(expert.problem_id, None)
+        self._experts[expert.problem_id] = expert
+        self._new += 1
+        while len(self._experts) > self.section.capacity:
+            self._experts.popitem(last=False)
+
+
+def measured(group: GradedGroup, pass_rate_total: int) -> Measured:
+    """d_sol as a count out of ``pass_rate_total``, and the median length of the correct solutions, in tokens."""
+    lengths = group.statistics.correct_lengths
+    return Measured(
+        pass_rate=round(group.statistics.pass_rate * pass_rate_total),
+        length=round(statistics.median(lengths)) if lengths else None,
+    )

@@ -1,0 +1,75 @@
+"""Notion hinting: the notions that most predictions name, as text for the solution prompt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import jinja2
+import jinja2.meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from masa.config import ConfigError
+from masa.config.controls import HintingSection
+from masa.rewards.notions import NotionForm, notion_form, notions_in_texts
+
+
+class NotionHinting:
+    """Makes the hint of a problem out of its M predictions.
+
+    Args:
+        special: texts of the tokenizer's special tokens; a notion that holds one would break the chat template.
+
+    Raises:
+        ConfigError: ``controls.hinting.text`` is no jinja2 text over ``notions``.
+    """
+
+    def __init__(self, section: HintingSection, special: Sequence[str] = ()) -> None:
+        self.section = section
+        self._special = tuple(special)
+        environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+        try:
+            used = jinja2.meta.find_undeclared_variables(environment.parse(section.text))
+            self._text = environment.from_string(section.text)
+            self._text.render(notions=["x"])
+        except jinja2.TemplateError as error:
+            raise ConfigError(f"controls.hinting.text: found {section.text!r}: {error}") from error
+        if "notions" not in used:
+            raise ConfigError(
+                f"controls.hinting.text: found {section.text!r}, allowed: text that holds {{{{ notions }}}}"
+            )
+
+    def hint(self, predicted: Sequence[Sequence[str] | None], statement: str) -> str | None:
+        """The hint's text, None where no notion is agreed upon."""
+        notions = rank_notions(predicted, statement, self.section, self._special)
+        return self._text.render(notions=notions).strip() or None if notions else None
+
+    def hinted(self, num_solutions: int) -> int:
+        """How many of a problem's solutions are given the hint: the first so many, for their seeds are alike."""
+        return round(self.section.share * num_solutions)
+
+
+def rank_notions(
+    predicted: Sequence[Sequence[str] | None],
+    statement: str,
+    section: HintingSection,
+    special: Sequence[str] = (),
+) -> list[str]:
+    """The notions that enough predictions name, most named first, at most ``max_notions``.
+
+    Notions that differ only in case, plural or spacing are one; it is written as it most often was. Notions of the
+    problem statement are left out, for they say nothing new, and so are those that hold a special token's text.
+    """
+    votes: Counter[NotionForm] = Counter()
+    writings: dict[NotionForm, Counter[str]] = {}
+    for notions in predicted:
+        forms = {notion_form(notion): notion for notion in notions or () if not any(one in notion for one in special)}
+        for form, notion in forms.items():
+            if form:
+                votes[form] += 1
+                writings.setdefault(form, Counter())[notion] += 1
+    given = notions_in_texts(votes, [statement])[0]
+    needed = section.min_agreement * len(predicted)
+    # Counter orders equal counts by first appearance.
+    agreed = [form for form, count in votes.most_common() if form not in given and count >= needed]
+    return [writings[form].most_common(1)[0][0] for form in agreed[: section.max_notions]]
