@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Seeds of samples derive from this word, so that they differ from any training step's.
 SEED_NAME = "evaluate"
+# No problem of a benchmark is left out for its length, so engines make room for long statements.
+_LONGEST_PROMPT = 8192
 
 
 class Policy:
@@ -49,7 +51,7 @@ class Policy:
             self._tokenizer = load_tokenizer(self._config.model)
         return self._tokenizer
 
-    def engine(self, batch_size: int) -> RolloutEngine:
+    def engine(self, budget: Budget) -> RolloutEngine:
         """The engine; the first call loads the model (on the GPU where there is one)."""
         if self._engine is None:
             import torch
@@ -59,8 +61,20 @@ class Policy:
 
             model: Any = load_policy(self._config.model)
             model.to("cuda" if torch.cuda.is_available() else "cpu")
-            section = self._config.rollout.model_copy(update={"max_batch_size": batch_size})
-            self._engine = make_engine(section, model, stop_ids=stop_token_ids(model, self.tokenizer))
+            limits = {
+                "max_batch_size": budget.batch_size,
+                "max_solution_tokens": budget.max_tokens,
+                "max_meta_tokens": budget.max_meta_tokens,
+                # Nothing learns here that sampling could run ahead of.
+                "async_steps": 0,
+            }
+            section = self._config.rollout.model_copy(update=limits)
+            self._engine = make_engine(
+                section,
+                model,
+                stop_ids=stop_token_ids(model, self.tokenizer),
+                max_prompt_tokens=max(self._config.prompts.max_tokens, _LONGEST_PROMPT),
+            )
             self._stack.callback(self._engine.close)
         return self._engine
 
@@ -127,7 +141,7 @@ def _generate(problems: Sequence[Problem], config: Config, budget: Budget, polic
     statements = {problem.id: statement_key(problem.statement) for problem in problems}
     return [
         _stored(rollout, statements[rollout.problem_id], text)
-        for group in policy.engine(budget.batch_size).generate(requests)
+        for group in policy.engine(budget).generate(requests)
         for rollout, text in zip(group, _texts(group, policy.tokenizer), strict=True)
     ]
 

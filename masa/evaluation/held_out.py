@@ -1,10 +1,17 @@
-"""Held-out accuracy and meta-awareness of the policy, measured during training."""
+"""Held-out accuracy and meta-awareness of the policy, measured during training with the metrics of an evaluation."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from masa.config import Config
+from masa.evaluation.meta_awareness import meta_statistics
+from masa.evaluation.metrics import solution_statistics, values
+from masa.evaluation.outcomes import Outcome, by_source, outcome_of
 from masa.problems import Problem
 from masa.rewards.grading import GradedGroup, Grader
 from masa.rollout.engine import RolloutEngine, Sampling
@@ -12,31 +19,71 @@ from masa.rollout.requests import RequestBuilder
 from masa.tracking import keys
 from masa.tracking.metrics import StepMetrics
 
+# Metric of an evaluation -> its name during training, where training had the name first.
+_NAMES = {
+    "pass@1": keys.HELD_OUT_ACCURACY.removeprefix("eval/"),
+    "mean_length": "solution_length",
+    "median_length": "solution_length_median",
+}
+
 
 def evaluate_held_out(
     config: Config, problems: Sequence[Problem], builder: RequestBuilder, engine: RolloutEngine, grader: Grader
 ) -> list[GradedGroup]:
-    """Graded rollouts of ``problems``. The seeds do not depend on the step: evaluations differ by the policy alone."""
+    """Graded rollouts of ``problems``. The seeds do not depend on the step: evaluations differ by the policy alone.
+
+    A run without the meta path is asked for its predictions all the same: that is what MASA is compared with.
+    """
     section = config.evaluation
     requests = builder.requests(
         problems,
         step="evaluation",
         num_solutions=section.num_samples,
-        num_metas=section.num_metas if config.algorithm.meta else 0,
+        num_metas=section.num_metas,
         sampling=Sampling(temperature=section.temperature),
     )
     return grader.grade(problems, engine.generate(requests))
 
 
 def record_held_out(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None:
-    """pass@1 as the mean over problems of their pass rates, lengths, and the self-alignment of the metas."""
-    for group in groups:
-        metrics.mean(keys.HELD_OUT_ACCURACY, group.statistics.pass_rate)
-        metrics.means("eval/solution_length", [len(one.token_ids) for one in group.solutions])
-        metrics.means("eval/truncated", [float(one.truncated) for one in group.solutions])
-        for prediction, reward in zip(group.predictions, group.meta_rewards, strict=True):
-            metrics.mean("eval/r_length", reward.length)
-            metrics.mean("eval/r_difficulty", reward.difficulty)
-            metrics.mean("eval/r_notion", reward.notion)
-            if prediction.pass_rate is not None:
-                metrics.mean("eval/pass_rate_error", abs(prediction.pass_rate - group.statistics.pass_rate))
+    """The metrics of all held-out problems under ``eval/``, and of each source, where several are, under its name.
+
+    ``accuracy`` is pass@1 as the mean over problems of their pass rates. What cannot be computed (a correlation where
+    one side does not vary) is left out.
+    """
+    outcomes = [outcome_of(group) for group in groups]
+    if not outcomes:
+        return
+    metrics.lasts(_named("eval", outcomes))
+    sources = by_source(outcomes)
+    if len(sources) > 1:
+        for source, members in sources.items():
+            metrics.lasts(_named(f"eval/{re.sub(r'[^A-Za-z0-9_.-]+', '_', source) or 'unnamed'}", members))
+
+
+def held_out_rows(step: int, groups: Sequence[GradedGroup]) -> list[dict[str, Any]]:
+    """One row a problem for the run directory's evaluation.jsonl: what paired comparisons of runs are made from."""
+    return [{"step": step, **outcome_of(group).row()} for group in groups]
+
+
+def benchmark_problems(names: Sequence[str], data: dict[str, str], *, limit: int | None = None) -> list[Problem]:
+    """The problems of the benchmarks named in ``evaluation.benchmarks``, to be evaluated beside ``problems.eval``.
+
+    ``data`` maps benchmark names to local files. Each problem's source is its benchmark's name.
+
+    Raises:
+        ProblemDataError: a name that is no benchmark or suite, or data that cannot be read.
+    """
+    from masa.evaluation.benchmarks import resolve_benchmarks
+    from masa.evaluation.loading import DataChoice, load_benchmark
+
+    choice = DataChoice(files={name: Path(path).expanduser() for name, path in data.items()}, limit=limit)
+    return [problem for benchmark in resolve_benchmarks(names) for problem in load_benchmark(benchmark, choice)]
+
+
+def _named(prefix: str, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    statistics = solution_statistics(outcomes)
+    if any(outcome.metas for outcome in outcomes):
+        statistics |= meta_statistics(outcomes)
+    found = values(statistics, len(outcomes))
+    return {f"{prefix}/{_NAMES.get(name, name)}": value for name, value in found.items() if math.isfinite(value)}
