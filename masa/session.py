@@ -27,6 +27,8 @@ from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler
 from masa.rewards import VerifierPool
 from masa.rewards.grading import GradedGroup, Grader, RewardFunction, Verifier
+from masa.rollout.agreement import check_agreement
+from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.engine import Rollout
 from masa.rollout.factory import make_engine
 from masa.rollout.weights import policy_weights
@@ -87,6 +89,28 @@ class Session:
         """The policy's named parameters, whole and one after the other, as the engine knows them."""
         return policy_weights(self.model)
 
+    def sample_with(self, sample: Callable[[int], StepBatch]) -> None:
+        """Make ``rollouts``, which holds the batches of steps to come, from the function that samples one."""
+        self.rollouts = RolloutsAhead(sample, self._config.rollout.async_steps, self._steps)
+        self._stack.callback(self.rollouts.close)
+
+    def synchronise(self, step: int) -> dict[str, float]:
+        """Give the engine the weights after ``step``; its metrics since the last time.
+
+        Raises:
+            DisagreementError: a check was due (``rollout.check_every``), and the engine samples from something else.
+        """
+        self.rollouts.wait()
+        metrics = self.engine.statistics()
+        self.engine.update_weights(self.weights(), version=step)
+        every = self._config.rollout.check_every
+        if every and step % every == 0:
+            agreement = check_agreement(self.engine, self.model, self.weights(), stop_ids=self._stop_ids)
+            metrics |= agreement.metrics()
+            agreement.require()
+            self.engine.statistics()
+        return metrics
+
     def verifier_counters(self) -> dict[str, float]:
         """What the verifier pool counted since the last call, as metrics; none for a verifier handed in."""
         if self._pool is None:
@@ -94,12 +118,13 @@ class Session:
         return {f"reward/verifier_{name}": float(count) for name, count in self._pool.reset_counters().items()}
 
     def save(self, directory: RunDirectory, step: int, sampler: ProblemSampler) -> None:
-        """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler position."""
+        """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler, rollouts ahead."""
+        ahead = gather_object([self.rollouts.state()])
         if self.accelerator.is_main_process:
             checkpoint.save_checkpoint(
                 directory.checkpoints,
                 step,
-                {"sampler": sampler.state_dict()},
+                {"sampler": sampler.state_dict(), "rollouts_ahead": ahead},
                 self._write,
                 keep=self._config.checkpoint.keep,
             )
@@ -118,6 +143,7 @@ class Session:
         self.model.load_state_dict(saved.state_dict())
         self.updater.load_state_dict(torch.load(path / _OPTIMIZER, map_location="cpu", weights_only=True))
         self.engine.update_weights(self.weights(), version=step)
+        self.rollouts.restore(state["rollouts_ahead"], self._prepared.train, self.share)
         return step
 
     def _open(self) -> None:
@@ -153,9 +179,9 @@ class Session:
             total_updates=self._steps * config.algorithm.updates_per_step,
             reference=reference,
         )
-        stop_ids = stop_token_ids(self.model, self._prepared.tokenizer)
+        self._stop_ids = stop_token_ids(self.model, self._prepared.tokenizer)
         self.engine = make_engine(
-            config.rollout, self.model, stop_ids=stop_ids, max_prompt_tokens=config.prompts.max_tokens
+            config.rollout, self.model, stop_ids=self._stop_ids, max_prompt_tokens=config.prompts.max_tokens
         )
         self._stack.callback(self.engine.close)
 

@@ -23,6 +23,8 @@ from masa.preflight import prepare, total_steps
 from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler
 from masa.rewards.grading import RewardFunction, Verifier
+from masa.rollout.ahead import StepBatch, require_correction
+from masa.rollout.statistics import record_staleness
 from masa.session import Session
 from masa.tracking import keys
 from masa.tracking.groups import record_groups
@@ -65,6 +67,7 @@ class MASATrainer:
     ) -> None:
         self.config = config if isinstance(config, Config) else load_config(config)
         self.algorithm = resolve_algorithm(self.config.algorithm)
+        require_correction(self.config.rollout.async_steps, self.algorithm.loss.tis_cap)
         self.prepared = prepare(self.config, tokenizer=tokenizer, problems=problems, eval_problems=eval_problems)
         self.steps = total_steps(self.config, self.prepared.train)
         self.console = console or Console()
@@ -95,6 +98,7 @@ class MASATrainer:
             reward_functions=self._reward_functions,
         ) as session:
             sampler = ProblemSampler(self.prepared.train, self.config.algorithm.num_problems, self.config.run.seed)
+            session.sample_with(lambda step: self._sample(step, session, sampler))
             done = session.restore(recorder.directory, sampler) if resume else None
             with recorder.recording(done):
                 if done is None:
@@ -103,35 +107,40 @@ class MASATrainer:
                     self._step(step, session, sampler, recorder)
         return recorder.finish()
 
+    def _sample(self, step: int, session: Session, sampler: ProblemSampler) -> StepBatch:
+        """Both prompts of each problem go out as one batch: G solutions and M meta-predictions."""
+        algorithm = self.config.algorithm
+        problems = sampler.next_batch()
+        mine = session.share(problems)
+        requests = self.prepared.builder.requests(
+            mine,
+            step=step,
+            num_solutions=algorithm.num_solutions,
+            num_metas=algorithm.num_metas if algorithm.meta else 0,
+        )
+        return StepBatch(problems, mine, session.engine.generate(requests))
+
     def _step(self, step: int, session: Session, sampler: ProblemSampler, recorder: RunRecorder) -> None:
         """One training step: the paper's Algorithm 1 for one batch of problems."""
         metrics = StepMetrics()
-        algorithm = self.config.algorithm
         with timed(metrics, keys.STEP_SECONDS):
-            # Both prompts of each problem go out as one batch: G solutions and M meta-predictions.
-            problems = sampler.next_batch()
-            mine = session.share(problems)
-            requests = self.prepared.builder.requests(
-                mine,
-                step=step,
-                num_solutions=algorithm.num_solutions,
-                num_metas=algorithm.num_metas if algorithm.meta else 0,
-            )
             with timed(metrics, "time/rollout"):
-                rollouts = session.engine.generate(requests)
+                batch = session.rollouts.take(step)
+            session.engine.sleep()
 
             # Correctness of the solutions; their statistics reward the metas: r_length, r_difficulty, r_notion, r_meta.
             with timed(metrics, "time/verify"):
-                groups = session.gather(session.grader.grade(mine, rollouts), problems)
+                groups = session.gather(session.grader.grade(batch.mine, batch.rollouts), batch.problems)
 
             # Advantages within each group of either path, and one policy update over both.
-            parts = training_rows(groups, self.algorithm.advantage, algorithm)
+            parts = training_rows(groups, self.algorithm.advantage, self.config.algorithm)
             with timed(metrics, "time/update"):
                 metrics.lasts(session.updater.update(parts))
             with timed(metrics, "time/sync"):
-                session.engine.update_weights(session.weights(), version=step)
+                metrics.lasts(session.synchronise(step))
 
         record_groups(metrics, groups)
+        record_staleness(metrics, batch.rollouts, step)
         metrics.lasts(session.verifier_counters())
         if self._evaluation_is_due(step):
             metrics.merge(self._evaluate(session))
@@ -147,6 +156,8 @@ class MASATrainer:
                 problems = session.share(self.prepared.evaluation)
                 groups = evaluate_held_out(self.config, problems, self.prepared.builder, session.engine, session.grader)
                 record_held_out(metrics, session.gather(groups, self.prepared.evaluation))
+            # What the engine says of evaluation is none of the next step's business.
+            session.engine.statistics()
         return metrics
 
     def _evaluation_is_due(self, step: int) -> bool:

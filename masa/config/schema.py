@@ -116,7 +116,7 @@ class RolloutSection(Section):
     """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Corrected by
     truncated importance sampling (`algorithm.tis_cap`, which it requires). 0: on-policy."""
     check_every: NonNegativeInt = 0
-    """Every so many steps prove that engine and policy agree, by checksum and by log-probs of long prompts; 0: never."""
+    """Every so many steps prove that engine and policy agree, by checksum and log-probs of long prompts; 0: never."""
     servers: list[str] = Field(default_factory=list)
     """`vllm_server`: addresses of running servers, such as `http://host:8000`; empty: `num_servers` are started."""
     num_servers: PositiveInt = 1
@@ -133,6 +133,14 @@ class RolloutSection(Section):
     """Folder that the run and its servers see, for `file`; null: a temporary one."""
     bucket_mb: PositiveInt = 512
     """Size of the parts in which weights are sent to servers."""
+
+    @model_validator(mode="after")
+    def _asynchrony_fits(self) -> RolloutSection:
+        if self.async_steps and self.sleep_level:
+            raise ValueError("async_steps and sleep_level exclude each other: an engine that samples cannot sleep")
+        if self.async_steps and self.engine == "vllm" and self.tensor_parallel_size > 1:
+            raise ValueError("async_steps needs engine=vllm_server where tensor_parallel_size is over 1")
+        return self
 
 
 class MetaWeightsSection(Section):

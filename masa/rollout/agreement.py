@@ -43,6 +43,20 @@ class Agreement:
     def holds(self) -> bool:
         return self.weights_equal is not False and self.difference <= self.tolerance
 
+    def metrics(self) -> dict[str, float]:
+        return {"rollout/check_difference": self.difference}
+
+    def require(self) -> None:
+        """Raises:
+        DisagreementError: it does not hold.
+        """
+        if not self.holds:
+            weights = {None: "cannot be compared", True: "are equal", False: "differ"}[self.weights_equal]
+            raise DisagreementError(
+                f"the engine does not sample from the policy: their weights {weights}, and their log-probs are up to "
+                f"{self.difference:.3g} nats apart; allowed are {self.tolerance:g}"
+            )
+
 
 def weight_checksum(tensors: Iterable[Tensor]) -> int:
     """A 64-bit sum over the bits of all elements, each with a factor of its own for every column.

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from masa.rollout.engine import Rollout
+
+if TYPE_CHECKING:
+    from masa.tracking.metrics import StepMetrics
+
+
+def record_staleness(metrics: StepMetrics, rollouts: Iterable[Sequence[Rollout]], step: int) -> None:
+    """How many updates older than the policy the weights were that made a step's rollouts: mean and largest."""
+    for group in rollouts:
+        for rollout in group:
+            metrics.mean("rollout/staleness", step - 1 - rollout.weight_version)
+            metrics.max("rollout/staleness_max", step - 1 - rollout.weight_version)
 
 
 class EngineStatistics:

@@ -6,6 +6,7 @@ samples, and sequences that end leave the batch so that they cost nothing more.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from masa.rollout.engine import Rollout, RolloutRequest, Sampling
+from masa.rollout.engine import Rollout, RolloutError, RolloutRequest, Sampling
 from masa.rollout.kv_cache import GrowingCache
 from masa.rollout.sampling import draw_tokens, uniform_streams
 from masa.rollout.statistics import EngineStatistics
@@ -55,6 +56,7 @@ class TransformersEngine:
         layer_types = getattr(model.config, "layer_types", None) or ["full_attention"]
         self._only_full_attention = set(layer_types) == {"full_attention"}
         self._statistics = EngineStatistics()
+        self._closing = threading.Event()
 
     def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``."""
@@ -100,8 +102,8 @@ class TransformersEngine:
         return self._statistics.reading()
 
     def close(self) -> None:
-        """Nothing to release: the model belongs to whoever handed it in."""
-        self._stop_ids = self._stop_ids[:0]
+        """Give up what another thread is sampling; the model belongs to whoever handed it in."""
+        self._closing.set()
 
     @torch.inference_mode()
     def _decode(
@@ -119,6 +121,8 @@ class TransformersEngine:
         rows = torch.arange(len(wave), device=device)  # batch row -> position in the wave
         ended = torch.zeros(len(wave), dtype=torch.bool, device=device)  # by batch row
         for step in range(longest):
+            if self._closing.is_set():
+                raise RolloutError("the engine was closed while it sampled")
             drawn, drawn_logprobs = draw_tokens(batch.logits, uniforms[rows, step], sampling)
             tokens[rows, step] = drawn
             logprobs[rows, step] = drawn_logprobs

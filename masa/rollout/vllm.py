@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,6 +34,7 @@ _VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 _CPU_CACHE_GB = 1.0
+_CPU_BATCHED_TOKENS = 4096
 _GIGABYTE = 2**30
 
 
@@ -81,6 +83,8 @@ class VllmEngine:
         self._has_weights = False
         self._weight_names: frozenset[str] = frozenset()
         self._asleep = False
+        self._closing = threading.Event()
+        self._in_use = threading.RLock()
         self.weight_dtype: torch.dtype = getattr(torch, self._arguments["dtype"])
         # Where a process group exists already, vLLM joins it, and it is not vLLM's to take down.
         self._group_is_ours = not torch.distributed.is_initialized()
@@ -94,15 +98,11 @@ class VllmEngine:
         Raises:
             RolloutError: a request is too long, the engine has no weights, or it failed twice.
         """
-        self._check(requests)
-        if self._section.tensor_parallel_size == 1:
-            return self._generate_or_rebuild(requests)
-        group = _tensor_parallel_group()
-        shares: list[Any] = [None] * group.world_size
-        torch.distributed.all_gather_object(shares, list(requests), group=group.cpu_group)
-        rollouts = self._generate(request for share in shares for request in share)
-        start = sum(len(share) for share in shares[: group.rank_in_group])
-        return rollouts[start : start + len(requests)]
+        with self._in_use:
+            self._check(requests)
+            if self._section.tensor_parallel_size == 1:
+                return self._generate_or_rebuild(requests)
+            return self._generate_together(requests)
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Take the policy's parameters, one after the other, and forget everything cached under the old ones.
@@ -161,10 +161,12 @@ class VllmEngine:
         return [int(value) for value in self._engine.apply_model(model_checksum)]
 
     def close(self) -> None:
-        """Take the engine down and free its memory."""
-        if self._engine is not None:
-            self._shut_down()
-            self._folder.cleanup()
+        """Take the engine down and free its memory; what another thread is sampling is given up."""
+        self._closing.set()
+        with self._in_use:
+            if self._engine is not None:
+                self._shut_down()
+                self._folder.cleanup()
 
     def _build(self) -> Any:
         with preserved_process(_VARIABLES):
@@ -192,10 +194,23 @@ class VllmEngine:
                     f"rollout.max_model_len, {self.max_model_len}"
                 )
 
+    def _generate_together(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+        """Tensor-parallel processes all sample the requests of all, and keep what is their own."""
+        from vllm.distributed.parallel_state import get_tp_group
+
+        group = get_tp_group()
+        shares: list[Any] = [None] * group.world_size
+        torch.distributed.all_gather_object(shares, list(requests), group=group.cpu_group)
+        rollouts = self._generate(request for share in shares for request in share)
+        start = sum(len(share) for share in shares[: group.rank_in_group])
+        return rollouts[start : start + len(requests)]
+
     def _generate_or_rebuild(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         try:
             return self._generate(requests)
         except Exception as first:
+            if self._closing.is_set():
+                raise
             try:
                 self._rebuild()
                 return self._generate(requests)
@@ -218,6 +233,8 @@ class VllmEngine:
             try:
                 self._submit(requests)
                 while self._engine.has_unfinished_requests():
+                    if self._closing.is_set():
+                        raise RolloutError("the engine was closed while it sampled")
                     for output in self._engine.step():
                         if output.finished:
                             number = int(output.request_id)
@@ -322,12 +339,6 @@ def _copied_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters()}
 
 
-def _tensor_parallel_group() -> Any:
-    from vllm.distributed.parallel_state import get_tp_group
-
-    return get_tp_group()
-
-
 def _engine_arguments(
     model: PreTrainedModel, section: RolloutSection, max_model_len: int, folder: Path, on_cpu: bool
 ) -> dict[str, Any]:
@@ -343,10 +354,12 @@ def _engine_arguments(
         "seed": 0,
         "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": True,
-        "enforce_eager": section.enforce_eager or on_cpu,
+        "enforce_eager": section.enforce_eager,
         "enable_sleep_mode": section.sleep_level > 0,
         "tensor_parallel_size": section.tensor_parallel_size,
     }
+    if on_cpu:
+        arguments |= cpu_arguments(max_model_len)
     if section.tensor_parallel_size > 1:
         arguments["distributed_executor_backend"] = "external_launcher"
     if on_cpu or section.kv_cache_gb is not None:
@@ -354,6 +367,18 @@ def _engine_arguments(
     else:
         arguments["gpu_memory_utilization"] = section.gpu_memory_utilization
     return arguments
+
+
+def cpu_arguments(max_model_len: int) -> dict[str, Any]:
+    """What vLLM needs to be told on a CPU.
+
+    Prompts are never cut into chunks: after a chunk vLLM sets a seeded generator back, which a CPU's cannot.
+    """
+    return {
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS, max_model_len),
+    }
 
 
 def write_model_config(model: PreTrainedModel, folder: Path) -> None:

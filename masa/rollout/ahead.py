@@ -1,0 +1,134 @@
+"""Sampling the rollouts of later steps while the policy is updated.
+
+The batch of step s is sampled with the weights after step s - 1 - k, for ``k = async_steps``: exactly so, whatever
+takes how long, and therefore repeatable. k = 1 already overlaps all that can overlap; a larger k makes rollouts older,
+for studies of what age does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from masa.config import ConfigError
+from masa.problems import Problem
+from masa.rollout.engine import Rollout
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """A step's problems, those of them that this process has, and the rollouts of the latter (one group a request)."""
+
+    problems: list[Problem]
+    mine: list[Problem]
+    rollouts: list[list[Rollout]]
+
+
+def require_correction(steps_ahead: int, tis_cap: float | None) -> None:
+    """Rollouts of older weights need their importance weights.
+
+    Raises:
+        ConfigError: there are such rollouts and the loss does not correct for them.
+    """
+    if steps_ahead and tis_cap is None:
+        raise ConfigError(
+            f"rollout.async_steps: found {steps_ahead}, allowed without truncated importance sampling: 0; "
+            "set algorithm.tis_cap, for example to 2"
+        )
+
+
+class RolloutsAhead:
+    """Batches of rollouts, step by step, sampled at most ``steps_ahead`` steps before they are taken.
+
+    With ``steps_ahead`` 0 there is no thread: a batch is sampled when it is taken.
+
+    Args:
+        sample: makes the batch of a step; called for one step after the other.
+        steps_ahead: how many steps to sample ahead (k).
+        last_step: nothing is sampled for steps after it.
+    """
+
+    def __init__(self, sample: Callable[[int], StepBatch], steps_ahead: int, last_step: int) -> None:
+        self._sample = sample
+        self._steps_ahead = steps_ahead
+        self._last_step = last_step
+        self._pending: dict[int, Future[StepBatch]] = {}
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masa-rollouts") if steps_ahead else None
+
+    def take(self, step: int) -> StepBatch:
+        """The batch of ``step``; those of the next ``steps_ahead`` steps are being sampled from now on.
+
+        Raises:
+            Exception: whatever sampling this batch raised.
+        """
+        if self._executor is None:
+            return self._sample(step)
+        for number in range(step, min(step + self._steps_ahead, self._last_step) + 1):
+            if number not in self._pending:
+                self._pending[number] = self._executor.submit(self._sample, number)
+        return self._pending.pop(step).result()
+
+    def wait(self) -> None:
+        """Return when nothing is being sampled: now the engine may take weights.
+
+        Raises:
+            Exception: whatever sampling raised.
+        """
+        for future in self._pending.values():
+            future.result()
+
+    def state(self) -> list[dict[str, Any]]:
+        """The batches that have been sampled and not taken, for a checkpoint."""
+        self.wait()
+        return [
+            {
+                "step": step,
+                "problems": [problem.id for problem in future.result().problems],
+                "groups": [[asdict(rollout) for rollout in group] for group in future.result().rollouts],
+            }
+            for step, future in sorted(self._pending.items())
+        ]
+
+    def restore(
+        self,
+        states: Iterable[Sequence[Mapping[str, Any]]],
+        problems: Iterable[Problem],
+        share: Callable[[Sequence[Problem]], list[Problem]],
+    ) -> None:
+        """Take the batches of a checkpoint, in which each process had its `state`; their number may have changed.
+
+        Args:
+            states: what `state` returned in each process.
+            problems: the training problems.
+            share: this process's part of a batch's problems.
+        """
+        by_id = {problem.id: problem for problem in problems}
+        merged: dict[int, tuple[list[str], list[list[Rollout]]]] = {}
+        for one in (one for state in states for one in state):
+            groups = [[_rollout(values) for values in group] for group in one["groups"]]
+            merged.setdefault(int(one["step"]), (list(one["problems"]), []))[1].extend(groups)
+        for step, (names, groups) in merged.items():
+            batch_problems = [by_id[name] for name in names]
+            mine = share(batch_problems)
+            future: Future[StepBatch] = Future()
+            future.set_result(StepBatch(batch_problems, mine, _in_order(groups, mine)))
+            self._pending[step] = future
+
+    def close(self) -> None:
+        """Sample nothing more; what is being sampled ends when its engine is closed."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _rollout(values: Mapping[str, Any]) -> Rollout:
+    tuples = {name: tuple(values[name]) for name in ("prompt_ids", "token_ids", "logprobs")}
+    return Rollout(**{**values, **tuples})
+
+
+def _in_order(groups: Sequence[list[Rollout]], mine: Sequence[Problem]) -> list[list[Rollout]]:
+    """The groups of ``mine``, solutions first, as `RequestBuilder.requests` orders them."""
+    found = {(group[0].path, group[0].problem_id): group for group in groups}
+    keys = [(path, problem.id) for path in ("solution", "meta") for problem in mine]
+    return [found[key] for key in keys if key in found]
