@@ -1,0 +1,41 @@
+"""``python -m masa.report RUN_DIR [RUN_DIR ...] --out report.html``: one self-contained page that compares runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+EXIT_BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 for a directory that no report can be made from."""
+    options = _parser().parse_args(arguments)
+    from masa.reporting.page import write_report
+
+    try:
+        report = write_report(options.runs, options.out, title=options.title)
+    except (ValueError, OSError) as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    print(f"Report: {report.html}")
+    if report.figures:
+        print(f"Figures (PNG, CSV): {report.figures[0].parent}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m masa.report",
+        description="Compare runs in one self-contained HTML page. Runs that differ only by their seed are shown as "
+        "mean and interval.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="run directories, or folders of masa.evaluate")
+    parser.add_argument("--out", default="report.html", help="file to write (default report.html)")
+    parser.add_argument("--title", default="MASA report", help="title of the page")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Reports: run directories read, grouped by seed, drawn, tabulated and written as one HTML file."""

@@ -1,0 +1,125 @@
+"""Curves over training: one value a step and run, as the mean over a group's seeds with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masa.reporting.groups import RunGroup
+from masa.tracking import keys
+from masa.tracking.figure_data import series, smooth
+
+Floats = NDArray[np.float64]
+Against = Literal["step", "tokens", "seconds"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean over seeds at each point; ``low`` and ``high`` are NaN where only one seed has a value."""
+
+    steps: Floats
+    x: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    seeds: int
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds and its 95 % interval by Student's t; NaN bounds for a single seed."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and t interval of one value a seed; NaN values are left out."""
+    known = np.array([value for value in values if not math.isnan(value)])
+    if not len(known):
+        return Spread(math.nan, math.nan, math.nan, 0)
+    mean = float(known.mean())
+    if len(known) < 2:
+        return Spread(mean, math.nan, math.nan, 1)
+    half = _t_quantile(len(known) - 1) * float(known.std(ddof=1)) / math.sqrt(len(known))
+    return Spread(mean, mean - half, mean + half, len(known))
+
+
+def curve(group: RunGroup, key: str, against: Against = "step", *, smoothed: bool = False) -> Curve:
+    """The group's curve of a metric, at the steps at which every run that measured it has a value.
+
+    ``smoothed`` takes a centred moving mean over a twelfth of each run first. ``against`` chooses x: the step, the
+    tokens generated up to it, or the seconds of training up to it; seeds differ in those, so x is their mean, too.
+    """
+    per_run: list[dict[float, tuple[float, float]]] = []
+    for run in group.runs:
+        steps, values = series(run.metrics, key)
+        if not len(steps):
+            continue
+        if smoothed and (window := len(steps) // 12 | 1) >= 3:
+            values = smooth(values, window)
+        positions = progress(run.metrics, against)
+        per_run.append({s: (positions[int(s)], v) for s, v in zip(steps.tolist(), values.tolist(), strict=True)})
+    if not per_run:
+        empty = np.array([])
+        return Curve(empty, empty, empty, empty, empty, 0)
+    shared = sorted(set.intersection(*(set(points) for points in per_run)))
+    spreads = [spread([points[step][1] for points in per_run]) for step in shared]
+    return Curve(
+        steps=np.array(shared),
+        x=np.array([np.mean([points[step][0] for points in per_run]) for step in shared]),
+        mean=np.array([one.mean for one in spreads]),
+        low=np.array([one.low for one in spreads]),
+        high=np.array([one.high for one in spreads]),
+        seeds=len(per_run),
+    )
+
+
+def progress(rows: Sequence[Mapping[str, Any]], against: Against) -> dict[int, float]:
+    """What had been spent when each step was done."""
+    if against == "step":
+        return {int(row["step"]): float(row["step"]) for row in rows}
+    key = keys.TOKENS_GENERATED if against == "tokens" else keys.STEP_SECONDS
+    spent, total = {}, 0.0
+    for row in rows:
+        total += row.get(key) or 0.0
+        spent[int(row["step"])] = total
+    return spent
+
+
+def total(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """Sum of a metric over a run; NaN where the run has no value of it."""
+    found = [row[key] for row in rows if row.get(key) is not None]
+    return math.fsum(found) if found else math.nan
+
+
+def reached(rows: Sequence[Mapping[str, Any]], accuracy: float, against: Against) -> float:
+    """What had been spent when held-out accuracy first was at least ``accuracy``; NaN where it never was."""
+    positions = progress(rows, against)
+    for row in rows:
+        value = row.get(keys.HELD_OUT_ACCURACY)
+        if value is not None and value >= accuracy:
+            return positions[int(row["step"])]
+    return math.nan
+
+
+def last_value(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The last finite value of a metric; NaN without one."""
+    _, values = series(rows, key)
+    return float(values[-1]) if len(values) else math.nan
+
+
+def _t_quantile(degrees: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, degrees))

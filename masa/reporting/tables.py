@@ -1,0 +1,210 @@
+"""Tables of the report: what the runs came to, what they cost, how they differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from masa.reporting.curves import Spread, last_value, reached, spread, total
+from masa.reporting.groups import RunGroup, baseline_of, differences
+from masa.reporting.runs import Run
+from masa.tracking import keys
+from masa.tracking.figure_data import series
+from masa.tracking.metrics import mean_of_tenth
+from masa.tracking.summary import duration
+
+GAP = "–"
+
+
+@dataclass(frozen=True)
+class Row:
+    """``label`` and, where it stands for a group, its colour; one text a column."""
+
+    label: str
+    cells: Sequence[str]
+    color: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """``columns`` names the cells; the first column (the labels) is ``first``."""
+
+    first: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    title: str = ""
+    note: str = ""
+
+
+def overview_table(groups: Sequence[RunGroup]) -> Table:
+    """What each group came to: accuracy before and after, self-alignment in the first and last tenth."""
+    rows = []
+    for group in (group for group in groups if group.trained):
+        before = spread([_first_value(run.metrics, keys.HELD_OUT_ACCURACY) for run in group.runs])
+        after = spread([last_value(run.metrics, keys.HELD_OUT_ACCURACY) for run in group.runs])
+        cells = [
+            ", ".join(map(str, group.seeds)) or str(len(group.runs)),
+            f"{max(int(run.metrics[-1]['step']) for run in group.runs):,}",
+            per_cent(before),
+            per_cent(after),
+        ]
+        for key in (keys.R_DIFFICULTY, keys.R_LENGTH, keys.R_NOTION):
+            first, last = (
+                spread([_tenth(run.metrics, key, which) for run in group.runs]) for which in ("first", "last")
+            )
+            cells.append(GAP if math.isnan(last.mean) else f"{first.mean:.2f} → {last.mean:.2f}")
+        rows.append(Row(group.label, cells, group.color))
+    return Table(
+        "method",
+        ["seeds", "steps", "accuracy before", "accuracy after", "r_difficulty", "r_length", "r_notion"],
+        rows,
+        note="Held-out pass@1 in per cent: mean over seeds, ± half of the 95 % interval by Student's t. Rewards: means "
+        "of the first and the last tenth of the steps.",
+    )
+
+
+def cost_table(groups: Sequence[RunGroup]) -> Table:
+    """Tokens, FLOPs and seconds of each group, and what it took to reach the baseline's final accuracy."""
+    trained = [group for group in groups if group.trained]
+    baseline = baseline_of(trained) if trained else None
+    target = math.nan
+    if baseline is not None:
+        target = spread([last_value(run.metrics, keys.HELD_OUT_ACCURACY) for run in baseline.runs]).mean
+    sums: Sequence[tuple[str, Callable[[Run], float], Callable[[float], str]]] = (
+        ("solution tokens", lambda run: total(run.metrics, "cost/solution_tokens"), count),
+        ("meta tokens", lambda run: total(run.metrics, "cost/meta_tokens"), count),
+        ("tokens generated", lambda run: total(run.metrics, keys.TOKENS_GENERATED), count),
+        ("tokens trained", lambda run: total(run.metrics, "cost/tokens_trained"), count),
+        ("FLOPs", flops, scientific),
+        ("training", lambda run: total(run.metrics, keys.STEP_SECONDS), seconds),
+        ("of it rollouts", _rollout_seconds, seconds),
+        ("of it updates", lambda run: total(run.metrics, "time/update"), seconds),
+        ("evaluation", lambda run: total(run.metrics, keys.EVALUATION_SECONDS), seconds),
+    )
+    columns = [name for name, _, _ in sums]
+    rows = [
+        Row(
+            group.label,
+            [shown(spread([measure(run) for run in group.runs]).mean) for _, measure, shown in sums]
+            + ([] if baseline is None else _reached_cells(group, baseline, target)),
+            group.color,
+        )
+        for group in trained
+    ]
+    note = "Means over seeds."
+    if baseline is not None:
+        columns += [f"tokens to {baseline.label}'s accuracy", "seconds to it"]
+        note += (
+            f" The last two columns: tokens generated and seconds of training when held-out accuracy first was at "
+            f"least {100 * target:.1f} %, which {baseline.label} has at its end; in brackets how many times less than "
+            f"{baseline.label} itself, and how many seeds got there."
+        )
+    return Table("method", columns, rows, note=note)
+
+
+def differences_table(groups: Sequence[RunGroup]) -> Table:
+    """The configuration keys in which the groups differ."""
+    found = differences(groups)
+    labels = [group.label for group in groups if group.trained]
+    rows = [Row(key, [GAP if value is None else str(value) for value in values]) for key, values in found.items()]
+    return Table("key", labels, rows, note="Seeds and paths apart, these keys tell the methods apart.")
+
+
+def runs_table(groups: Sequence[RunGroup]) -> Table:
+    """Every directory that the report was made from."""
+    rows = [
+        Row(
+            group.label,
+            [
+                GAP if run.seed is None else str(run.seed),
+                run.path.name,
+                str(run.metrics[-1]["step"]) if run.metrics else GAP,
+                _accuracy(last_value(run.metrics, keys.HELD_OUT_ACCURACY)),
+                ", ".join(evaluation.name for evaluation in run.evaluations) or GAP,
+            ],
+            group.color,
+        )
+        for group in groups
+        for run in group.runs
+    ]
+    return Table("method", ["seed", "folder", "steps", "accuracy after", "evaluations"], rows)
+
+
+def flops(run: Run) -> float:
+    """FLOPs of a run: ``cost/flops`` where it is there, else the sum of its parts (``cost/flops_...``)."""
+    whole = total(run.metrics, "cost/flops")
+    if not math.isnan(whole):
+        return whole
+    names = {key for row in run.metrics for key in row if key.startswith("cost/flops_")}
+    return math.fsum(total(run.metrics, name) for name in names) if names else math.nan
+
+
+def count(value: float) -> str:
+    """``1.24 M``: a number of tokens."""
+    if math.isnan(value):
+        return GAP
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"
+
+
+def scientific(value: float) -> str:
+    """``3.1 × 10¹⁵``."""
+    if math.isnan(value) or value <= 0:
+        return GAP
+    exponent = math.floor(math.log10(value))
+    return f"{value / 10**exponent:.2f} × 10{str(exponent).translate(str.maketrans('0123456789-', '⁰¹²³⁴⁵⁶⁷⁸⁹⁻'))}"
+
+
+def seconds(value: float) -> str:
+    return GAP if math.isnan(value) else duration(value)
+
+
+def per_cent(value: Spread) -> str:
+    """``45.3 ± 1.2``, a rate in per cent with half of its interval."""
+    if math.isnan(value.mean):
+        return GAP
+    text = f"{100 * value.mean:.1f}"
+    return text if math.isnan(value.low) else f"{text} ± {100 * (value.high - value.low) / 2:.1f}"
+
+
+def _reached_cells(group: RunGroup, baseline: RunGroup, target: float) -> list[str]:
+    cells = []
+    for against, shown in (("tokens", count), ("seconds", seconds)):
+        ours = [reached(run.metrics, target, against) for run in group.runs]  # type: ignore[arg-type]
+        theirs = [reached(run.metrics, target, against) for run in baseline.runs]  # type: ignore[arg-type]
+        there = [value for value in ours if not math.isnan(value)]
+        if not there:
+            cells.append(f"not reached (0/{len(ours)})")
+            continue
+        mean, other = spread(ours).mean, spread(theirs).mean
+        ratio = f"{other / mean:.2f}×, " if group is not baseline and mean > 0 and not math.isnan(other) else ""
+        cells.append(f"{shown(mean)} ({ratio}{len(there)}/{len(ours)})")
+    return cells
+
+
+def _rollout_seconds(run: Run) -> float:
+    """One call for both paths, or the two calls of a step whose metas come first."""
+    names = ("time/rollout", "time/meta_rollout", "time/solution_rollout")
+    whole = total(run.metrics, names[0])
+    if not math.isnan(whole):
+        return whole
+    parts = [value for name in names[1:] if not math.isnan(value := total(run.metrics, name))]
+    return math.fsum(parts) if parts else math.nan
+
+
+def _first_value(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    _, values = series(rows, key)
+    return float(values[0]) if len(values) else math.nan
+
+
+def _tenth(rows: Sequence[Mapping[str, Any]], key: str, which: Any) -> float:
+    value = mean_of_tenth([row for row in rows if row["step"] > 0], key, which)
+    return math.nan if value is None else value
+
+
+def _accuracy(value: float) -> str:
+    return GAP if math.isnan(value) else f"{100 * value:.1f} %"
