@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from masa.config import Config, ConfigError
+from masa.controls.requirements import check_controls
 from masa.policy.loading import load_tokenizer, resolve_model_path
 from masa.problems import Problem
 from masa.problems.loading import load_problems
@@ -76,15 +77,21 @@ def prepare(
 
 
 def make_templates(config: Config) -> PromptTemplates:
-    """The prompt templates a configuration asks for."""
+    """The prompt templates a configuration asks for, checked for what its controls need of them.
+
+    Raises:
+        ConfigError: a template that cannot work.
+    """
     prompts = config.prompts
-    return PromptTemplates.from_config(
+    templates = PromptTemplates.from_config(
         solution=prompts.solution,
         meta=prompts.meta,
         keys=prompts.meta_keys.model_dump(),
         pass_rate_total=prompts.pass_rate_total,
         response_limit=config.rollout.max_solution_tokens,
     )
+    check_controls(config, templates)
+    return templates
 
 
 def total_steps(config: Config, train: Sequence[Problem]) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from masa import checkpoint
 from masa.config import Config
+from masa.controls.controls import Controls
 from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
 from masa.policy.optimizer import make_optimizer
 from masa.policy.overlong import overlong_punishment
@@ -32,6 +33,7 @@ from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.engine import Rollout
 from masa.rollout.factory import make_engine
 from masa.rollout.weights import policy_weights
+from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -85,6 +87,10 @@ class Session:
         by_id = {group.problem.id: group for group in gather_object(groups)}
         return [by_id[problem.id] for problem in problems]
 
+    def gather_objects(self, objects: list[Any]) -> list[Any]:
+        """The objects of all processes, on each of them."""
+        return objects if self.accelerator.num_processes == 1 else list(gather_object(objects))
+
     def weights(self) -> Iterable[tuple[str, Tensor]]:
         """The policy's named parameters, whole and one after the other, as the engine knows them."""
         return policy_weights(self.model)
@@ -124,7 +130,11 @@ class Session:
             checkpoint.save_checkpoint(
                 directory.checkpoints,
                 step,
-                {"sampler": sampler.state_dict(), "rollouts_ahead": ahead},
+                {
+                    "sampler": sampler.state_dict(),
+                    "rollouts_ahead": ahead,
+                    "controls": self.controls.state_dict(),
+                },
                 self._write,
                 keep=self._config.checkpoint.keep,
             )
@@ -139,6 +149,7 @@ class Session:
         step, path = found[-1]
         state = checkpoint.read_state(path)
         sampler.load_state_dict(state["sampler"])
+        self.controls.load_state_dict(state["controls"])
         saved = load_policy(self._config.model.model_copy(update={"path": str(path)}))
         self.model.load_state_dict(saved.state_dict())
         self.updater.load_state_dict(torch.load(path / _OPTIMIZER, map_location="cpu", weights_only=True))
@@ -162,10 +173,12 @@ class Session:
             )
             verifier = self._stack.enter_context(self._pool)
         self.grader = Grader(config, self._prepared.tokenizer, verifier, self._shaping())
+        self.controls = Controls(config, self._prepared.builder, self.grader)
 
         given = self._given_model
         self.model = load_policy(config.model) if given is None else prepare_policy(given, config.model)
         self.model.to(self.accelerator.device)
+        self.shape = model_shape(self.model)
         module = PolicyModule(self.model, temperature=config.rollout.temperature)
         loss = self._algorithm.loss
         reference = copy.deepcopy(module).requires_grad_(False) if loss.needs_reference else None

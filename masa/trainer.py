@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from masa.config import Config, load_config
+from masa.controls.cloning import clone_experts
+from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_together
 from masa.evaluation.held_out import evaluate_held_out, record_held_out
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.rows import training_rows
@@ -27,6 +29,7 @@ from masa.rollout.ahead import StepBatch, require_correction
 from masa.rollout.statistics import record_staleness
 from masa.session import Session
 from masa.tracking import keys
+from masa.tracking.cost import record_step_cost
 from masa.tracking.groups import record_groups
 from masa.tracking.metrics import StepMetrics, timed
 from masa.tracking.records import RunRecorder
@@ -108,24 +111,21 @@ class MASATrainer:
         return recorder.finish()
 
     def _sample(self, step: int, session: Session, sampler: ProblemSampler) -> StepBatch:
-        """Both prompts of each problem go out as one batch: G solutions and M meta-predictions."""
-        algorithm = self.config.algorithm
-        problems = sampler.next_batch()
-        mine = session.share(problems)
-        requests = self.prepared.builder.requests(
-            mine,
-            step=step,
-            num_solutions=algorithm.num_solutions,
-            num_metas=algorithm.num_metas if algorithm.meta else 0,
-        )
-        return StepBatch(problems, mine, session.engine.generate(requests))
+        """Both prompts of each problem go out as one batch: G solutions and M meta-predictions.
+
+        With a control at work the M meta-predictions go first, and decide which problems are solved, and how.
+        """
+        builder, controls = self.prepared.builder, session.controls
+        if controls.metas_first:
+            return roll_out_metas_first(step, sampler, session, builder, self.config, controls)
+        return roll_out_together(step, sampler, session, builder, self.config)
 
     def _step(self, step: int, session: Session, sampler: ProblemSampler, recorder: RunRecorder) -> None:
         """One training step: the paper's Algorithm 1 for one batch of problems."""
         metrics = StepMetrics()
         with timed(metrics, keys.STEP_SECONDS):
             with timed(metrics, "time/rollout"):
-                batch = session.rollouts.take(step)
+                batch = ShapedBatch.of(session.rollouts.take(step))
             session.engine.sleep()
 
             # Correctness of the solutions; their statistics reward the metas: r_length, r_difficulty, r_notion, r_meta.
@@ -133,18 +133,24 @@ class MASATrainer:
                 groups = session.gather(session.grader.grade(batch.mine, batch.rollouts), batch.problems)
 
             # Advantages within each group of either path, and one policy update over both.
-            parts = training_rows(groups, self.algorithm.advantage, self.config.algorithm)
+            mask_cut = self.config.controls.cutoff.mask_cut
+            parts = training_rows(groups, self.algorithm.advantage, self.config.algorithm, mask_cut=mask_cut)
             with timed(metrics, "time/update"):
                 metrics.lasts(session.updater.update(parts))
+
+            # MASA-efficient: controls learn from the step, and the best meta-predictions are cloned.
+            metrics.merge(session.controls.observe(step, batch, groups))
+            metrics.merge(clone_experts(step, session.controls, session.updater))
             with timed(metrics, "time/sync"):
                 metrics.lasts(session.synchronise(step))
 
-        record_groups(metrics, groups)
+        record_groups(metrics, groups, batch.gated)
+        record_step_cost(metrics, session.shape, groups, batch, session.updater.take_trained_lengths())
         record_staleness(metrics, batch.rollouts, step)
         metrics.lasts(session.verifier_counters())
         if self._evaluation_is_due(step):
             metrics.merge(self._evaluate(session))
-        recorder.write(step, metrics, groups)
+        recorder.write(step, metrics, groups, batch.gated)
         if self._checkpoint_is_due(step):
             session.save(recorder.directory, step, sampler)
 

@@ -324,6 +324,11 @@ class Config(Section):
         for name in ("expert", "gating", "cutoff", "hinting"):
             if getattr(controls, name).enabled and not self.algorithm.meta:
                 raise ValueError(f"controls.{name}.enabled needs meta-predictions, but algorithm.meta is false")
+            if getattr(controls, name).enabled and self.rollout.async_steps and name != "expert":
+                raise ValueError(
+                    f"controls.{name}.enabled decides from the policy's present predictions; rollout.async_steps is "
+                    f"{self.rollout.async_steps}, allowed is 0"
+                )
         if controls.cutoff.enabled and controls.cutoff.floor > limit:
             raise ValueError(
                 f"controls.cutoff.floor is {controls.cutoff.floor}, allowed is at most "

@@ -69,10 +69,10 @@ class GateDecision:
 def decide(
     judgements: Mapping[str, Judgement], section: GatingSection, run_seed: int, step: int, *, is_open: bool
 ) -> GateDecision:
-    """Who of the judged problems is gated. Less than all of them, for ``max_share`` is below 1."""
-    flagged = [id for id, judgement in judgements.items() if judgement.flagged]
+    """Who of the judged problems is gated: less than all, for ``max_share`` is below 1; by a closed gate none."""
     if not is_open:
-        return GateDecision(audited=tuple(flagged))
+        return GateDecision()
+    flagged = [id for id, judgement in judgements.items() if judgement.flagged]
     audited = [id for id in flagged if is_drawn(section.audit_share, run_seed, step, id, "gate audit")]
     sure = sorted(set(flagged) - set(audited), key=lambda id: (judgements[id].doubt, id))
     most = int(section.max_share * len(judgements))

@@ -13,20 +13,31 @@ from masa.rollout.engine import Rollout
 
 
 def training_rows(
-    groups: Sequence[GradedGroup], parameters: AdvantageParameters, section: AlgorithmSection
+    groups: Sequence[GradedGroup],
+    parameters: AdvantageParameters,
+    section: AlgorithmSection,
+    *,
+    mask_cut: bool = False,
 ) -> list[list[TrainingRow]]:
     """The rows of each of ``algorithm.updates_per_step`` updates; all rows of a problem belong to one update.
 
-    The G solutions of a problem are one advantage group and its M metas another (method, section 2).
+    The G solutions of a problem are one advantage group and its M metas another (method, section 2); hinted and plain
+    solutions share a group, each with the prompt it was sampled from. ``mask_cut`` leaves cut solutions out of the
+    loss; as incorrect ones they still count in their group's mean.
     """
     solutions = _path_rows(
-        [group.solutions for group in groups], [group.solution_rewards for group in groups], parameters, section
+        [group.solutions for group in groups],
+        [group.solution_rewards for group in groups],
+        parameters,
+        section,
+        mask_cut,
     )
     metas = _path_rows(
         [group.metas for group in groups],
         [[reward.total for reward in group.meta_rewards] for group in groups],
         parameters,
         section,
+        mask_cut,
     )
     by_problem = [one + other for one, other in zip(solutions, metas, strict=True)]
     updates = min(section.updates_per_step, len(by_problem))
@@ -38,6 +49,7 @@ def _path_rows(
     rewards: Sequence[Sequence[float]],
     parameters: AdvantageParameters,
     section: AlgorithmSection,
+    mask_cut: bool,
 ) -> list[list[TrainingRow]]:
     """Rows of one path, a list for each problem."""
     advantages = group_advantages(
@@ -55,7 +67,7 @@ def _path_rows(
                 token_ids=rollout.token_ids,
                 rollout_logprobs=rollout.logprobs,
                 advantage=next(values),
-                masked=section.overlong.mask_truncated and rollout.truncated,
+                masked=(section.overlong.mask_truncated and rollout.truncated) or (mask_cut and rollout.cut),
             )
             for rollout in group
         ]

@@ -82,6 +82,7 @@ class PolicyUpdater:
         self._factor = learning_rate_factor(section, total_updates)
         self.updates_done = 0
         self._skipped_in_a_row = 0
+        self._trained_lengths: list[int] = []
 
     def update(self, parts: Sequence[Sequence[TrainingRow]]) -> dict[str, float]:
         """One optimiser step on each part, in order, and metrics over all of them.
@@ -98,10 +99,53 @@ class PolicyUpdater:
         totals = [numbers for _, numbers in outcomes]
         for name in ("policy/loss", "policy/gradient_norm", "policy/padding_waste"):
             merged[name] = sum(numbers[name] for numbers in totals) / len(totals)
-        for name in ("policy/rows_trained", "policy/rows_left_out", "policy/skipped_updates", "cost/tokens_trained"):
+        for name in ("policy/rows_trained", "policy/rows_left_out", "policy/skipped_updates"):
             merged[name] = sum(numbers[name] for numbers in totals)
         merged["policy/learning_rate"] = totals[-1]["policy/learning_rate"]
         return merged
+
+    def clone(self, rows: Sequence[TokenRow], *, weight: float, learning_rate_factor: float) -> dict[str, float]:
+        """One optimiser step of behaviour cloning (method, section 4), by the same optimiser.
+
+        L_BC = -mean over all response tokens of ``rows`` of log pi(token), times ``weight``; the learning rate is
+        ``learning_rate_factor`` times what the schedule says of policy updates, whose count does not move.
+
+        Raises:
+            ValueError: no rows.
+            DivergedError: as `update`.
+        """
+        lengths = [row.computed_length for row in rows]
+        if not lengths:
+            raise ValueError("behaviour cloning needs at least one row")
+        total = sum(len(row.token_ids) for row in rows)
+        plans = split_over_ranks(lengths, self._accelerator.num_processes, self._section.micro_batch_tokens)
+        plan = plans[self._accelerator.process_index]
+        mean = 0.0
+        for number, batch in enumerate(plan):
+            # A process without rows of its own joins the collectives with a token that counts for nothing.
+            chosen = [rows[index] for index in batch] or [TokenRow(rows[0].prompt_ids, rows[0].token_ids[:1], [False])]
+            tokens = collate(chosen).to(self._accelerator.device)
+            last = number == len(plan) - 1
+            with nullcontext() if last else self._accelerator.no_sync(self._module):
+                loss = -self._module(tokens, False)[0].sum() / total
+                self._accelerator.backward(weight * loss * self._accelerator.num_processes)
+            mean += float(loss.detach())
+        mean = self._sum_over_processes(mean)
+        self._trained_lengths += lengths
+        learning_rate = self._section.learning_rate * self._factor(self.updates_done) * learning_rate_factor
+        step = self._step(learning_rate, mean)
+        return {
+            "control/expert_loss": mean,
+            "control/expert_gradient_norm": step["policy/gradient_norm"],
+            "control/expert_skipped_updates": step["policy/skipped_updates"],
+            "control/expert_rows": float(len(rows)),
+            "control/expert_tokens": float(sum(lengths)),
+        }
+
+    def take_trained_lengths(self) -> list[int]:
+        """Tokens computed for each row trained on since the last call, policy updates and cloning together."""
+        taken, self._trained_lengths = self._trained_lengths, []
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser and the position in the schedule."""
@@ -132,9 +176,9 @@ class PolicyUpdater:
             "policy/rows_left_out": float(len(rows) - len(kept)),
             "policy/padding_waste": padding_waste(computed, [batch for plan in plans for batch in plan]),
             "policy/learning_rate": learning_rate,
-            "cost/tokens_trained": float(sum(computed)),
         }
         measures: list[dict[str, Measure]] = []
+        self._trained_lengths += computed
         if kept:
             normalizer = loss_normalizer(self._loss.aggregation, lengths, self._constant_length)
             plan = [[kept[index] for index in batch] for batch in plans[self._accelerator.process_index]]

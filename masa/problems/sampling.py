@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -49,20 +49,22 @@ class ProblemSampler:
         """Epochs drawn so far, as a fraction."""
         return self.epoch + (self.position - len(self._deferred)) / len(self)
 
-    def next_batch(self, n: int | None = None) -> list[Problem]:
-        """The next ``n`` problems (default: the batch size), all different.
+    def next_batch(self, n: int | None = None, *, beside: Collection[str] = ()) -> list[Problem]:
+        """The next ``n`` problems (default: the batch size), all different, and none of the ids ``beside``.
 
         Raises:
-            ValueError: ``n`` below 1 or above the number of problems.
+            ValueError: ``n`` below 1 or above the number of problems that are left.
         """
         n = self.batch_size if n is None else n
-        if not 1 <= n <= len(self):
-            raise ValueError(f"a batch of {n} was asked for; with {len(self)} problems, 1 to {len(self)} is possible")
-        batch: dict[str, Problem] = {}
-        while len(batch) < n:
+        taken = {id: self._problems[id] for id in beside}
+        left = len(self) - len(taken)
+        if not 1 <= n <= left:
+            raise ValueError(f"a batch of {n} was asked for; with {left} problems, 1 to {left} is possible")
+        batch = dict(taken)
+        while len(batch) < n + len(taken):
             drawn = self._draw(batch)
             batch[drawn] = self._problems[drawn]
-        return list(batch.values())
+        return list(batch.values())[len(taken) :]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that ``load_state_dict`` needs to go on exactly here; plain JSON values."""
@@ -94,10 +96,11 @@ class ProblemSampler:
         self._order = self._epoch_order(self.epoch)
 
     def _draw(self, batch: Mapping[str, Problem]) -> str:
-        # What waits in `_deferred` is never in `batch`: it was put there by an earlier batch, or by this one after
-        # the epoch's end, and this one is full before it comes round again.
-        if self._deferred and self._deferred[0] not in batch:
-            return self._deferred.popleft()
+        # What waits in `_deferred` is in `batch` only where that holds problems of an earlier draw (`beside`).
+        waiting = next((id for id in self._deferred if id not in batch), None)
+        if waiting is not None:
+            self._deferred.remove(waiting)
+            return waiting
         while True:
             if self.position == len(self._order):
                 self.epoch += 1

@@ -144,8 +144,9 @@ class Grader:
         return [self.parse(text) for text in self._texts(metas)]
 
     def _texts(self, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
+        # A batch of no sequences decodes to one empty text.
         ids = [list(rollout.token_ids) for rollout in rollouts]
-        return tuple(self._tokenizer.batch_decode(ids, skip_special_tokens=True))
+        return tuple(self._tokenizer.batch_decode(ids, skip_special_tokens=True)) if ids else ()
 
     def parse(self, text: str) -> MetaPrediction:
         """Read one meta-prediction with the configured keys and limits."""

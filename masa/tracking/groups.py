@@ -10,13 +10,15 @@ from masa.tracking.metrics import StepMetrics
 from masa.tracking.samples import Prediction, Sample
 
 if TYPE_CHECKING:
-    from masa.problems import Problem
+    from masa.controls.plan import PredictedProblem
     from masa.rewards.grading import GradedGroup
-    from masa.rollout.engine import RolloutPath
 
 
-def record_groups(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None:
-    """Rewards, meta-predictions and rollouts of a step, as metrics named after the paper's symbols."""
+def record_groups(metrics: StepMetrics, groups: Sequence[GradedGroup], gated: Sequence[PredictedProblem] = ()) -> None:
+    """Rewards, meta-predictions and rollouts of a step, as metrics named after the paper's symbols.
+
+    Metas of ``gated`` problems have predictions and no reward.
+    """
     for group in groups:
         metrics.means(keys.CORRECTNESS, [float(verdict.correct) for verdict in group.verdicts])
         metrics.means("reward/solution", group.solution_rewards)
@@ -26,35 +28,38 @@ def record_groups(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None:
             metrics.mean(keys.SOLUTION_LENGTH, len(solution.token_ids))
             metrics.mean("rollout/solution_truncated", float(solution.truncated))
         metrics.means("rollout/correct_length", group.statistics.correct_lengths)
-        _record_metas(metrics, group)
-    metrics.sum("cost/solution_tokens", sum(len(one.token_ids) for group in groups for one in group.solutions))
-    metrics.sum("cost/meta_tokens", sum(len(one.token_ids) for group in groups for one in group.metas))
-    metrics.sum(
-        keys.TOKENS_GENERATED,
-        sum(len(one.token_ids) for group in groups for one in (*group.solutions, *group.metas)),
-    )
+        _record_rewards(metrics, group)
+    predicted: list[GradedGroup | PredictedProblem] = [*groups, *gated]
+    for one in predicted:
+        _record_predictions(metrics, one)
 
 
-def _record_metas(metrics: StepMetrics, group: GradedGroup) -> None:
-    for meta, prediction, reward in zip(group.metas, group.predictions, group.meta_rewards, strict=True):
+def _record_rewards(metrics: StepMetrics, group: GradedGroup) -> None:
+    for prediction, reward in zip(group.predictions, group.meta_rewards, strict=True):
         metrics.mean(keys.R_META, reward.total)
         metrics.mean(keys.R_LENGTH, reward.length)
         metrics.mean(keys.R_DIFFICULTY, reward.difficulty)
         metrics.mean(keys.R_NOTION, reward.notion)
+        if prediction.pass_rate is not None:
+            metrics.mean("meta/pass_rate_error", abs(prediction.pass_rate - group.statistics.pass_rate))
+
+
+def _record_predictions(metrics: StepMetrics, predicted: GradedGroup | PredictedProblem) -> None:
+    for meta, prediction in zip(predicted.metas, predicted.predictions, strict=True):
         metrics.mean(keys.PARSE_RATE, float(prediction.parsed))
         metrics.mean(keys.META_LENGTH, len(meta.token_ids))
         metrics.mean("rollout/meta_truncated", float(meta.truncated))
         if prediction.pass_rate is not None:
-            metrics.mean("meta/pass_rate_error", abs(prediction.pass_rate - group.statistics.pass_rate))
             metrics.mean("meta/predicted_pass_rate", prediction.pass_rate)
         if prediction.length is not None:
             metrics.mean("meta/predicted_length", prediction.length)
 
 
-def group_samples(
-    step: int, groups: Sequence[GradedGroup], prompt_text: Callable[[Problem, RolloutPath], str]
-) -> list[Sample]:
-    """Every rollout of the groups as a readable sample; `choose_samples` picks among them."""
+def group_samples(step: int, groups: Sequence[GradedGroup], prompt_text: Callable[..., str]) -> list[Sample]:
+    """Every rollout of the groups as a readable sample; `choose_samples` picks among them.
+
+    ``prompt_text`` is `RequestBuilder.prompt_text`: of a problem, a path and a hint.
+    """
     samples = []
     for group in groups:
         problem = group.problem
@@ -62,7 +67,7 @@ def group_samples(
             group.solutions, group.solution_texts, group.verdicts, group.solution_rewards, strict=True
         ):
             rewards = {"correctness": float(verdict.correct), "solution": reward}
-            prompt = prompt_text(problem, "solution")
+            prompt = prompt_text(problem, "solution", solution.hint)
             samples.append(
                 Sample(step, problem.id, "solution", prompt, text, rewards, solution.finish_reason, problem.answer)
             )
@@ -78,9 +83,11 @@ def group_samples(
     return samples
 
 
-def group_predictions(step: int, groups: Sequence[GradedGroup]) -> list[Prediction]:
-    """Predicted and actual pass rate and lengths of each problem that had metas."""
-    return [
+def group_predictions(
+    step: int, groups: Sequence[GradedGroup], gated: Sequence[PredictedProblem] = ()
+) -> list[Prediction]:
+    """Predicted and actual pass rate and lengths of each problem that had metas; gated ones have nothing actual."""
+    solved = [
         Prediction(
             step=step,
             problem=group.problem.id,
@@ -91,4 +98,15 @@ def group_predictions(step: int, groups: Sequence[GradedGroup]) -> list[Predicti
         )
         for group in groups
         if group.metas
+    ]
+    return solved + [
+        Prediction(
+            step=step,
+            problem=one.problem.id,
+            pass_rate=None,
+            correct_lengths=(),
+            predicted_pass_rate=tuple(prediction.pass_rate for prediction in one.predictions),
+            predicted_length=tuple(prediction.length for prediction in one.predictions),
+        )
+        for one in gated
     ]

@@ -23,6 +23,7 @@ from masa.tracking.samples import choose_samples
 from masa.tracking.summary import print_summary
 
 if TYPE_CHECKING:
+    from masa.controls.plan import PredictedProblem
     from masa.preflight import Prepared
     from masa.rewards.grading import GradedGroup
 
@@ -82,14 +83,20 @@ class RunRecorder:
             finally:
                 self._logger.finish()
 
-    def write(self, step: int, metrics: StepMetrics, groups: Sequence[GradedGroup] = ()) -> None:
+    def write(
+        self,
+        step: int,
+        metrics: StepMetrics,
+        groups: Sequence[GradedGroup] = (),
+        gated: Sequence[PredictedProblem] = (),
+    ) -> None:
         """One step's rows; the metrics row goes last, so that its presence means the step is whole."""
         if not self._writes:
             return
         shown = groups[: self._config.tracking.samples_per_step]
         samples = group_samples(step, shown, self._prepared.builder.prompt_text)
         self.directory.append_samples(choose_samples(samples, len(shown)))
-        self.directory.append_predictions(group_predictions(step, groups))
+        self.directory.append_predictions(group_predictions(step, groups, gated))
         values = metrics.flatten()
         self.directory.append_metrics(step, values)
         self._logger.log(step, values)

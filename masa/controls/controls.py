@@ -1,0 +1,229 @@
+"""All controls of a run together: what is on, what they decide, what they learn from a step, and their state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from masa.config import Config
+from masa.config.controls import ExpertSection
+from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, token_budget
+from masa.controls.expert import Expert, ExpertBuffer
+from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, decide, judge
+from masa.controls.hinting import NotionHinting
+from masa.controls.intervals import Estimate
+from masa.controls.plan import PlanSettings, PredictedProblem, SolutionPlan, hint_limit
+from masa.controls.splice import Splicer
+from masa.controls.stabilised import Stabilised
+from masa.rewards.grading import GradedGroup, Grader
+from masa.rollout.requests import RequestBuilder
+from masa.tracking.metrics import StepMetrics
+
+if TYPE_CHECKING:
+    from masa.controls.rollouts import ShapedBatch
+
+
+class Controls:
+    """MASA-efficient (method, section 4). A control that is not enabled is None here, and costs nothing."""
+
+    def __init__(self, config: Config, builder: RequestBuilder, grader: Grader) -> None:
+        section = config.controls
+        self._config = config
+        self.stabilised = Stabilised(section.stabilised)
+        self.gate = PredictiveGate(section.gating) if section.gating.enabled else None
+        self.cutoff = EarlyCutoff(section.cutoff) if section.cutoff.enabled else None
+        special = tuple(str(token) for token in builder.tokenizer.get_added_vocab())
+        self.hinting = NotionHinting(section.hinting, special) if section.hinting.enabled else None
+        self.expert: ExpertBuffer | None = None
+        if section.expert.enabled:
+            keys = {"pass_rate": grader.keys.pass_rate, "length": grader.keys.length}
+            total = config.prompts.pass_rate_total
+            splicer = Splicer(builder.tokenizer, grader.parse, keys, total)
+            self.expert = ExpertBuffer(section.expert, splicer, total, config.run.seed)
+        self.plan_settings = PlanSettings(
+            num_solutions=config.algorithm.num_solutions,
+            limit=config.rollout.max_solution_tokens,
+            run_seed=config.run.seed,
+            cutoff=self.cutoff,
+            hinting=self.hinting,
+            hint_fits=hint_limit(builder, config.prompts.max_tokens),
+        )
+
+    @property
+    def metas_first(self) -> bool:
+        """Whether the next step's metas decide about its solutions; a closed gate alone decides nothing."""
+        shaped = self.cutoff is not None or self.hinting is not None
+        gated = self.gate is not None and self.gate.is_open
+        return self.stabilised.since is not None and (shaped or gated)
+
+    @property
+    def rounds(self) -> tuple[bool, ...]:
+        """The draws of problems that a step may take, and whether the gate acts on each.
+
+        Where gated problems are replaced, the gate lets the last draw through, so that the batch is full.
+        """
+        if self.gate is None or self.gate.section.gated == "leave_out":
+            return (True,)
+        return (True,) * self.gate.section.max_rounds + (False,)
+
+    def decide(self, predicted: Sequence[PredictedProblem], step: int) -> GateDecision:
+        """Who of these problems is gated."""
+        if self.gate is None:
+            return GateDecision()
+        section = self.gate.section
+        judgements = {
+            one.problem.id: judge([prediction.pass_rate for prediction in one.predictions], section)
+            for one in predicted
+        }
+        return decide(judgements, section, self._config.run.seed, step, is_open=self.gate.is_open)
+
+    def observe(self, step: int, batch: ShapedBatch, groups: Sequence[GradedGroup]) -> StepMetrics:
+        """Learn from a step: audits, rewards, experts. Every process sees all groups, so all learn the same."""
+        metrics = StepMetrics()
+        if self.gate is not None:
+            self._observe_gate(metrics, self.gate, batch, groups)
+        if self.cutoff is not None:
+            self._observe_cutoff(metrics, self.cutoff, batch, groups)
+        if self.hinting is not None:
+            _record_hints(metrics, groups)
+        if self.gate is not None or self.cutoff is not None or self.hinting is not None:
+            metrics.last("control/on", float(self.stabilised.since is not None))
+            self.stabilised.observe(step, _mean_rewards(groups))
+            if not math.isnan(self.stabilised.mean):
+                metrics.last("control/stabilised_mean", self.stabilised.mean)
+            if self.stabilised.since is not None:
+                metrics.last("control/stabilised_after_step", self.stabilised.since)
+        if self.expert is not None:
+            collected = self.expert.collect(step, groups)
+            metrics.sum("control/expert_added", len(collected.scores))
+            metrics.sum("control/expert_not_spliced", collected.not_spliced)
+            metrics.means("control/expert_score", collected.scores)
+            metrics.last("control/expert_size", len(self.expert))
+        return metrics
+
+    def experts_to_clone(self, step: int) -> list[list[Expert]]:
+        """The batches of behaviour cloning that are due after step ``step``."""
+        return self.expert.batches(step) if self.expert is not None else []
+
+    @property
+    def expert_section(self) -> ExpertSection:
+        """How experts are cloned."""
+        return self._config.controls.expert
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of what is enabled; plain JSON values."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state`` was taken, under the same configuration."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "stabilised": self.stabilised,
+            "gate": self.gate,
+            "cutoff": self.cutoff,
+            "expert": self.expert,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _observe_gate(
+        self,
+        metrics: StepMetrics,
+        gate: PredictiveGate,
+        batch: ShapedBatch,
+        groups: Sequence[GradedGroup],
+    ) -> None:
+        audited: list[bool] = []
+        unflagged: list[bool] = []
+        for group in groups:
+            flat = group.statistics.pass_rate in (0.0, 1.0)
+            judgement = judge([one.pass_rate for one in group.predictions], gate.section)
+            if not judgement.flagged:
+                unflagged.append(flat)
+            elif group.problem.id not in batch.let_through:
+                audited.append(flat)
+        gated = len(batch.gated)
+        flagged = gated + len(batch.let_through) + len(audited)
+        metrics.last("control/gate_open", float(gate.is_open))
+        metrics.last("control/gate_flagged_share", flagged / (flagged + len(unflagged)))
+        metrics.last("control/gated_share", gated / (flagged + len(unflagged)))
+        metrics.sum("control/gate_measured", len(audited))
+        metrics.sum("control/gate_let_through", len(batch.let_through))
+        gate.observe(GateEvidence(flagged, len(audited), sum(audited), len(unflagged), sum(unflagged)))
+        reading = gate.reading()
+        metrics.last("control/gate_audits", reading.audits)
+        for name in ("precision", "recall", "f1"):
+            _record_estimate(metrics, f"control/gate_{name}", getattr(reading, name))
+
+    def _observe_cutoff(
+        self,
+        metrics: StepMetrics,
+        cutoff: EarlyCutoff,
+        batch: ShapedBatch,
+        groups: Sequence[GradedGroup],
+    ) -> None:
+        limit = self._config.rollout.max_solution_tokens
+        outcomes: list[tuple[bool, bool]] = []
+        for group in groups:
+            plan = batch.plans.get(group.problem.id)
+            budget = _budget(group, plan, cutoff, limit)
+            metrics.mean("control/cutoff_budget", budget)
+            metrics.means("control/cut_share", [float(one.cut) for one in group.solutions])
+            for index, (one, verdict) in enumerate(zip(group.solutions, group.verdicts, strict=True)):
+                if plan is None or plan.audited[index]:
+                    outcomes.append((_exceeds(len(one.token_ids), one.truncated, budget, limit), verdict.correct))
+        evidence = CutoffEvidence(
+            cut_wrong=sum(cut and not right for cut, right in outcomes),
+            cut_right=sum(cut and right for cut, right in outcomes),
+            kept_wrong=sum(not cut and not right for cut, right in outcomes),
+            kept_right=sum(not cut and right for cut, right in outcomes),
+        )
+        metrics.sum("control/cutoff_audited", evidence.total)
+        cutoff.observe(evidence)
+        reading = cutoff.reading()
+        for name in ("precision", "recall", "f1", "lost"):
+            _record_estimate(metrics, f"control/cutoff_{name}", getattr(reading, name))
+
+
+def _budget(group: GradedGroup, plan: SolutionPlan | None, cutoff: EarlyCutoff, limit: int) -> int:
+    if plan is not None:
+        return plan.budget
+    return token_budget([one.length for one in group.predictions], cutoff.section, limit)
+
+
+def _exceeds(length: int, truncated: bool, budget: int, limit: int) -> bool:
+    """Whether ``budget`` would have cut a solution that ran to the response limit."""
+    return budget < limit and (length > budget or (truncated and length >= budget))
+
+
+def _record_estimate(metrics: StepMetrics, key: str, estimate: Estimate) -> None:
+    metrics.last(key, estimate.value)
+    metrics.last(f"{key}_low", estimate.low)
+    metrics.last(f"{key}_high", estimate.high)
+
+
+def _record_hints(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None:
+    """Correctness and length of hinted and of plain solutions, of the problems that have both kinds or either."""
+    for group in groups:
+        metrics.mean("control/hinted_problems", float(any(one.hint is not None for one in group.solutions)))
+        for one, verdict in zip(group.solutions, group.verdicts, strict=True):
+            kind = "plain" if one.hint is None else "hinted"
+            metrics.mean("control/hinted_share", float(one.hint is not None))
+            metrics.mean(f"control/{kind}_correctness", float(verdict.correct))
+            metrics.mean(f"control/{kind}_length", len(one.token_ids))
+
+
+def _mean_rewards(groups: Sequence[GradedGroup]) -> dict[str, float]:
+    """Means of the meta rewards over a step's metas; none where there are no metas."""
+    rewards = [reward for group in groups for reward in group.meta_rewards]
+    if not rewards:
+        return {}
+    return {
+        "r_meta": math.fsum(one.total for one in rewards) / len(rewards),
+        "r_length": math.fsum(one.length for one in rewards) / len(rewards),
+        "r_difficulty": math.fsum(one.difficulty for one in rewards) / len(rewards),
+        "r_notion": math.fsum(one.notion for one in rewards) / len(rewards),
+    }

@@ -1,0 +1,22 @@
+"""What controls need of the rest of a configuration, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from masa.config import Config, ConfigError
+from masa.controls.hinting import NotionHinting
+from masa.problems.prompts import PromptTemplates
+
+
+def check_controls(config: Config, templates: PromptTemplates) -> None:
+    """Check the prompt templates against the controls.
+
+    Raises:
+        ConfigError: hinting with a hint text that cannot be rendered, or a solution template without a hint.
+    """
+    if config.controls.hinting.enabled:
+        NotionHinting(config.controls.hinting)
+        if not templates.uses_hint:
+            raise ConfigError(
+                f"prompts.solution: found {config.prompts.solution!r}, which has no {{{{ hint }}}}; "
+                "controls.hinting needs a solution template that holds it"
+            )
