@@ -166,4 +166,6 @@ def _unescape(raw: str) -> str:
             return chr(int(code[1:], 16))
         return _ESCAPED.get(code, match.group())
 
-    return _ESCAPE.sub(replace, raw)
+    text = _ESCAPE.sub(replace, raw)
+    # JSON writes a character beyond 16 bits as two escapes; lone halves stay as they are.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

@@ -16,9 +16,8 @@ LETTERS = "ABCDEFGHIJ"
 _LABELLED = re.compile(
     r"(?:option|choice|answer)?\s*:?\s*[(\[]?\s*([A-Ja-j])\s*(?:$|[)\].:,;]+(?:\s|$).*)", re.IGNORECASE | re.DOTALL
 )
-_ANSWER = re.compile(
-    r"(?:answer|option|choice)\b(?:\s+(?:is|would be|must be))?\s*:?[ \t]*([^\n]{0,200})", re.IGNORECASE
-)
+_ANSWER = re.compile(r"(?:answer|option|choice)\b(?:\s+(?:is|would be|must be))?\s*:?[ \t]*", re.IGNORECASE)
+_STATEMENT_CHARACTERS = 200
 _LONE_LETTER = re.compile(r"^\W*([A-J])\W*$", re.MULTILINE)
 _LABEL = re.compile(r"^\s*[(\[]?([A-Ja-j])[)\].:]\s*")
 _MARKUP = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit)\s*\{([^{}]*)\}|[*$`]+")
@@ -47,7 +46,8 @@ def _read(response: str, texts: Mapping[str, str]) -> str | None:
     boxed = last_boxed(response)
     if boxed is not None:
         return _letter(boxed, texts)
-    for statement in reversed(_ANSWER.findall(response)):
+    for match in reversed(list(_ANSWER.finditer(response))):
+        statement = response[match.end() : match.end() + _STATEMENT_CHARACTERS].partition("\n")[0]
         if letter := _letter(statement, texts, prose=True):
             return letter
     lone = _LONE_LETTER.findall(response)
