@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from masa.rollout.decode_attention import decoding
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest, Sampling
 from masa.rollout.kv_cache import GrowingCache
 from masa.rollout.sampling import draw_tokens, uniform_streams
@@ -193,13 +195,15 @@ class TransformersEngine:
     def _advance(self, batch: _Batch, drawn: Tensor) -> None:
         """Feed the drawn tokens and take the logits of the next ones."""
         batch.attended = torch.cat([batch.attended, batch.attended.new_ones((len(drawn), 1))], dim=1)
-        outputs = self.model(
-            input_ids=drawn.unsqueeze(1),
-            attention_mask=self._attention_mask(batch.attended),
-            position_ids=batch.lengths.unsqueeze(1),
-            past_key_values=batch.cache,
-            use_cache=True,
-        )
+        mask = self._attention_mask(batch.attended)
+        with decoding(self.model) if mask.dim() == 4 else nullcontext():
+            outputs = self.model(
+                input_ids=drawn.unsqueeze(1),
+                attention_mask=mask,
+                position_ids=batch.lengths.unsqueeze(1),
+                past_key_values=batch.cache,
+                use_cache=True,
+            )
         batch.logits = outputs.logits[:, -1]
         batch.lengths = batch.lengths + 1
 
