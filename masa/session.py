@@ -194,7 +194,11 @@ class Session:
         )
         self._stop_ids = stop_token_ids(self.model, self._prepared.tokenizer)
         self.engine = make_engine(
-            config.rollout, self.model, stop_ids=self._stop_ids, max_prompt_tokens=config.prompts.max_tokens
+            config.rollout,
+            self.model,
+            stop_ids=self._stop_ids,
+            max_prompt_tokens=config.prompts.max_tokens,
+            tokenizer=self._prepared.tokenizer,
         )
         self._stack.callback(self.engine.close)
 

@@ -12,7 +12,7 @@ from masa.rollout.engine import RolloutEngine
 from masa.rollout.weights import policy_weights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EngineName = Literal["transformers", "vllm", "vllm_server"]
 # Hints lengthen a prompt after its length has been checked.
@@ -20,17 +20,23 @@ _ROOM_FOR_HINTS = 512
 
 
 def make_engine(
-    section: RolloutSection, model: PreTrainedModel, *, stop_ids: Sequence[int], max_prompt_tokens: int | None = None
+    section: RolloutSection,
+    model: PreTrainedModel,
+    *,
+    stop_ids: Sequence[int],
+    max_prompt_tokens: int | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> RolloutEngine:
     """An engine that samples from ``model`` as it is now; ``stop_ids`` end a response. The caller closes it.
 
     ``max_prompt_tokens`` is the longest prompt to expect; without it engines are set up for all that the model can.
+    ``tokenizer`` is for servers that are started here; without it, it is loaded from where the model came from.
     Where the model is sharded over processes, all of them must call this together.
 
     Raises:
         ConfigError: the engine cannot work here.
     """
-    engine = _make_engine(section, model, stop_ids, max_prompt_tokens)
+    engine = _make_engine(section, model, stop_ids, max_prompt_tokens, tokenizer)
     try:
         engine.update_weights(policy_weights(model), version=0)
     except BaseException:
@@ -40,9 +46,18 @@ def make_engine(
 
 
 def _make_engine(
-    section: RolloutSection, model: PreTrainedModel, stop_ids: Sequence[int], max_prompt_tokens: int | None
+    section: RolloutSection,
+    model: PreTrainedModel,
+    stop_ids: Sequence[int],
+    max_prompt_tokens: int | None,
+    tokenizer: PreTrainedTokenizerBase | None,
 ) -> RolloutEngine:
     name = choose_engine(section)
+    if name == "vllm_server":
+        from masa.rollout.server import ServerEngine
+
+        length = model_length(section, model, max_prompt_tokens)
+        return ServerEngine(model, section, stop_ids=stop_ids, max_model_len=length, tokenizer=tokenizer)
     if name == "vllm":
         from masa.rollout.vllm import VllmEngine
 

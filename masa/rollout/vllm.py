@@ -19,6 +19,7 @@ from masa.config import ConfigError
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
 from masa.rollout.process_state import preserved_process, preserved_random_states
 from masa.rollout.statistics import EngineStatistics
+from masa.rollout.vllm_arguments import vllm_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,8 +34,6 @@ _VARIABLES = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }
-_CPU_CACHE_GB = 1.0
-_CPU_BATCHED_TOKENS = 4096
 _GIGABYTE = 2**30
 
 
@@ -79,7 +78,13 @@ class VllmEngine:
         self._on_cpu = not torch.cuda.is_available()
         if self._on_cpu and section.sleep_level:
             raise ConfigError(f"rollout.sleep_level: found {section.sleep_level}, allowed without a GPU: 0")
-        self._arguments = _engine_arguments(model, section, max_model_len, Path(self._folder.name), self._on_cpu)
+        self._arguments = {
+            **vllm_arguments(model, section, max_model_len, Path(self._folder.name), self._on_cpu),
+            "skip_tokenizer_init": True,
+            "enable_sleep_mode": section.sleep_level > 0,
+        }
+        if section.tensor_parallel_size > 1:
+            self._arguments["distributed_executor_backend"] = "external_launcher"
         self._has_weights = False
         self._weight_names: frozenset[str] = frozenset()
         self._asleep = False
@@ -337,59 +342,6 @@ class _ParameterCopy:
 
 def _copied_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters()}
-
-
-def _engine_arguments(
-    model: PreTrainedModel, section: RolloutSection, max_model_len: int, folder: Path, on_cpu: bool
-) -> dict[str, Any]:
-    """Arguments of vLLM's engine; ``folder`` is given the model's configuration."""
-    write_model_config(model, folder)
-    arguments: dict[str, Any] = {
-        "model": str(folder),
-        "load_format": "dummy",
-        "skip_tokenizer_init": True,
-        "dtype": engine_dtype(model, section),
-        "max_model_len": max_model_len,
-        "max_num_seqs": section.max_batch_size,
-        "seed": 0,
-        "logprobs_mode": "processed_logprobs",
-        "enable_prefix_caching": True,
-        "enforce_eager": section.enforce_eager,
-        "enable_sleep_mode": section.sleep_level > 0,
-        "tensor_parallel_size": section.tensor_parallel_size,
-    }
-    if on_cpu:
-        arguments |= cpu_arguments(max_model_len)
-    if section.tensor_parallel_size > 1:
-        arguments["distributed_executor_backend"] = "external_launcher"
-    if on_cpu or section.kv_cache_gb is not None:
-        arguments["kv_cache_memory_bytes"] = int((section.kv_cache_gb or _CPU_CACHE_GB) * _GIGABYTE)
-    else:
-        arguments["gpu_memory_utilization"] = section.gpu_memory_utilization
-    return arguments
-
-
-def cpu_arguments(max_model_len: int) -> dict[str, Any]:
-    """What vLLM needs to be told on a CPU.
-
-    Prompts are never cut into chunks: after a chunk vLLM sets a seeded generator back, which a CPU's cannot.
-    """
-    return {
-        "enforce_eager": True,
-        "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS, max_model_len),
-    }
-
-
-def write_model_config(model: PreTrainedModel, folder: Path) -> None:
-    """Write the configuration from which vLLM builds the policy's architecture."""
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(folder)
-
-
-def engine_dtype(model: PreTrainedModel, section: RolloutSection) -> str:
-    """The name of the type that the engine computes in."""
-    return str(model.dtype).removeprefix("torch.") if section.dtype == "policy" else section.dtype
 
 
 def _brief(error: Exception) -> str:

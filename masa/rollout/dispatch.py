@@ -1,0 +1,81 @@
+"""Sharing the samples of a batch out to servers, so that each is made once, whatever servers die meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from masa.rollout.engine import Rollout
+
+
+class Dispatcher:
+    """Hands out the numbers of samples; what a failed server leaves behind goes to the others.
+
+    The samples of one prompt go to one server, whose cache then holds the prompt; a server that has run out of its own
+    takes over from the one that has most left.
+
+    Args:
+        groups: how many samples each request has; samples are numbered through.
+        servers: whom to share them out to.
+        may_work: whether a server may be given work now.
+    """
+
+    def __init__(self, groups: Sequence[int], servers: Sequence[str], may_work: Callable[[str], bool]) -> None:
+        self.results: list[Rollout | None] = [None] * sum(groups)
+        self._open = len(self.results)
+        self._may_work = may_work
+        self._queues: dict[str, deque[int]] = {server: deque() for server in servers}
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        start = 0
+        for size in groups:
+            target = min(self._queues.values(), key=len)
+            target.extend(range(start, start + size))
+            start += size
+
+    def take(self, server: str) -> int | None:
+        """The next sample for ``server``; waits while there is none. None: there will be no more."""
+        with self._changed:
+            while self._open and self._error is None:
+                if self._may_work(server):
+                    queue = self._queues[server] or max(self._queues.values(), key=len)
+                    if queue:
+                        return queue.popleft() if queue is self._queues[server] else queue.pop()
+                # The timeout lets a server work again that has become healthy without anything else happening.
+                self._changed.wait(0.2)
+            return None
+
+    def finish(self, sample: int, rollout: Rollout) -> None:
+        """``sample`` has been made; a second result of the same sample is ignored."""
+        with self._changed:
+            if self.results[sample] is None:
+                self.results[sample] = rollout
+                self._open -= 1
+                if not self._open:
+                    self._changed.notify_all()
+
+    def give_back(self, sample: int, server: str) -> None:
+        """``server`` failed to make ``sample``: another one is to."""
+        with self._changed:
+            self._queues[server].appendleft(sample)
+            self._changed.notify_all()
+
+    def abort(self, error: BaseException) -> None:
+        """Let all waiting threads go; `wait` raises ``error``."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether all samples are made, after at most ``seconds``.
+
+        Raises:
+            BaseException: the error of `abort`.
+        """
+        with self._changed:
+            if self._open and self._error is None:
+                self._changed.wait(seconds)
+            if self._error is not None:
+                raise self._error
+            return not self._open

@@ -1,0 +1,115 @@
+"""Talking to one vLLM server over HTTP: JSON in and out, connections kept open, and cut from another thread."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class ServerError(RuntimeError):
+    """A server did not answer, or not with what was asked for."""
+
+
+class ServerRefusedError(ServerError):
+    """Nothing listens at the server's address."""
+
+
+class RequestRefusedError(ServerError):
+    """The server understood a request and will never fulfil it (HTTP 4xx)."""
+
+
+class ServerClient:
+    """One server; safe to use from many threads, each of which has a connection of its own."""
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"server address {address!r}: written like http://host:8000")
+        self.address = address
+        self.host = parts.hostname
+        self.port = parts.port or 80
+        self._local = threading.local()
+        self._open: set[http.client.HTTPConnection] = set()
+        self._lock = threading.Lock()
+
+    def get(self, path: str, *, timeout: float | None) -> Any:
+        """The JSON (or text) that ``path`` answers with; ``timeout`` in seconds for each wait.
+
+        Raises:
+            ServerError: as `post`.
+        """
+        return self._call("GET", path, None, timeout)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None, *, timeout: float | None) -> Any:
+        """The answer to ``body``, sent as JSON.
+
+        Raises:
+            ServerRefusedError: nothing listens there.
+            RequestRefusedError: the request itself is at fault.
+            ServerError: the connection broke, timed out, or the server had an error.
+        """
+        return self._call("POST", path, body, timeout)
+
+    def cut(self) -> None:
+        """Break all open connections, so that threads that wait for an answer get an error."""
+        with self._lock:
+            connections, self._open = self._open, set()
+        for connection in connections:
+            if connection.sock is not None:
+                try:
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float | None) -> Any:
+        payload = None if body is None else json.dumps(body)
+        response, content = self._exchange(method, path, payload, timeout)
+        if response.status >= 400:
+            kind = RequestRefusedError if response.status in (400, 404, 413, 422) else ServerError
+            raise kind(f"{self.address}{path}: HTTP {response.status}: {content[:300].decode(errors='replace')}")
+        if response.getheader("Content-Type", "").startswith("application/json"):
+            return json.loads(content)
+        return content.decode(errors="replace")
+
+    def _exchange(
+        self, method: str, path: str, payload: str | None, timeout: float | None
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        connection, reused = self._connection(timeout)
+        try:
+            connection.request(method, path, payload, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response, response.read()
+        except ConnectionRefusedError as error:
+            self._drop(connection)
+            raise ServerRefusedError(f"{self.address}: nothing listens there") from error
+        except (OSError, http.client.HTTPException) as error:
+            self._drop(connection)
+            if reused and isinstance(error, ConnectionError):
+                # Servers close connections that were idle for long; whether this was one shows on a fresh connection.
+                return self._exchange(method, path, payload, timeout)
+            raise ServerError(f"{self.address}{path}: {type(error).__name__} {error}".rstrip()) from error
+
+    def _connection(self, timeout: float | None) -> tuple[http.client.HTTPConnection, bool]:
+        """This thread's connection, and whether it has been used before."""
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        reused = connection is not None and connection.sock is not None
+        if connection is None or connection.sock is None:
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+            self._local.connection = connection
+        else:
+            connection.sock.settimeout(timeout)
+        connection.timeout = timeout
+        with self._lock:
+            self._open.add(connection)
+        return connection, reused
+
+    def _drop(self, connection: http.client.HTTPConnection) -> None:
+        connection.close()
+        self._local.connection = None
+        with self._lock:
+            self._open.discard(connection)

@@ -1,0 +1,406 @@
+"""Rollouts from vLLM servers over HTTP: the user's own, or started by the run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from masa.config import ConfigError
+from masa.rollout.dispatch import Dispatcher
+from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
+from masa.rollout.health import Fleet
+from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
+from masa.rollout.launch import ServerProcess
+from masa.rollout.server_metrics import ServerMetrics
+from masa.rollout.statistics import EngineStatistics
+from masa.rollout.transfer import FILE_BACKEND, FileTransfer, NcclTransfer
+from masa.rollout.vllm_arguments import command_line, engine_dtype, vllm_arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from masa.config.schema import RolloutSection
+
+_LOOK_EVERY = 0.5
+_ANSWER_WITHIN = 5.0
+_ATTEMPTS_OF_A_SAMPLE = 5
+_WORKER_EXTENSION = "masa.rollout.vllm_worker.WorkerExtension"
+
+
+class ServerEngine:
+    """A `RolloutEngine` over one or several vLLM servers.
+
+    Every process of a run sends its own requests; the first one starts the servers and gives them weights. What a
+    server may be given is decided in `masa.rollout.health`; a thread per server observes it. Requests of a server that
+    dies go to the others, and a server that returns is given the weights before it is given work.
+
+    Args:
+        model: the policy, whose architecture and type started servers take.
+        section: the configuration of rollouts.
+        stop_ids: token ids that end a response.
+        max_model_len: longest prompt and response together, in tokens, of started servers.
+        tokenizer: the policy's tokenizer, which started servers are given; null: as the model's path says.
+        clock: seconds, never going back.
+
+    Raises:
+        ConfigError: what is asked for cannot work here.
+        RolloutError: the servers do not come up within ``server_wait`` seconds.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        section: RolloutSection,
+        *,
+        stop_ids: Sequence[int],
+        max_model_len: int,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.weight_version = 0
+        self.weight_dtype: torch.dtype = getattr(torch, engine_dtype(model, section))
+        self._section = section
+        self._stop_ids = sorted(set(stop_ids))
+        self._main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        self._run = uuid.uuid4().hex[:12]
+        self._label = ""
+        self._statistics = EngineStatistics()
+        self._stopping = threading.Event()
+        self._folder = Path(tempfile.mkdtemp(prefix="masa-servers-"))
+        self._processes: dict[str, ServerProcess] = {}
+        self._transfer = self._make_transfer()
+        try:
+            addresses = self._start(model, max_model_len, tokenizer) if self._main else None
+            self._run, addresses = _from_first_process((self._run, addresses))
+            self._clients = {address: ServerClient(address) for address in addresses}
+            self._metrics = {address: ServerMetrics() for address in addresses}
+            self._observing = {address: threading.Lock() for address in addresses}
+            self._fleet = Fleet(self._clients, clock, section.server_patience)
+            self._names = {address: self._wait_until_up(client) for address, client in self._clients.items()}
+        except BaseException:
+            self._stop_processes()
+            raise
+        for address in self._clients:
+            threading.Thread(target=self._observe, args=(address,), daemon=True, name=f"masa-{address}").start()
+
+    def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+        """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
+
+        Raises:
+            RolloutError: no server could be used for ``server_wait`` seconds, or one refused a request.
+        """
+        started = time.perf_counter()
+        samples = [(request, index) for request in requests for index in range(len(request.seeds))]
+        dispatcher = Dispatcher(
+            [len(request.seeds) for request in requests],
+            list(self._clients),
+            lambda address: self._fleet[address].takes_work,
+        )
+        attempts = [0] * len(samples)
+        threads = [
+            threading.Thread(target=self._work, args=(address, samples, dispatcher, attempts, started), daemon=True)
+            for address in self._clients
+            for _ in range(min(self._section.max_batch_size, len(samples)))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            while not dispatcher.wait(_LOOK_EVERY):
+                self._require_servers()
+        except BaseException as error:
+            dispatcher.abort(error)
+            for client in self._clients.values():
+                client.cut()
+            raise
+        results = iter(dispatcher.results)
+        rollouts = [[_present(next(results)) for _ in request.seeds] for request in requests]
+        self._statistics.sampled(rollouts, time.perf_counter() - started)
+        return rollouts
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Give all servers the policy's parameters, inside a pause; they forget what they cached under the old ones.
+
+        All processes of a run call it together. A server that fails is dead until it answers again.
+
+        Raises:
+            RolloutError: no server could be updated for ``server_wait`` seconds.
+        """
+        label = f"{self._run}-{version}"
+        with ExitStack() as stack:
+            for lock in self._observing.values():
+                stack.enter_context(lock)
+            self._label = label
+            self.weight_version = version
+            if self._main:
+                clients = [self._clients[address] for address in self._fleet.updatable()]
+                failures = self._transfer.send(clients, weights, label)
+                for client in clients:
+                    if client.address in failures:
+                        self._fleet.update_failed(client.address)
+                    else:
+                        self._fleet.updated(client.address)
+            else:
+                for _ in weights:
+                    continue
+        updated = _from_first_process(self._fleet.working())
+        if not self._main:
+            for address in self._clients:
+                if address in updated:
+                    self._fleet.updated(address)
+                else:
+                    self._fleet.update_failed(address)
+        while not self._fleet.working():
+            self._require_servers()
+            self._stopping.wait(_LOOK_EVERY)
+
+    def sleep(self) -> None:
+        """Servers have their own memory, and keep it."""
+
+    def wake(self) -> None:
+        """Servers never sleep."""
+
+    def statistics(self) -> dict[str, float]:
+        """Speed, time to first token, queues, KV usage, preemptions and prefix hits since the last call."""
+        for address, metrics in self._metrics.items():
+            text = self._try(address, lambda client: client.get("/metrics", timeout=_ANSWER_WITHIN))
+            if text is not None:
+                metrics.read(str(text), self._statistics)
+        values = self._statistics.reading()
+        values["rollout/servers_working"] = float(len(self._fleet.working()))
+        return values
+
+    def checksums(self) -> list[int]:
+        """The checksum of each working server's weights; of those alone that run `masa.rollout.vllm_worker`."""
+        if self._section.tensor_parallel_size > 1:
+            return []
+        found: list[int] = []
+        for address in self._fleet.working():
+            answer = self._try(
+                address, lambda client: client.post("/collective_rpc", {"method": "masa_checksum"}, timeout=60.0)
+            )
+            found += [int(value) for value in answer["results"]] if answer else []
+        return found
+
+    def describe(self) -> str:
+        """Each server and its state."""
+        return self._fleet.describe()
+
+    def close(self) -> None:
+        """Give up what is being sampled, and end the servers that were started here."""
+        self._stopping.set()
+        for client in self._clients.values():
+            client.cut()
+        self._stop_processes()
+
+    def _make_transfer(self) -> FileTransfer | NcclTransfer:
+        section = self._section
+        kind = section.weight_transfer
+        if kind == "auto":
+            kind = "nccl" if torch.cuda.is_available() else "file"
+        self.backend = FILE_BACKEND if kind == "file" else kind
+        limits = {"bucket_bytes": section.bucket_mb * 2**20, "timeout": section.server_wait}
+        if kind == "nccl":
+            if not torch.cuda.is_available():
+                raise ConfigError("rollout.weight_transfer: found 'nccl', allowed without a GPU: auto, file")
+            return NcclTransfer(**limits)  # type: ignore[arg-type]
+        folder = Path(section.transfer_folder or self._folder) / f"weights-{self._run}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileTransfer(folder, **limits)  # type: ignore[arg-type]
+
+    def _start(
+        self, model: PreTrainedModel, max_model_len: int, tokenizer: PreTrainedTokenizerBase | None
+    ) -> list[str]:
+        """The addresses of the user's servers, or of those that are started now."""
+        section = self._section
+        if section.servers:
+            return [ServerClient(address).address for address in section.servers]
+        devices: list[str | None] = [*section.server_devices] or [None] * section.num_servers
+        if len(devices) != section.num_servers:
+            raise ConfigError(
+                f"rollout.server_devices: found {len(devices)} entries, allowed: rollout.num_servers, "
+                f"which is {section.num_servers}"
+            )
+        on_cpu = not torch.cuda.is_available()
+        arguments = {
+            **vllm_arguments(model, section, max_model_len, self._folder, on_cpu),
+            "worker_extension_cls": _WORKER_EXTENSION,
+            "weight_transfer_config": {"backend": self.backend},
+        }
+        _save_tokenizer(model, tokenizer, self._folder)
+        for number, device in enumerate(devices):
+            log = self._folder / f"server-{number}.log"
+            threads = max(1, torch.get_num_threads() // len(devices)) if on_cpu else None
+            process = ServerProcess(command_line(arguments), log, devices=device, threads=threads)
+            self._processes[process.address] = process
+            process.start()
+        return list(self._processes)
+
+    def _wait_until_up(self, client: ServerClient) -> str:
+        """Wait for a server; the name of the model that it serves."""
+        deadline = time.monotonic() + self._section.server_wait
+        while True:
+            try:
+                client.get("/health", timeout=_ANSWER_WITHIN)
+                client.get("/weight_info", timeout=_ANSWER_WITHIN)
+                return str(client.get("/v1/models", timeout=_ANSWER_WITHIN)["data"][0]["id"])
+            except RequestRefusedError as error:
+                raise RolloutError(
+                    f"{error}. Rollout servers need the environment variable VLLM_SERVER_DEV_MODE=1"
+                ) from error
+            except ServerError as error:
+                process = self._processes.get(client.address)
+                ended = process is not None and not process.running
+                if ended or time.monotonic() > deadline:
+                    words = f"; its last words: {process.last_words()}" if process is not None else ""
+                    how = "ended while it started" if ended else f"was not up in {self._section.server_wait:g} seconds"
+                    raise RolloutError(f"server {client.address} {how} ({error}){words}") from error
+            self._stopping.wait(_LOOK_EVERY)
+
+    def _work(
+        self,
+        address: str,
+        samples: Sequence[tuple[RolloutRequest, int]],
+        dispatcher: Dispatcher,
+        attempts: list[int],
+        started: float,
+    ) -> None:
+        """Make samples on one server until there are none."""
+        while (number := dispatcher.take(address)) is not None:
+            try:
+                rollout = self._complete(address, *samples[number], started)
+            except RequestRefusedError as error:
+                dispatcher.abort(RolloutError(f"problem {samples[number][0].problem_id!r}: {error}"))
+            except ServerError as error:
+                refused = isinstance(error, ServerRefusedError)
+                (self._fleet.refused if refused else self._fleet.failed)(address)
+                attempts[number] += not refused
+                if attempts[number] >= _ATTEMPTS_OF_A_SAMPLE:
+                    message = f"{attempts[number]} servers failed on one request, the last with: {error}"
+                    dispatcher.abort(RolloutError(f"problem {samples[number][0].problem_id!r}: {message}"))
+                dispatcher.give_back(number, address)
+            except Exception as error:
+                dispatcher.abort(error)
+            else:
+                dispatcher.finish(number, rollout)
+
+    def _complete(self, address: str, request: RolloutRequest, index: int, started: float) -> Rollout:
+        body = {
+            "model": self._names[address],
+            "prompt": list(request.prompt_ids),
+            "max_tokens": request.max_new_tokens,
+            "temperature": request.sampling.temperature,
+            "top_p": request.sampling.top_p,
+            "top_k": request.sampling.top_k,
+            "seed": request.seeds[index],
+            "stop_token_ids": self._stop_ids,
+            "ignore_eos": True,
+            "logprobs": 0,
+            "return_token_ids": True,
+        }
+        choice = self._clients[address].post("/v1/completions", body, timeout=None)["choices"][0]
+        if choice["finish_reason"] not in ("stop", "length"):
+            raise ServerError(f"{address}: a request ended as {choice['finish_reason']!r}")
+        return Rollout(
+            problem_id=request.problem_id,
+            path=request.path,
+            index=index,
+            prompt_ids=request.prompt_ids,
+            token_ids=tuple(choice["token_ids"]),
+            logprobs=tuple(float(value) for value in choice["logprobs"]["token_logprobs"]),
+            finish_reason=choice["finish_reason"],
+            weight_version=self.weight_version,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _observe(self, address: str) -> None:
+        """Watch one server until the engine closes: is it there, with which weights; bring it back if it can be."""
+        while not self._stopping.wait(_LOOK_EVERY):
+            # Not while weights change: a server then has neither the old nor the new ones.
+            with self._observing[address]:
+                try:
+                    self._look(address)
+                    self._bring_back(address)
+                except ServerRefusedError:
+                    self._fleet.refused(address)
+                except ServerError:
+                    self._fleet.failed(address)
+            if self._fleet[address].state == "dead":
+                self._clients[address].cut()
+
+    def _look(self, address: str) -> None:
+        client = self._clients[address]
+        client.get("/health", timeout=_ANSWER_WITHIN)
+        info = client.get("/weight_info", timeout=_ANSWER_WITHIN)
+        current = info["weight_version"] == self._label
+        health = self._fleet.answered(address, current=current)
+        if current and health.state == "rejoining" and not self._main:
+            self._fleet.updated(address)
+        if health.takes_work:
+            self._metrics[address].look(str(client.get("/metrics", timeout=_ANSWER_WITHIN)), self._statistics)
+
+    def _bring_back(self, address: str) -> None:
+        """Give a server that has returned the weights that were sent last."""
+        wanted = self._main and self._label and self._fleet[address].state == "rejoining"
+        if wanted and self._transfer.send_again(self._clients[address]):
+            self._fleet.updated(address)
+
+    def _require_servers(self) -> None:
+        """Start ended servers anew, and give up when there has been none to use for too long."""
+        if self._stopping.is_set():
+            raise RolloutError("the engine was closed while it sampled")
+        for process in self._processes.values():
+            process.restart_if_ended()
+        idle = self._fleet.idle_seconds()
+        if idle > self._section.server_wait:
+            raise RolloutError(
+                f"no rollout server could be used for {idle:.0f} seconds (rollout.server_wait is "
+                f"{self._section.server_wait:g}): {self._fleet.describe()}. Resume the run from its last checkpoint "
+                "when servers are back"
+            )
+
+    def _try(self, address: str, call: Callable[[ServerClient], Any]) -> Any:
+        try:
+            return call(self._clients[address])
+        except ServerError:
+            return None
+
+    def _stop_processes(self) -> None:
+        for process in self._processes.values():
+            process.ask_to_stop()
+        for process in self._processes.values():
+            process.wait()
+        self._transfer.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _present(rollout: Rollout | None) -> Rollout:
+    assert rollout is not None
+    return rollout
+
+
+def _save_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+    """vLLM's OpenAI routes insist on a tokenizer."""
+    if tokenizer is None:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
+    tokenizer.save_pretrained(folder)
+
+
+def _from_first_process(value: Any) -> Any:
+    """What the run's first process has as ``value``."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
