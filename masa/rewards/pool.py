@@ -34,7 +34,10 @@ _CHUNKS_PER_WORKER = 4
 _GRACE_SECONDS = 10.0
 # A worker may die of something outside (the system's memory, an operator): its item gets this many tries.
 _TRIES = 2
-_MAX_RESTARTS = 5
+# This many chunks may be lost in a row with broken pools, without a verdict between, before the pool gives up.
+_MAX_FAILURES = 50
+# How often to look whether the pool still lives while nothing comes back.
+_LOOK_SECONDS = 1.0
 _TASKS_PER_WORKER = 500
 
 
@@ -44,6 +47,7 @@ class _Chunk:
 
     numbers: list[int]
     log: Path
+    pool: ProcessPool
 
 
 @dataclass
@@ -145,21 +149,23 @@ class VerifierPool:
 
     def _work(self, batch: _Batch, waiting: deque[list[int]]) -> None:
         running: dict[Future[Any], _Chunk] = {}
-        restarts = 0
+        failures = 0
         try:
             while waiting or running:
                 while waiting:
                     future, chunk = self._submit(batch, waiting.popleft())
                     running[future] = chunk
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    chunk = running.pop(future)
-                    error = future.exception()
+                finished, _ = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                # A pool that broke forgets what was still in its queue.
+                lost = {future for future, chunk in running.items() if not future.done() and not chunk.pool.active}
+                for future in finished | lost:
+                    error = BrokenExecutor("the pool stopped") if future in lost else future.exception()
                     before = len(batch.verdicts)
-                    waiting.extend(self._settle(batch, chunk, error))
+                    waiting.extend(self._settle(batch, running.pop(future), error))
                     if isinstance(error, BrokenExecutor):
-                        restarts = 0 if len(batch.verdicts) > before else restarts + 1
-                        self._replace_pool(restarts, error)
+                        failures = 0 if len(batch.verdicts) > before else failures + 1
+                        if failures > _MAX_FAILURES:
+                            raise RuntimeError(f"verifier workers cannot be kept alive ({_reason(error)})") from error
         finally:
             for future in running:
                 future.cancel()
@@ -167,11 +173,17 @@ class VerifierPool:
     def _submit(self, batch: _Batch, numbers: list[int]) -> tuple[Future[Any], _Chunk]:
         pool = self._running()
         assert self._directory is not None
-        chunk = _Chunk(numbers, Path(self._directory.name) / f"chunk-{next(self._serial)}")
+        chunk = _Chunk(numbers, Path(self._directory.name) / f"chunk-{next(self._serial)}", pool)
         payload = "[" + ",".join(f"[{number},{batch.encoded[number]}]" for number in numbers) + "]"
         arguments = (payload.encode("ascii"), str(chunk.log), self.time_limit, self.memory_limit_mb)
         backstop = len(numbers) * self.time_limit + _GRACE_SECONDS
-        return pool.schedule(worker.run_chunk, args=arguments, timeout=backstop), chunk
+        try:
+            return pool.schedule(worker.run_chunk, args=arguments, timeout=backstop), chunk
+        except RuntimeError as error:
+            # The pool broke since it was looked at; settled like a chunk that it lost.
+            failed: Future[Any] = Future()
+            failed.set_exception(BrokenExecutor(str(error)))
+            return failed, chunk
 
     def _settle(self, batch: _Batch, chunk: _Chunk, error: BaseException | None) -> Iterator[list[int]]:
         """Take over what the worker noted; gives the chunks of what is left to do."""
@@ -179,11 +191,12 @@ class VerifierPool:
         left = [number for number in chunk.numbers if number not in batch.verdicts]
         if not left:
             return
-        if isinstance(error, ProcessExpired) and error.exitcode == worker.EXIT_AFTER_MEMORY_ERROR:
+        # Items are taken in order, so the first one left is the one the worker was at, if it was at any.
+        guilty = left[0]
+        gave_up_memory = isinstance(error, ProcessExpired) and error.exitcode == worker.EXIT_AFTER_MEMORY_ERROR
+        if started != guilty and (gave_up_memory or isinstance(error, BrokenExecutor)):
             yield left
             return
-        # Items are taken in order, so the first one left is the one the worker was at.
-        guilty = left[0]
         if started == guilty and _ran_out_of_time(error):
             batch.verdicts[guilty] = Verdict(
                 False, "timeout", seconds=self.time_limit, message=f"killed after {self.time_limit:g} s"
@@ -205,6 +218,12 @@ class VerifierPool:
                 raise RuntimeError("the verifier pool is closed")
             if self._directory is None:
                 self._directory = tempfile.TemporaryDirectory(prefix="masa-verify-", ignore_cleanup_errors=True)
+            if self._pool is not None and not self._pool.active:
+                # An idle worker that was killed from outside breaks a whole pebble pool.
+                self._counters["crashes"] += 1
+                self._pool.stop()  # type: ignore[no-untyped-call]
+                self._pool.join()
+                self._pool = None
             if self._pool is None:
                 self._pool = ProcessPool(
                     max_workers=self.workers,
@@ -214,15 +233,6 @@ class VerifierPool:
                     context=WorkerContext(),
                 )
             return self._pool
-
-    def _replace_pool(self, restarts: int, error: BaseException) -> None:
-        if restarts > _MAX_RESTARTS:
-            raise RuntimeError(f"verifier workers keep dying ({_reason(error)}); nothing can be verified") from error
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.stop()  # type: ignore[no-untyped-call]
-            pool.join()
 
 
 def _encode(index: int, item: Mapping[str, Any]) -> str:

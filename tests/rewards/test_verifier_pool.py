@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -88,12 +87,31 @@ def test_a_worker_that_dies_is_replaced_and_counted() -> None:
         assert statuses(pool.verify(ordinary)) == ["correct"] * 10
 
 
-def test_a_worker_killed_from_outside_costs_no_verdict(tmp_path: Path) -> None:
+def worker_ids(pool: VerifierPool, log: Path) -> set[int]:
+    pool.verify([user_item("process_id", answer=str(log))] * 64)
+    return {int(line) for line in log.read_text().splitlines()}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("noticed", [False, True], ids=["at once", "once it was noticed"])
+def test_an_idle_worker_killed_from_outside_costs_no_verdict(tmp_path: Path, workers: int, noticed: bool) -> None:
+    with VerifierPool(workers=workers, time_limit=30) as pool:
+        victim = psutil.Process(worker_ids(pool, tmp_path / "pids").pop())
+        broken = pool._pool
+        victim.kill()
+        psutil.wait_procs([victim], timeout=10)
+        if noticed and broken is not None and broken._pool_manager_loop is not None:
+            broken._pool_manager_loop.join(timeout=10)
+            assert not broken.active
+        assert statuses(pool.verify([math_item(r"\boxed{4}")] * 40)) == ["correct"] * 40
+
+
+def test_a_busy_worker_killed_from_outside_costs_no_verdict(tmp_path: Path) -> None:
     with VerifierPool(workers=1, time_limit=30) as pool:
         log = tmp_path / "pids"
-        pool.verify([user_item("process_id", answer=str(log))])
-        os.kill(int(log.read_text()), signal.SIGKILL)
-        assert statuses(pool.verify([math_item(r"\boxed{4}")] * 3)) == ["correct"] * 3
+        items = [user_item("process_id", answer=str(log)), user_item("killed_once", answer=str(log))]
+        assert statuses(pool.verify(items)) == ["correct", "correct"]
+        assert pool.counters == {"timeouts": 0, "errors": 0, "crashes": 1}
 
 
 def test_memory_is_limited_per_worker() -> None:

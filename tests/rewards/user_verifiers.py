@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import time
 from typing import Any
 
@@ -58,6 +59,15 @@ def process_id(response: str, answer: Any) -> float:
     with open(answer, "a") as file:
         file.write(f"{os.getpid()}\n")
     return 1.0
+
+
+def killed_once(response: str, answer: Any) -> bool:
+    """Killed by the system where ``answer`` names its process; its second try runs in another."""
+    with open(answer) as file:
+        first = int(file.readline())
+    if first == os.getpid():
+        os.kill(first, signal.SIGKILL)
+    return True
 
 
 def loaded_modules(response: str, answer: Any) -> bool:
