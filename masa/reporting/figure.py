@@ -17,7 +17,7 @@ from masa.tracking import jsonl
 from masa.tracking.figure_style import new_figure, save
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.1, 3.1
-_PANELS_A_ROW = 4
+_PANELS_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def panel_svg(figure: ReportFigure, index: int) -> str:
 
 def write_png(figure: ReportFigure, path: Path) -> Path:
     """All panels of a figure in one PNG."""
-    columns = min(figure.columns, len(figure.panels), _PANELS_A_ROW)
+    columns = min(figure.columns, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     width = max(panel.width for panel in figure.panels) * columns
     height = max(panel.height for panel in figure.panels) * rows

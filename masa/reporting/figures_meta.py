@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,9 @@ from masa.tracking.figure_data import RunData, length_pairs, pass_rate_pairs, te
 from masa.tracking.figure_predictions import When, draw_pass_rates, draw_predicted_lengths
 from masa.tracking.figure_style import BLACK, FONT, style
 
-_SQUARE = 3.5
+_SQUARE = 2.75
+_TITLE_CHARACTERS = 32
+_BARS_HEIGHT = 2.3
 _COMPONENTS = {
     "notion": keys.R_NOTION,
     "difficulty": keys.R_DIFFICULTY,
@@ -70,6 +73,7 @@ def predictions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         panels,
         rows,
         "No run makes meta-predictions.",
+        columns=4,
     )
 
 
@@ -89,7 +93,11 @@ def contributions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         ]  # fmt: skip
         said = ", ".join(f"{name} {one.mean:.0%}" for name, one in by_component.items())
         panels.append(
-            Panel(_bars(group, by_component, explained), f"{group.label}: shares of explained variance: {said}")
+            Panel(
+                _bars(group, by_component, explained),
+                f"{group.label}: shares of explained variance: {said}",
+                height=_BARS_HEIGHT,
+            )
         )
     return ReportFigure(
         "contributions",
@@ -117,16 +125,11 @@ def _labelled(
 ) -> Callable[[Axes], None]:
     def draw_labelled(axes: Axes) -> None:
         draw(axes, data, when)
-        title = axes.get_title(loc="left")
         has_subtitle = any(text.get_text().startswith("r ") for text in axes.texts)
-        axes.set_title(
-            f"{label}: {title[0].lower()}{title[1:]}",
-            loc="left",
-            fontsize=FONT,
-            fontweight="bold",
-            color=BLACK,
-            pad=18 if has_subtitle else 6,
-        )
+        # The axes' own labels say whether rates or lengths are compared.
+        period = axes.get_title(loc="left").partition(", ")[2]
+        title = textwrap.fill(f"{label}, {period}", _TITLE_CHARACTERS)
+        axes.set_title(title, loc="left", fontsize=FONT, fontweight="bold", color=BLACK, pad=18 if has_subtitle else 6)
 
     return draw_labelled
 

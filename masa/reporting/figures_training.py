@@ -21,6 +21,7 @@ _X_LABELS: Mapping[Against, str] = {
     "tokens": "tokens generated",
     "seconds": "seconds of training",
 }
+_NARROWEST = 0.2
 GATED_SHARE = "control/gated_share"
 
 
@@ -113,6 +114,7 @@ def rewards_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         panels,
         rows,
         "The runs hold no rewards.",
+        columns=2,
     )
 
 
@@ -189,7 +191,8 @@ def _unit_interval(axes: Axes, lines: Sequence[Line]) -> None:
     bands = np.concatenate([side for line in lines for side in (line.curve.low, line.curve.high)])
     values = np.concatenate([means, bands[~np.isnan(bands)]])
     low, high = max(0.0, float(values.min())), min(1.0, float(values.max()))
-    margin = max(0.02, 0.08 * (high - low))
+    # A line that hardly moves must not look like one that does.
+    margin = max(0.02, 0.08 * (high - low), (_NARROWEST - (high - low)) / 2)
     axes.set_ylim(max(-0.02, low - margin), min(1.02, high + margin))
     if low - margin <= 0:
         axes.axhline(0, color=GREY, linewidth=0.6)

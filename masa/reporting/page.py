@@ -17,9 +17,11 @@ from masa.reporting.figures_training import accuracy_figure, alignment_figure, g
 from masa.reporting.groups import RunGroup, group_runs
 from masa.reporting.runs import read_run_directory
 from masa.reporting.samples import sample_sets
-from masa.reporting.tables import cost_table, differences_table, overview_table, runs_table
+from masa.reporting.tables import cost_table, differences_table, overview_table, reached_table, runs_table
 from masa.tracking import jsonl
 
+# A panel is shown at most this large, so that its text stays near the size of the page's.
+_PIXELS_AN_INCH = 125
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
@@ -83,6 +85,7 @@ def render(groups: Sequence[RunGroup], figures: Sequence[ReportFigure], title: s
         figures=[_drawn(figure) for figure in figures],
         evaluations=evaluation_tables(groups),
         cost=cost_table(groups),
+        reached=reached_table(groups),
         samples=sample_sets(groups),
         differences=differences_table(groups),
         runs=runs_table(groups),
@@ -95,6 +98,9 @@ def _drawn(figure: ReportFigure) -> dict[str, Any]:
         "title": figure.title,
         "caption": figure.caption,
         "gap": figure.gap,
-        "panels": [Markup(panel_svg(figure, index)) for index in range(len(figure.panels))],
+        "panels": [
+            {"svg": Markup(panel_svg(figure, index)), "width": round(panel.width * _PIXELS_AN_INCH)}
+            for index, panel in enumerate(figure.panels)
+        ],
         "columns": figure.columns,
     }

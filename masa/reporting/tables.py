@@ -66,12 +66,7 @@ def overview_table(groups: Sequence[RunGroup]) -> Table:
 
 
 def cost_table(groups: Sequence[RunGroup]) -> Table:
-    """Tokens, FLOPs and seconds of each group, and what it took to reach the baseline's final accuracy."""
-    trained = [group for group in groups if group.trained]
-    baseline = baseline_of(trained) if trained else None
-    target = math.nan
-    if baseline is not None:
-        target = spread([last_value(run.metrics, keys.HELD_OUT_ACCURACY) for run in baseline.runs]).mean
+    """Tokens, FLOPs and seconds of each group."""
     sums: Sequence[tuple[str, Callable[[Run], float], Callable[[float], str]]] = (
         ("solution tokens", lambda run: total(run.metrics, "cost/solution_tokens"), count),
         ("meta tokens", lambda run: total(run.metrics, "cost/meta_tokens"), count),
@@ -83,25 +78,37 @@ def cost_table(groups: Sequence[RunGroup]) -> Table:
         ("of it updates", lambda run: total(run.metrics, "time/update"), seconds),
         ("evaluation", lambda run: total(run.metrics, keys.EVALUATION_SECONDS), seconds),
     )
-    columns = [name for name, _, _ in sums]
     rows = [
         Row(
             group.label,
-            [shown(spread([measure(run) for run in group.runs]).mean) for _, measure, shown in sums]
-            + ([] if baseline is None else _reached_cells(group, baseline, target)),
+            [shown(spread([measure(run) for run in group.runs]).mean) for _, measure, shown in sums],
             group.color,
         )
-        for group in trained
+        for group in groups
+        if group.trained
     ]
-    note = "Means over seeds."
-    if baseline is not None:
-        columns += [f"tokens to {baseline.label}'s accuracy", "seconds to it"]
-        note += (
-            f" The last two columns: tokens generated and seconds of training when held-out accuracy first was at "
-            f"least {100 * target:.1f} %, which {baseline.label} has at its end; in brackets how many times less than "
-            f"{baseline.label} itself, and how many seeds got there."
-        )
-    return Table("method", columns, rows, note=note)
+    return Table("method", [name for name, _, _ in sums], rows, note="Whole runs, means over seeds.")
+
+
+def reached_table(groups: Sequence[RunGroup]) -> Table:
+    """What each group had spent when it first had the baseline's final held-out accuracy; empty without accuracies."""
+    trained = [group for group in groups if group.trained]
+    if len(trained) < 2:
+        return Table("method", [], [])
+    baseline = baseline_of(trained)
+    target = spread([last_value(run.metrics, keys.HELD_OUT_ACCURACY) for run in baseline.runs]).mean
+    if math.isnan(target):
+        return Table("method", [], [])
+    rows = [Row(group.label, _reached_cells(group, baseline, target), group.color) for group in trained]
+    return Table(
+        "method",
+        ["seeds that got there", "steps", "tokens generated", "less by", "seconds of training", "less by"],
+        rows,
+        title=f"To {baseline.label}'s final accuracy",
+        note=f"What had been spent at the first evaluation with a held-out accuracy of at least {100 * target:.1f} %, "
+        f"the mean that {baseline.label} ends with; means over the seeds that got there, and how many times less than "
+        f"the whole of {baseline.label}'s runs.",
+    )
 
 
 def differences_table(groups: Sequence[RunGroup]) -> Table:
@@ -172,17 +179,17 @@ def per_cent(value: Spread) -> str:
 
 
 def _reached_cells(group: RunGroup, baseline: RunGroup, target: float) -> list[str]:
-    cells = []
-    for against, shown in (("tokens", count), ("seconds", seconds)):
-        ours = [reached(run.metrics, target, against) for run in group.runs]  # type: ignore[arg-type]
-        theirs = [reached(run.metrics, target, against) for run in baseline.runs]  # type: ignore[arg-type]
-        there = [value for value in ours if not math.isnan(value)]
-        if not there:
-            cells.append(f"not reached (0/{len(ours)})")
-            continue
-        mean, other = spread(ours).mean, spread(theirs).mean
-        ratio = f"{other / mean:.2f}×, " if group is not baseline and mean > 0 and not math.isnan(other) else ""
-        cells.append(f"{shown(mean)} ({ratio}{len(there)}/{len(ours)})")
+    steps = [reached(run.metrics, target, "step") for run in group.runs]
+    there = sum(not math.isnan(step) for step in steps)
+    cells = [f"{there} of {len(steps)}", GAP if not there else f"{spread(steps).mean:.0f}"]
+    for key, against, shown in (
+        (keys.TOKENS_GENERATED, "tokens", count),
+        (keys.STEP_SECONDS, "seconds", seconds),
+    ):
+        ours = spread([reached(run.metrics, target, against) for run in group.runs]).mean  # type: ignore[arg-type]
+        whole = spread([total(run.metrics, key) for run in baseline.runs]).mean
+        known = ours > 0 and not math.isnan(whole)
+        cells += [shown(ours), f"{whole / ours:.2f}×" if known else GAP]
     return cells
 
 
