@@ -89,7 +89,7 @@ def test_a_program_has_no_secrets_of_the_caller(pool: VerifierPool, monkeypatch:
 def test_a_program_that_takes_too_long_is_a_timeout_and_keeps_its_worker() -> None:
     with VerifierPool(workers=1, time_limit=1.5) as pool:
         verdict = run(pool, "while True: pass")
-        assert (verdict.status, verdict.message) == ("timeout", "timeout")
+        assert verdict.status == "timeout"
         assert pool.counters == {"timeouts": 1, "errors": 0, "crashes": 0}
 
 
