@@ -63,7 +63,10 @@ def rank_notions(
     votes: Counter[NotionForm] = Counter()
     writings: dict[NotionForm, Counter[str]] = {}
     for notions in predicted:
-        forms = {notion_form(notion): notion for notion in notions or () if not any(one in notion for one in special)}
+        forms: dict[NotionForm, str] = {}
+        for notion in notions or ():
+            if not any(one in notion for one in special):
+                forms.setdefault(notion_form(notion), notion)
         for form, notion in forms.items():
             if form:
                 votes[form] += 1
