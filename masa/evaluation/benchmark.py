@@ -112,7 +112,7 @@ def choice_problem(
     ordered = Options(texts, tuple(LETTERS[: len(texts)]))
     return Problem(
         id=problem_id,
-        statement=choice_statement(context, question, ordered),
+        statement=choice_statement(str(context or ""), question, ordered),
         answer=LETTERS[order.index(right)],
         source=reading.benchmark.name,
         verifier="choice",
