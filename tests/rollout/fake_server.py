@@ -1,0 +1,113 @@
+"""A vLLM server without vLLM: the routes that `ServerEngine` uses, and samples that depend on prompt and seed alone.
+
+``python fake_server.py PORT SECONDS_A_SAMPLE [DEFECT]``; a defect is one of ``updates`` (every update fails) or
+``samples`` (every sample fails). It is strict where a real one is: an update outside of a pause is refused, and so is
+one that was not started.
+"""
+
+import json
+import random
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+STATE = {"label": "default", "paused": False, "updating": False, "files": 0, "requests": 0}
+
+
+def completion(prompt: list[int], seed: int, limit: int) -> dict:
+    """Tokens and log-probs; about half of the samples stop before their limit."""
+    generator = random.Random(f"{prompt} {seed}")
+    length = generator.randint(1, 2 * limit)
+    tokens = [generator.randint(2, 99) for _ in range(min(length, limit))]
+    if length <= limit:
+        tokens[-1] = 1
+    return {
+        "token_ids": tokens,
+        "logprobs": {"token_logprobs": [-token / 100 for token in tokens]},
+        "finish_reason": "stop" if length <= limit else "length",
+    }
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seconds = 0.0
+    defect = ""
+
+    def do_GET(self) -> None:
+        answers = {
+            "/health": {},
+            "/weight_info": {"weight_version": STATE["label"]},
+            "/v1/models": {"data": [{"id": "fake"}]},
+        }
+        if self.path == "/metrics":
+            self._answer(200, f'vllm:num_requests_running{{engine="0"}} {STATE["requests"]}\n', "text/plain")
+        elif self.path in answers:
+            self._answer(200, json.dumps(answers[self.path]))
+        else:
+            self._answer(404, "{}")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null") or {}
+        route = self.path.split("?")[0]
+        try:
+            answer = self._route(route, body)
+        except AssertionError as error:
+            self._answer(500, json.dumps({"error": str(error)}))
+        else:
+            self._answer(404 if answer is None else 200, json.dumps(answer or {}))
+
+    def _route(self, route: str, body: dict) -> dict | None:
+        match route:
+            case "/v1/completions":
+                assert not STATE["paused"], "paused"
+                assert self.defect != "samples", "broken"
+                time.sleep(self.seconds)
+                STATE["requests"] += 1
+                return {"choices": [completion(body["prompt"], body["seed"], body["max_tokens"])]}
+            case "/pause":
+                STATE["paused"] = True
+            case "/start_weight_update":
+                assert STATE["paused"], "not paused"
+                assert not STATE["updating"], "an update is open"
+                assert self.defect != "updates", "broken"
+                STATE["updating"] = True
+            case "/update_weights":
+                assert STATE["updating"], "no update was started"
+                assert Path(body["update_info"]["path"]).is_file(), "no file"
+                STATE["files"] += 1
+            case "/reset_prefix_cache":
+                pass
+            case "/finish_weight_update":
+                STATE["updating"] = False
+                STATE["label"] = body.get("weight_version", STATE["label"])
+            case "/resume":
+                STATE["paused"] = False
+            case "/collective_rpc":
+                return {"results": ["7"]}
+            case _:
+                return None
+        return {"ok": True}
+
+    def _answer(self, status: int, text: str, kind: str = "application/json") -> None:
+        data = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+if __name__ == "__main__":
+    Handler.seconds = float(sys.argv[2])
+    Handler.defect = sys.argv[3] if len(sys.argv) > 3 else ""
+    Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

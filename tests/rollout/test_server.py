@@ -1,0 +1,216 @@
+"""`ServerEngine` against servers that are really killed; the servers are stand-ins, see ``fake_server.py``."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from fake_server import completion
+
+from masa.config import load_config
+from masa.rollout import RolloutRequest
+from masa.rollout.engine import RolloutError
+from masa.rollout.server import ServerEngine
+
+WEIGHTS = [("a.weight", torch.ones(3, 4)), ("b.weight", torch.zeros(5))]
+MODEL: Any = SimpleNamespace(dtype=torch.float32)
+
+
+class Fakes:
+    """Stand-in servers by number, each on a port of its own."""
+
+    def __init__(self) -> None:
+        self.ports: list[int] = []
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, seconds: float = 0.0, defect: str = "", number: int | None = None) -> str:
+        if number is None:
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", 0))
+                self.ports.append(listener.getsockname()[1])
+            number = len(self.ports) - 1
+        script = Path(__file__).with_name("fake_server.py")
+        command = [sys.executable, str(script), str(self.ports[number]), str(seconds), *([defect] if defect else [])]
+        self._processes[number] = subprocess.Popen(command)
+        return f"http://127.0.0.1:{self.ports[number]}"
+
+    def send(self, number: int, signal_number: int) -> None:
+        self._processes[number].send_signal(signal_number)
+
+    def kill(self, number: int) -> None:
+        self._processes[number].kill()
+        self._processes[number].wait()
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def fakes() -> Iterator[Fakes]:
+    fakes = Fakes()
+    yield fakes
+    fakes.close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., ServerEngine]]:
+    with ExitStack() as stack:
+
+        def connect(addresses: list[str], **options: object) -> ServerEngine:
+            values = {"servers": addresses, "server_wait": 20.0, "server_patience": 2.0, "max_batch_size": 4, **options}
+            section = load_config(None, [f"rollout.{key}={value}" for key, value in values.items()]).rollout
+            engine = ServerEngine(MODEL, section, stop_ids=[1], max_model_len=64)
+            stack.callback(engine.close)
+            return engine
+
+        yield connect
+
+
+def _requests(count: int, samples: int = 4) -> list[RolloutRequest]:
+    return [
+        RolloutRequest(f"p{number}", "solution", (number, 2, 3), tuple(range(number, number + samples)), 10 + number)
+        for number in range(count)
+    ]
+
+
+def _assert_complete(requests: list[RolloutRequest], rollouts: list[Any], version: int) -> None:
+    """Every sample is there once, in order, and is what its seed makes it."""
+    assert [len(group) for group in rollouts] == [len(request.seeds) for request in requests]
+    for request, group in zip(requests, rollouts, strict=True):
+        for index, (seed, rollout) in enumerate(zip(request.seeds, group, strict=True)):
+            expected = completion(list(request.prompt_ids), seed, request.max_new_tokens)
+            assert (rollout.problem_id, rollout.index) == (request.problem_id, index)
+            assert list(rollout.token_ids) == expected["token_ids"]
+            assert list(rollout.logprobs) == expected["logprobs"]["token_logprobs"]
+            assert rollout.finish_reason == expected["finish_reason"]
+            assert rollout.weight_version == version
+
+
+def _until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_samples_come_back_in_order_whatever_server_made_them(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    engine = connect([fakes.start(), fakes.start()])
+    engine.update_weights(iter(WEIGHTS), version=3)
+    requests = _requests(6)
+    _assert_complete(requests, engine.generate(requests), version=3)
+    statistics = engine.statistics()
+    assert statistics["rollout/servers_working"] == 2.0
+    assert statistics["time/tokens_per_second"] > 0
+    assert engine.checksums() == [7, 7]
+
+
+def test_a_server_killed_in_the_middle_of_a_step_costs_no_sample_and_rejoins_with_the_weights(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    addresses = [fakes.start(0.1), fakes.start(0.1)]
+    engine = connect(addresses)
+    engine.update_weights(iter(WEIGHTS), version=1)
+    requests = _requests(12)
+    killer = threading.Timer(0.25, fakes.kill, [1])
+    killer.start()
+    rollouts = engine.generate(requests)
+    killer.join()
+    _assert_complete(requests, rollouts, version=1)
+    _until(lambda: "dead" in engine.describe())
+    assert engine._fleet.working() == [addresses[0]]
+    fakes.start(number=1)
+    _until(lambda: len(engine._fleet.working()) == 2)
+    client = engine._clients[addresses[1]]
+    assert client.get("/weight_info", timeout=5.0)["weight_version"].endswith("-1"), "it works without the weights"
+    _assert_complete(requests, engine.generate(requests), version=1)
+
+
+def test_a_server_that_hangs_is_dead_after_the_patience_and_its_requests_go_to_the_other(
+    fakes: Fakes, connect: Callable[..., ServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("masa.rollout.server._ANSWER_WITHIN", 0.3)
+    engine = connect([fakes.start(0.1), fakes.start(0.1)], server_patience=0.5)
+    engine.update_weights(iter(WEIGHTS), version=1)
+    requests = _requests(8)
+    stopper = threading.Timer(0.2, fakes.send, [1, signal.SIGSTOP])
+    stopper.start()
+    _assert_complete(requests, engine.generate(requests), version=1)
+    assert "dead" in engine.describe()
+
+
+def test_all_servers_dead_is_a_clear_error_after_the_bounded_wait(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    engine = connect([fakes.start(0.2), fakes.start(0.2)], server_wait=2.0)
+    engine.update_weights(iter(WEIGHTS), version=1)
+    killers = [threading.Timer(0.3, fakes.kill, [number]) for number in (0, 1)]
+    for killer in killers:
+        killer.start()
+    started = time.monotonic()
+    with pytest.raises(RolloutError, match=r"no rollout server could be used for .* dead, .* dead\. Resume the run"):
+        engine.generate(_requests(20))
+    assert 2.0 <= time.monotonic() - started < 8.0
+
+
+def test_a_step_goes_on_when_servers_come_back_within_the_wait(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    engine = connect([fakes.start(0.1)])
+    engine.update_weights(iter(WEIGHTS), version=5)
+    requests = _requests(5)
+
+    def replace() -> None:
+        fakes.kill(0)
+        fakes.start(number=0)
+
+    timer = threading.Timer(0.3, replace)
+    timer.start()
+    _assert_complete(requests, engine.generate(requests), version=5)
+
+
+def test_a_server_that_fails_an_update_gets_no_work(fakes: Fakes, connect: Callable[..., ServerEngine]) -> None:
+    addresses = [fakes.start(), fakes.start(defect="updates")]
+    engine = connect(addresses)
+    engine.update_weights(iter(WEIGHTS), version=1)
+    assert engine._fleet.working() == [addresses[0]]
+    requests = _requests(3)
+    _assert_complete(requests, engine.generate(requests), version=1)
+
+
+def test_a_request_that_breaks_every_server_ends_the_step(fakes: Fakes, connect: Callable[..., ServerEngine]) -> None:
+    engine = connect([fakes.start(defect="samples")])
+    engine.update_weights(iter(WEIGHTS), version=1)
+    with pytest.raises(RolloutError, match=r"problem 'p0': 5 servers failed on one request.*broken"):
+        engine.generate(_requests(1, samples=1))
+
+
+def test_weights_go_in_parts_and_only_the_last_version_is_kept(
+    fakes: Fakes, connect: Callable[..., ServerEngine], tmp_path: Path
+) -> None:
+    engine = connect([fakes.start()], transfer_folder=tmp_path, bucket_mb=1)
+    big = [(f"w{number}", torch.zeros(200_000)) for number in range(3)]
+    engine.update_weights(iter(big), version=1)
+    engine.update_weights(iter(big), version=2)
+    files = sorted(path.name for path in tmp_path.rglob("*.safetensors"))
+    assert len(files) == 3
+    assert all("-2-" in name for name in files)
+    engine.close()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_servers_that_do_not_come_up_are_named(connect: Callable[..., ServerEngine]) -> None:
+    with pytest.raises(RolloutError, match=r"http://127\.0\.0\.1:9 was not up in 0\.5 seconds"):
+        connect(["http://127.0.0.1:9"], server_wait=0.5)
