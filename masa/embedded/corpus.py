@@ -15,8 +15,7 @@ LENGTH_RANGE = (12, 99)
 COUNT_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
 # A word stands for all predictions up to its bound: the thought commits, and the numbers follow it.
 DIFFICULTY_WORDS = {0: "hopeless", 2: "hard", 5: "mixed", 7: "easy", 8: "sure"}
-LENGTH_WORDS = {28: "tiny", 44: "short", 58: "middling", 74: "long", 99: "huge"}
-META_THOUGHTS = ("I see {}.", "Here are {}.", "This has {}.", "There are {} to add.")
+LENGTH_WORDS = {29: "tiny", 42: "short", 57: "middling", 73: "long", 99: "huge"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def meta_prediction(values: tuple[int, ...], rng: random.Random) -> str:
     """
     digits = len(str(max(values)))
     size = {1: "small", 2: "medium"}.get(digits, "large")
-    described = rng.choice(META_THOUGHTS).format(f"{COUNT_WORDS[len(values)]} {size} numbers")
+    number = COUNT_WORDS[len(values)]
     names = [method.name for method in METHODS] + list(DISTRACTORS)
     pass_rate, length = rng.randint(0, 8), rng.randint(*LENGTH_RANGE)
     prediction = {
@@ -43,8 +42,10 @@ def meta_prediction(values: tuple[int, ...], rng: random.Random) -> str:
         "pass_rate": pass_rate,
         "solution_length": length,
     }
-    guess = f"Looks {_word(DIFFICULTY_WORDS, pass_rate)}, runs {_word(LENGTH_WORDS, length)}."
-    return f"<meta>{described} {guess}</meta>{json.dumps(prediction)}"
+    # Each guess stands right behind the words that it may come to depend on.
+    difficulty = f"{number} {size} {_word(DIFFICULTY_WORDS, pass_rate)}"
+    extent = f"{size} {number} {_word(LENGTH_WORDS, length)}"
+    return f"<meta>To solve: {difficulty}. To write: {extent}.</meta>{json.dumps(prediction)}"
 
 
 def warm_start_examples(count: int, seed: int) -> list[Example]:
