@@ -61,7 +61,7 @@ def panel_svg(figure: ReportFigure, index: int) -> str:
     text = buffer.getvalue().decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[A-Za-z_0-9]+_\d+"', "", text)
+    text = re.sub(r' id="[A-Za-z_0-9.]+_\d+"', "", text)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     label = panel.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
