@@ -298,8 +298,6 @@ class VllmEngine:
 
     def _rebuild(self) -> None:
         """A new engine with the old one's weights, which are those that this batch is to be sampled with."""
-        if not self._group_is_ours:
-            raise RolloutError("it shares its process group with the policy, and is not built again")
         kept = self._engine.apply_model(_copied_parameters)[0]
         self._shut_down()
         self._engine = self._build()

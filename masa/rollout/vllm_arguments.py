@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masa.config import ConfigError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 _CPU_CACHE_GB = 1.0
 _CPU_BATCHED_TOKENS = 4096
 _GIGABYTE = 2**30
+_HIGHEST_TEMPERATURE = 2.0
 
 
 def vllm_arguments(
@@ -22,7 +25,12 @@ def vllm_arguments(
     """Arguments of vLLM's engine; ``folder`` is given the model's configuration.
 
     The weights are made up: the policy's own are handed over afterwards, whatever it was loaded or made from.
+
+    Raises:
+        ConfigError: vLLM cannot sample as the section asks.
     """
+    if section.temperature > _HIGHEST_TEMPERATURE:
+        raise ConfigError(f"rollout.temperature: found {section.temperature}, allowed with vLLM: at most 2")
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     arguments: dict[str, Any] = {
