@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from masa.evaluation.benchmark import Benchmark, Reading, Row, known_schema, text_of
 from masa.evaluation.livecodebench import read_livecodebench
 from masa.problems.errors import RowError, shown
@@ -14,6 +16,26 @@ Work out step by step what the call evaluates to. Then give the value alone, as 
 
 These notions may help: {{ hint }}{% endif %}
 """  # noqa: E501 (a line of the template is a line of the prompt)
+
+
+# The tests of task 367 speak of three trees that only the column test_setup_code builds; files without that column lack
+# them. Of these the first and the last are unbalanced, as the tests say.
+_TREES_TASK = "367"
+_TREES = """
+root, root1, root2 = Node(1), Node(1), Node(1)
+for tree in (root, root1, root2):
+    tree.left, tree.right = Node(2), Node(3)
+    tree.left.left, tree.left.right = Node(4), Node(5)
+    tree.left.left.left = Node(7)
+root1.right.left = Node(6)
+""".strip()
+
+
+def _read_mbpp(row: Row, reading: Reading) -> Problem:
+    problem = known_schema(row, reading)
+    if str(row.get("task_id")) == _TREES_TASK and not row.get("test_setup_code"):
+        return replace(problem, answer={"asserts": [_TREES, *problem.answer["asserts"]]})
+    return problem
 
 
 def _read_humaneval_plus(row: Row, reading: Reading) -> Problem:
@@ -100,7 +122,7 @@ MBPP = Benchmark(
     verifier="code",
     licence="CC BY 4.0",
     rows=500,
-    read=known_schema,
+    read=_read_mbpp,
 )
 LIVECODEBENCH = Benchmark(
     name="livecodebench",
