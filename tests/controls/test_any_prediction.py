@@ -82,9 +82,8 @@ def test_the_step_completes_with_a_batch_and_with_budgets_in_range(
         assert all(8 <= one.max_new_tokens <= 64 for one in requests)
         (rows,) = training_rows(groups, AdvantageParameters(), world.config.algorithm)
         assert len(rows) == 8 * len(groups)
-        assert not {
-            row.token_ids for row in rows if row.prompt_ids in {m.prompt_ids for g in batch.gated for m in g.metas}
-        }
+        prompts_of_gated = {meta.prompt_ids for one in batch.gated for meta in one.metas}
+        assert not prompts_of_gated & {row.prompt_ids for row in rows}
         world.controls.experts_to_clone(step)
         assert json.loads(json.dumps(world.controls.state_dict())) == world.controls.state_dict()
         assert all(isinstance(value, float) for value in metrics.values())

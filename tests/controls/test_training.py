@@ -1,0 +1,161 @@
+"""Each control alone and all together in the embedded world: they run, resume bit for bit, and share their work."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from controls_world import HINTED_TEMPLATE
+from safetensors.torch import load_file
+
+from masa import Config, MASATrainer, load_config
+from masa.embedded.measure import boxed_answer
+from masa.rewards import Verdict
+from masa.tracking.keys import is_timing
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+SMALL = (
+    "algorithm.num_problems=4",
+    "algorithm.num_solutions=3",
+    "algorithm.num_metas=3",
+    "problems.limit=64",
+    "problems.eval=null",
+    "rollout.max_solution_tokens=48",
+    "rollout.max_meta_tokens=56",
+    "rewards.verifier_workers=1",
+    "checkpoint.every=2",
+    "tracking.figures=false",
+    "run.steps=4",
+    "run.threads=1",
+)
+# Thresholds so loose that an untrained gate finds something to do.
+GATING = (
+    "controls.gating.enabled=true",
+    "controls.gating.start=open",
+    "controls.gating.max_std=0.5",
+    "controls.gating.trivial=0.6",
+    "controls.gating.unsolvable=0.4",
+    "controls.gating.audit_share=0.3",
+    "controls.gating.max_rounds=1",
+)
+CUTOFF = ("controls.cutoff.enabled=true", "controls.cutoff.floor=8", "controls.cutoff.factor=0.7")
+HINTING = (
+    "controls.hinting.enabled=true",
+    "controls.hinting.min_agreement=0.0",
+    f"prompts.solution={HINTED_TEMPLATE!r}",
+)
+EXPERT = ("controls.expert.enabled=true", "controls.expert.floor=0.0", "controls.expert.batch_size=4")
+CONTROLS = {
+    "gating": GATING,
+    "gating without replacement": (*GATING, "controls.gating.gated=leave_out"),
+    "cutoff": (*CUTOFF, "controls.cutoff.mask_cut=true"),
+    "hinting": HINTING,
+    "expert": EXPERT,
+    "all": (*GATING, *CUTOFF, *HINTING, *EXPERT, "controls.stabilised.after_step=1"),
+}
+
+
+def _config(folder: Path, *overrides: str) -> Config:
+    return load_config(QUICKSTART, [*SMALL, f"run.dir={folder}", *overrides])
+
+
+class ReadsTheBox:
+    """Judges in this process: a pool of workers would take longer to start than these runs to finish."""
+
+    def verify(self, items: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+        right = [boxed_answer(item["response"]) == item["answer"] for item in items]
+        return [Verdict(correct=one, status="correct" if one else "incorrect") for one in right]
+
+
+def _train(config: Config, *, resume: bool = False) -> None:
+    MASATrainer(config, verifier=ReadsTheBox()).train(resume=resume)
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if not is_timing(key)} for line in lines]
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    return load_file(folder / "checkpoints" / "step_000004" / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    _train(_config(whole, *CONTROLS[name]))
+    _train(_config(resumed, *CONTROLS[name], "run.steps=2"))
+    _train(_config(resumed, *CONTROLS[name]), resume=True)
+    assert _rows(resumed) == _rows(whole)
+    assert (resumed / "predictions.jsonl").read_bytes() == (whole / "predictions.jsonl").read_bytes()
+    expected, found = _weights(whole), _weights(resumed)
+    assert all(found[key].equal(expected[key]) for key in expected)
+    _acts(name, whole)
+
+
+def _acts(name: str, folder: Path) -> None:
+    """The control did something that its metrics show."""
+    rows = _rows(folder)[1:]
+
+    def total(key: str) -> float:
+        return sum(row.get(key) or 0 for row in rows)
+
+    if name.startswith("gating") or name == "all":
+        assert total("cost/problems_gated") > 0
+        assert any(json.loads(line)["pass_rate"] is None for line in (folder / "predictions.jsonl").open())
+        assert all(row["cost/problems_rolled_out"] >= 1 for row in rows)
+        if "without" not in name:
+            assert {row["cost/problems_rolled_out"] for row in rows} == {4}
+    if name in ("cutoff", "all"):
+        assert total("control/cut_share") > 0
+    if name in ("hinting", "all"):
+        assert total("control/hinted_share") > 0
+    if name in ("expert", "all"):
+        assert total("control/expert_cloning_steps") > 0
+    if name == "all":
+        assert [row["control/on"] for row in rows] == [0, 1, 1, 1]
+        assert rows[0]["cost/problems_gated"] == 0
+
+
+def test_without_controls_a_step_is_one_call_and_says_nothing_of_controls(tmp_path: Path) -> None:
+    long = ("rollout.max_solution_tokens=128", "algorithm.num_solutions=8")
+    _train(_config(tmp_path / "run", *long, "run.steps=1", "algorithm.meta=false"))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    row = json.loads(lines[1])
+    assert not any(key.startswith("control/") for key in row)
+    assert "time/meta_rollout" not in row
+    assert row["cost/flops"] == row["cost/generation_flops"] + row["cost/update_flops"] > 0
+    assert row["cost/problems_drawn"] == row["cost/problems_rolled_out"] == 4
+    assert row["cost/tokens_generated"] == row["cost/solution_tokens"] > 0
+    assert row["cost/tokens_trained"] > 0
+
+
+def test_the_second_call_to_the_engine_is_timed(tmp_path: Path) -> None:
+    _train(_config(tmp_path / "run", *CUTOFF, "run.steps=1"))
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[1])
+    assert 0 < row["time/meta_rollout"] + row["time/solution_rollout"] <= row["time/rollout"]
+
+
+def test_two_processes_decide_and_train_alike(tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    overrides = (*CONTROLS["all"], "run.steps=2")
+    MASATrainer(_config(alone, *overrides)).train()
+    launch = "--num_processes 2 --cpu --mixed_precision no --num_machines 1 --dynamo_backend no"
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch.split(), "-m", "masa.train"]
+    command += ["--config", str(QUICKSTART)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [*SMALL, f"run.dir={together}", *overrides]
+    finished = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    expected, found = _rows(alone), _rows(together)
+    assert len(found) == len(expected) == 3
+    for row, other in zip(found, expected, strict=True):
+        decided = [key for key in other if key.startswith(("control/gat", "cost/problems", "control/on"))]
+        assert {key: row[key] for key in decided} == {key: other[key] for key in decided}
+    # Sums over two processes round differently; the first step's rollouts are the same token for token.
+    assert found[1]["cost/tokens_generated"] == expected[1]["cost/tokens_generated"]
+    assert found[1]["policy/gradient_norm"] == pytest.approx(expected[1]["policy/gradient_norm"], rel=1e-3)
