@@ -15,7 +15,7 @@ LENGTH_RANGE = (12, 99)
 COUNT_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
 # A word stands for all predictions up to its bound: the thought commits, and the numbers follow it.
 DIFFICULTY_WORDS = {0: "hopeless", 2: "hard", 5: "mixed", 7: "easy", 8: "sure"}
-LENGTH_WORDS = {29: "tiny", 42: "short", 57: "middling", 73: "long", 99: "huge"}
+LENGTH_WORDS = {29: "tiny", 45: "short", 60: "middling", 76: "long", 99: "huge"}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from masa.rollout.engine import Rollout, RolloutEngine, RolloutPath, RolloutRequ
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MAX_SOLUTION_TOKENS = 128
+MAX_SOLUTION_TOKENS = 160
 MAX_META_TOKENS = 64
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 

@@ -31,8 +31,9 @@ METHODS = (RUNNING_TOTAL, ROUNDING)
 
 REMARK_RATE = 0.3
 REMARKS = (" good", " ok so far", " that is fine")
-OPENINGS = ("", " Let me add.", " One step at a time.")
-CLOSINGS = ("", " I checked it.", " That is all of them.")
+# Nothing, little or much to say: the correct solutions of one problem spread over a range of lengths.
+OPENINGS = ("", " One step at a time.", " Let me add them one after the other and with care.")
+CLOSINGS = ("", " I checked it.", " That is all of them, and I went over it twice.")
 HESITATIONS = ("hm", "wait", "let me see", "not sure", "once more")
 ERRORS = (-10, -2, -1, 1, 2, 10)
 LUCKY_HESITATION = 0.1
