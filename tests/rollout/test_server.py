@@ -41,7 +41,9 @@ class Fakes:
         script = Path(__file__).with_name("fake_server.py")
         command = [sys.executable, str(script), str(self.ports[number]), str(seconds), *([defect] if defect else [])]
         self._processes[number] = subprocess.Popen(command)
-        return f"http://127.0.0.1:{self.ports[number]}"
+        port = self.ports[number]
+        _until(lambda: _listens(port), 60.0)
+        return f"http://127.0.0.1:{port}"
 
     def send(self, number: int, signal_number: int) -> None:
         self._processes[number].send_signal(signal_number)
@@ -68,7 +70,7 @@ def connect() -> Iterator[Callable[..., ServerEngine]]:
     with ExitStack() as stack:
 
         def connect(addresses: list[str], **options: object) -> ServerEngine:
-            values = {"servers": addresses, "server_wait": 20.0, "server_patience": 2.0, "max_batch_size": 4, **options}
+            values = {"servers": addresses, "server_wait": 60.0, "server_patience": 2.0, "max_batch_size": 4, **options}
             section = load_config(None, [f"rollout.{key}={value}" for key, value in values.items()]).rollout
             engine = ServerEngine(MODEL, section, stop_ids=[1], max_model_len=64)
             stack.callback(engine.close)
@@ -97,11 +99,16 @@ def _assert_complete(requests: list[RolloutRequest], rollouts: list[Any], versio
             assert rollout.weight_version == version
 
 
-def _until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_samples_come_back_in_order_whatever_server_made_them(
@@ -162,7 +169,7 @@ def test_all_servers_dead_is_a_clear_error_after_the_bounded_wait(
     started = time.monotonic()
     with pytest.raises(RolloutError, match=r"no rollout server could be used for .* dead, .* dead\. Resume the run"):
         engine.generate(_requests(20))
-    assert 2.0 <= time.monotonic() - started < 8.0
+    assert 2.0 <= time.monotonic() - started < 20.0
 
 
 def test_a_step_goes_on_when_servers_come_back_within_the_wait(

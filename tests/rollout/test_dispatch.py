@@ -1,0 +1,68 @@
+"""Samples are shared out, taken over and given back so that each is made exactly once."""
+
+import random
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from masa.rollout import Rollout
+from masa.rollout.dispatch import Dispatcher
+
+
+def _rollout(number: int) -> Rollout:
+    return Rollout("p", "solution", number, (5,), (7,), (-0.5,), "stop", 0, 0.0)
+
+
+def test_the_samples_of_a_prompt_stay_together_and_an_idle_server_takes_over() -> None:
+    dispatcher = Dispatcher([2, 2, 2], ["a", "b"], lambda _: True)
+    assert [dispatcher.take("a"), dispatcher.take("a")] == [0, 1]
+    assert [dispatcher.take("b"), dispatcher.take("b")] == [2, 3]
+    assert dispatcher.take("b") == 5, "from the end of the other's queue"
+    assert dispatcher.take("a") == 4
+
+
+def test_a_second_result_of_a_sample_is_ignored() -> None:
+    dispatcher = Dispatcher([1, 1], ["a"], lambda _: True)
+    first, second = _rollout(0), _rollout(0)
+    dispatcher.finish(0, first)
+    dispatcher.finish(0, second)
+    assert dispatcher.results[0] is first
+    assert not dispatcher.wait(0.0)
+    dispatcher.finish(1, _rollout(1))
+    assert dispatcher.wait(0.0)
+
+
+def test_an_error_frees_waiting_threads_and_is_raised() -> None:
+    dispatcher = Dispatcher([1], ["a"], lambda _: False)
+    taken: list[int | None] = []
+    thread = threading.Thread(target=lambda: taken.append(dispatcher.take("a")))
+    thread.start()
+    dispatcher.abort(RuntimeError("stop"))
+    thread.join(10)
+    assert taken == [None]
+    with pytest.raises(RuntimeError, match="stop"):
+        dispatcher.wait(1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(groups=st.lists(st.integers(1, 5), min_size=1, max_size=8), seed=st.integers(0, 10**6))
+def test_every_sample_is_made_whatever_fails(groups: list[int], seed: int) -> None:
+    dispatcher = Dispatcher(groups, ["a", "b", "c"], lambda _: True)
+
+    def work(server: str) -> None:
+        generator = random.Random(f"{seed} {server}")
+        while (number := dispatcher.take(server)) is not None:
+            if generator.random() < 0.3:
+                dispatcher.give_back(number, server)
+            else:
+                dispatcher.finish(number, _rollout(number))
+
+    threads = [threading.Thread(target=work, args=(server,)) for server in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert dispatcher.wait(0.0)
+    assert [rollout.index for rollout in dispatcher.results if rollout] == list(range(sum(groups)))
