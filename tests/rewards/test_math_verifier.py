@@ -10,6 +10,7 @@ import pytest
 from masa.rewards import VerifierPool
 from masa.rewards.verifiers.answer_forms import rational_value, repair_matrix_rows, written_form
 from masa.rewards.verifiers.boxed import last_boxed
+from masa.rewards.verifiers.mathematics import _clearly_apart
 
 EQUAL = [
     ("42", "42"),
@@ -180,3 +181,26 @@ def test_the_shortcut_for_plain_numbers_agrees_with_math_verify() -> None:
         assert second is not None
         expected = verify(parse(rf"\boxed{{{other}}}"), parse(rf"\boxed{{{one}}}"))
         assert first.equals(second) == expected, (one, other)
+
+
+def test_constants_called_clearly_apart_are_different_for_math_verify() -> None:
+    from math_verify import parse, verify
+
+    written = [
+        r"\sqrt{2}",
+        r"\frac{\sqrt{8}}{2}",
+        "1.414214",
+        r"\pi",
+        r"\frac{22}{7}",
+        "3.14159265",
+        "2i",
+        r"\ln 2",
+        "-1",
+        "10^{6}",
+    ]
+    constants = [parse(rf"\boxed{{{text}}}") for text in written]
+    apart = [(one, other) for one in constants for other in constants if _clearly_apart(one, other)]
+    assert len(apart) > 50
+    assert not any(verify(one, other) for one, other in apart)
+    assert not _clearly_apart(constants[0], constants[1])
+    assert not _clearly_apart(constants[0], constants[2])

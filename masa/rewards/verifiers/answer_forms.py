@@ -71,7 +71,7 @@ class Rational:
 def rational_value(answer: str, form: str) -> Rational | None:
     """The value of an answer that is a plain number; None for anything else, percentages and ``1,024`` included."""
     match = _RATIONAL.fullmatch(form)
-    if match is None or _PERCENT.search(answer):
+    if match is None or is_percentage(answer):
         return None
     number = match["number"]
     written = number or match["over"] or f"{match['above']}/{match['below']}"
@@ -97,6 +97,10 @@ def pair_entries(form: str) -> tuple[str, ...] | None:
         else:
             entries[-1] += character
     return (form[0], *entries, form[-1]) if depth == 0 and len(entries) > 1 and all(entries) else None
+
+
+def is_percentage(answer: str) -> bool:
+    return bool(_PERCENT.search(answer))
 
 
 def is_ratio(form: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from masa.rewards.verdict import Judgement
 from masa.rewards.verifiers import Limits
 from masa.rewards.verifiers.answer_forms import (
+    is_percentage,
     is_ratio,
     is_words,
     pair_entries,
@@ -77,7 +78,10 @@ def equal_answers(predicted: str, gold: str) -> bool:
     # math-verify reads words as products of letters, in which east is seat.
     if is_words(predicted, predicted_form) or is_words(gold, gold_form):
         return predicted_form.casefold() == gold_form.casefold()
-    return _any_equal(_parse_gold(gold), _parse(f"\\boxed{{{predicted}}}"))
+    gold_parsed, predicted_parsed = _parse_gold(gold), _parse(f"\\boxed{{{predicted}}}")
+    if not (is_percentage(predicted) or is_percentage(gold)) and _clearly_apart(gold_parsed, predicted_parsed):
+        return False
+    return _any_equal(gold_parsed, predicted_parsed)
 
 
 def _gold_text(answer: Any) -> str:
@@ -101,6 +105,22 @@ def _parse(text: str) -> list[Any]:
 def _parse_gold(gold: str) -> list[Any]:
     # A gold answer is one expression, so it is put where math-verify looks first.
     return _parse(f"\\boxed{{{repair_matrix_rows(gold)}}}")
+
+
+def _clearly_apart(gold: list[Any], found: list[Any]) -> bool:
+    """Whether both are constants whose values differ far beyond math-verify's six decimal places.
+
+    Nothing can then make them equal, and simplifying their difference is most of a comparison's work.
+    """
+    from sympy import Expr
+
+    if not gold or not found or not all(isinstance(side[0], Expr) and side[0].is_number for side in (gold, found)):
+        return False
+    try:
+        first, second = (complex(side[0].evalf(15)) for side in (gold, found))
+    except (TypeError, ValueError, OverflowError, ArithmeticError):
+        return False
+    return abs(first - second) > 1e-3 * max(1.0, abs(first))
 
 
 def _any_equal(gold: list[Any], found: list[Any]) -> bool:
