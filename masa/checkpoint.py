@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any instant: written aside, then renamed into place."""
+"""Checkpoints that survive a kill at any instant: written aside, renamed into place, checked before use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,39 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _NAME = re.compile(r"step_(\d+)")
 _STATE = "state.json"
+_FILES = "files"
+_SCORE = "score"
+_READ_BYTES = 2**24
+_CHECKING_THREADS = 8
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written, or none that can be read; the message says what and where."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints stay: the newest ``keep``, and the one with the best score among all that have one."""
+
+    keep: int
+    best_is: Literal["highest", "lowest"] = "highest"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The checkpoint to go on from, None where there is none, and what was found broken on the way, in words."""
+
+    newest: tuple[int, Path] | None
+    warnings: list[str] = field(default_factory=list)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -30,31 +57,103 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def save_checkpoint(
-    folder: Path, step: int, state: Mapping[str, Any], write: Callable[[Path], None], *, keep: int
+    folder: Path,
+    step: int,
+    state: Mapping[str, Any],
+    write: Callable[[Path], None],
+    *,
+    retention: Retention,
+    score: float | None = None,
 ) -> Path:
-    """Write a checkpoint after ``step`` and drop all but the newest ``keep``.
+    """Write a checkpoint after ``step`` and drop those that ``retention`` does not keep.
 
-    ``write`` puts the model and the optimiser into the folder it is given; ``state`` (JSON) is written last. The folder
-    takes its name only when everything in it has reached the disk, so a name that matches means a whole checkpoint.
+    ``write`` puts the model and the optimiser into the folder it is given; ``state`` (JSON) is written last, with size
+    and checksum of every other file. The folder takes its name only when everything in it has reached the disk, so a
+    name that matches means a whole checkpoint. ``score`` tells which checkpoint is the best.
+
+    Raises:
+        CheckpointError: it cannot be written (a full disk); earlier checkpoints are untouched.
     """
     target = checkpoint_path(folder, step)
     aside = folder / f".writing_{target.name}"
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     try:
+        aside.mkdir(parents=True)
         write(aside)
-        (aside / _STATE).write_text(json.dumps({**state, "step": step}, indent=2), encoding="utf-8")
+        text = json.dumps({**state, "step": step, _SCORE: score, _FILES: _checksums(aside)}, indent=2)
+        (aside / _STATE).write_text(text, encoding="utf-8")
         _flush_tree(aside)
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
         _flush(folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        earlier = [path.name for _, path in list_checkpoints(folder)]
+        raise CheckpointError(
+            f"the checkpoint after step {step} cannot be written to {folder}: {error}; earlier checkpoints are "
+            f"untouched ({', '.join(earlier) or 'there is none'}). Make room and go on with --resume"
+        ) from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    for _, old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    _drop_old(folder, retention)
     return target
+
+
+def best_checkpoint(folder: Path, best_is: Literal["highest", "lowest"] = "highest") -> tuple[int, Path] | None:
+    """The checkpoint with the best score, the earliest of equals; None where none has one."""
+    sign = 1 if best_is == "highest" else -1
+    scored = []
+    for step, path in list_checkpoints(folder):
+        score = _readable_state(path).get(_SCORE)
+        if score is not None:
+            scored.append((-sign * score, step, path))
+    return min(scored)[1:] if scored else None
+
+
+def newest_whole_checkpoint(folder: Path) -> Found:
+    """The newest checkpoint whose files are all as they were written.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all of them are broken.
+    """
+    _remove_leftovers(folder)
+    warnings: list[str] = []
+    for step, path in reversed(list_checkpoints(folder)):
+        damage = find_damage(path)
+        if damage is None:
+            return Found((step, path), warnings)
+        warnings.append(f"the checkpoint {path.name} is broken ({damage})")
+    if warnings:
+        raise CheckpointError(f"{folder} holds no whole checkpoint: {'; '.join(warnings)}")
+    return Found(None)
+
+
+def put_broken_aside(folder: Path, newest_step: int) -> None:
+    """Rename checkpoints after ``newest_step`` to ``broken_...``, so that they neither count as kept nor are used."""
+    for step, path in list_checkpoints(folder):
+        if step > newest_step:
+            target = folder / f"broken_{path.name}"
+            shutil.rmtree(target, ignore_errors=True)
+            path.rename(target)
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, in words; None where each has the size and checksum it was given."""
+    try:
+        expected = read_state(path)[_FILES]
+    except (OSError, ValueError, KeyError):
+        return f"{_STATE} cannot be read"
+    for name, (size, _) in expected.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, {size} were written"
+    found = _checksums(path)
+    changed = [name for name, (_, checksum) in expected.items() if found[name][1] != checksum]
+    return f"{changed[0]} has changed since it was written" if changed else None
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -63,10 +162,44 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def remove_leftovers(folder: Path) -> None:
+def _drop_old(folder: Path, retention: Retention) -> None:
+    checkpoints = list_checkpoints(folder)
+    best = best_checkpoint(folder, retention.best_is)
+    for step, path in checkpoints[: -retention.keep]:
+        if best is None or step != best[0]:
+            shutil.rmtree(path)
+
+
+def _remove_leftovers(folder: Path) -> None:
     """Drop what a kill in the middle of writing left behind."""
     for path in folder.glob(".writing_*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _readable_state(path: Path) -> dict[str, Any]:
+    try:
+        return read_state(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def _checksums(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and CRC-32 of each file but the state, by path within ``folder``."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _STATE)
+    with ThreadPoolExecutor(_CHECKING_THREADS) as threads:
+        checksums = list(threads.map(_checksum, files))
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_size, checksum)
+        for path, checksum in zip(files, checksums, strict=True)
+    }
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def _flush_tree(folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,18 +12,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from masa import checkpoint
 from masa.config import Config
 from masa.controls.controls import Controls
+from masa.interrupt import StopRequest
 from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
 from masa.policy.optimizer import make_optimizer
 from masa.policy.overlong import overlong_punishment
 from masa.policy.policy_module import PolicyModule
 from masa.policy.presets import Algorithm
+from masa.policy.processes import make_accelerator
 from masa.policy.update import PolicyUpdater
 from masa.preflight import Prepared
 from masa.problems import Problem
@@ -33,13 +36,12 @@ from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.engine import Rollout
 from masa.rollout.factory import make_engine
 from masa.rollout.weights import policy_weights
+from masa.saving import restore_policy, write_policy
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_OPTIMIZER = "optimizer.pt"
 
 
 class Session:
@@ -123,10 +125,21 @@ class Session:
             return {}
         return {f"reward/verifier_{name}": float(count) for name, count in self._pool.reset_counters().items()}
 
-    def save(self, directory: RunDirectory, step: int, sampler: ProblemSampler) -> None:
-        """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler, rollouts ahead."""
+    def asked_to_stop(self) -> bool:
+        """Whether any process was sent SIGTERM; the same answer on all of them."""
+        return any(self.gather_objects([self._stop.requested]))
+
+    def save(self, directory: RunDirectory, step: int, sampler: ProblemSampler, metrics: Mapping[str, float]) -> None:
+        """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler, rollouts ahead.
+
+        Raises:
+            CheckpointError: it cannot be written; earlier ones are untouched.
+        """
         ahead = gather_object([self.rollouts.state()])
+        policy = self.updater.state_dict()
         if self.accelerator.is_main_process:
+            section = self._config.checkpoint
+            score = metrics.get(section.best_metric) if section.best_metric else None
             checkpoint.save_checkpoint(
                 directory.checkpoints,
                 step,
@@ -134,34 +147,53 @@ class Session:
                     "sampler": sampler.state_dict(),
                     "rollouts_ahead": ahead,
                     "controls": self.controls.state_dict(),
+                    "policy": policy,
                 },
                 self._write,
-                keep=self._config.checkpoint.keep,
+                retention=checkpoint.Retention(section.keep, section.best_is),
+                score=score if score is not None and math.isfinite(score) else None,
             )
+        else:
+            self._write(None)
         self.accelerator.wait_for_everyone()
 
     def restore(self, directory: RunDirectory, sampler: ProblemSampler) -> int | None:
-        """Take the newest checkpoint's state and return its step; None where there is no checkpoint."""
-        checkpoint.remove_leftovers(directory.checkpoints)
-        found = checkpoint.list_checkpoints(directory.checkpoints)
-        if not found:
+        """Take the newest whole checkpoint's state and return its step; None where there is no checkpoint.
+
+        Raises:
+            CheckpointError: there are checkpoints, and all of them are broken.
+        """
+        found = self._newest_checkpoint(directory.checkpoints)
+        if found is None:
             return None
-        step, path = found[-1]
+        step, path = found
         state = checkpoint.read_state(path)
         sampler.load_state_dict(state["sampler"])
         self.controls.load_state_dict(state["controls"])
-        saved = load_policy(self._config.model.model_copy(update={"path": str(path)}))
-        self.model.load_state_dict(saved.state_dict())
-        self.updater.load_state_dict(torch.load(path / _OPTIMIZER, map_location="cpu", weights_only=True))
+        restore_policy(path, self._config.model, self.updater, state["policy"])
         self.engine.update_weights(self.weights(), version=step)
         self.rollouts.restore(state["rollouts_ahead"], self._prepared.train, self.share)
         return step
+
+    def _newest_checkpoint(self, folder: Path) -> tuple[int, Path] | None:
+        """What the first process finds, on every process."""
+        found: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            search = checkpoint.newest_whole_checkpoint(folder)
+            found = [search.newest]
+            if search.newest is not None and search.warnings:
+                checkpoint.put_broken_aside(folder, search.newest[0])
+                for warning in search.warnings:
+                    warnings.warn(f"{warning}; going on from step {search.newest[0]}", stacklevel=2)
+        newest: tuple[int, Path] | None = broadcast_object_list(found)[0]
+        return newest
 
     def _open(self) -> None:
         config = self._config
         if config.run.threads:
             torch.set_num_threads(config.run.threads)
-        self.accelerator = Accelerator()
+        self.accelerator = make_accelerator()
+        self._stop = self._stack.enter_context(StopRequest())
         self._pool: VerifierPool | None = None
         verifier = self._given_verifier
         if verifier is None:
@@ -218,8 +250,5 @@ class Session:
 
         return shaping
 
-    def _write(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
-        self._prepared.tokenizer.save_pretrained(folder)
-        state: Mapping[str, Any] = self.updater.state_dict()
-        torch.save(state, folder / _OPTIMIZER)
+    def _write(self, folder: Path | None) -> None:
+        write_policy(folder, self.model, self._prepared.tokenizer, self.updater)

@@ -14,6 +14,7 @@ EXIT_BAD_INPUT = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for a mistake in the configuration or the data."""
     options = _parser().parse_args(arguments)
+    from masa.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
     from masa.problems.errors import ProblemDataError
     from masa.tracking.run_directory import RunExistsError
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from masa.trainer import MASATrainer
 
         MASATrainer(config).train(resume=options.resume)
-    except (ConfigError, ProblemDataError, RunExistsError, NotADirectoryError) as error:
+    except (ConfigError, ProblemDataError, RunExistsError, NotADirectoryError, CheckpointError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0

@@ -20,6 +20,7 @@ from masa.controls.cloning import clone_experts
 from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_together
 from masa.evaluation.held_out import evaluate_held_out, record_held_out
 from masa.policy.algorithm import resolve_algorithm
+from masa.policy.processes import join_processes
 from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
 from masa.problems import Problem
@@ -84,11 +85,15 @@ class MASATrainer:
         With ``resume`` the run in ``run.dir`` goes on from its newest checkpoint, as if it had never stopped; where
         there is none yet, it begins.
 
+        SIGTERM lets the step end, writes a checkpoint and returns the number of steps done in place of a summary.
+
         Raises:
             RunExistsError: ``run.dir`` holds a run and ``resume`` is false.
             ConfigError: the run to resume had another configuration, or the model cannot be loaded.
+            CheckpointError: a checkpoint cannot be written, or none of those to resume from is whole.
             DivergedError: several updates in a row had no finite gradient.
         """
+        join_processes()
         recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
         recorder.open(resume=resume)
         with Session(
@@ -107,7 +112,13 @@ class MASATrainer:
                 if done is None:
                     recorder.write(0, self._evaluate(session))
                 for step in range((done or 0) + 1, self.steps + 1):
-                    self._step(step, session, sampler, recorder)
+                    metrics = self._step(step, session, sampler, recorder)
+                    stopping = step < self.steps and session.asked_to_stop()
+                    if stopping or self._checkpoint_is_due(step):
+                        session.save(recorder.directory, step, sampler, metrics)
+                    if stopping:
+                        recorder.message(f"Stopped by SIGTERM after step {step}; --resume goes on from there")
+                        return {"steps": step, "stopped_by": "SIGTERM"}
         return recorder.finish()
 
     def _sample(self, step: int, session: Session, sampler: ProblemSampler) -> StepBatch:
@@ -120,8 +131,8 @@ class MASATrainer:
             return roll_out_metas_first(step, sampler, session, builder, self.config, controls)
         return roll_out_together(step, sampler, session, builder, self.config)
 
-    def _step(self, step: int, session: Session, sampler: ProblemSampler, recorder: RunRecorder) -> None:
-        """One training step: the paper's Algorithm 1 for one batch of problems."""
+    def _step(self, step: int, session: Session, sampler: ProblemSampler, recorder: RunRecorder) -> dict[str, float]:
+        """One training step: the paper's Algorithm 1 for one batch of problems. Returns its metrics."""
         metrics = StepMetrics()
         with timed(metrics, keys.STEP_SECONDS):
             with timed(metrics, "time/rollout"):
@@ -151,8 +162,7 @@ class MASATrainer:
         if self._evaluation_is_due(step):
             metrics.merge(self._evaluate(session))
         recorder.write(step, metrics, groups, batch.gated)
-        if self._checkpoint_is_due(step):
-            session.save(recorder.directory, step, sampler)
+        return metrics.flatten()
 
     def _evaluate(self, session: Session) -> StepMetrics:
         """Held-out accuracy and meta-awareness; no metrics where there are no held-out problems."""

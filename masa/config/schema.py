@@ -14,6 +14,17 @@ from masa.config.controls import ControlsSection
 from masa.config.section import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 
 
+class LoraSection(Section):
+    """Low-rank adapters in place of training all parameters; needs peft (the extra `lora`)."""
+
+    rank: NonNegativeInt = 0
+    """Rank of the adapters; 0: none, all parameters are trained."""
+    alpha: PositiveInt = 32
+    """The adapters' product is scaled by alpha / rank."""
+    targets: list[str] = Field(default_factory=list)
+    """Names of the linear layers that get adapters, such as `q_proj`; empty: all but the output head."""
+
+
 class ModelSection(Section):
     """The policy."""
 
@@ -25,6 +36,7 @@ class ModelSection(Section):
     """Attention implementation of `transformers`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    lora: LoraSection = LoraSection()
 
 
 class ProblemsSection(Section):
@@ -185,6 +197,20 @@ class OverlongSection(Section):
     """Leave truncated responses out of the loss."""
 
 
+class DynamicSamplingSection(Section):
+    """DAPO's dynamic sampling: solution groups of equal rewards teach nothing, so fresh problems take their place."""
+
+    enabled: bool = False
+    """Replace them until the batch is full."""
+    max_rounds: PositiveInt = 4
+    """Draws of fresh problems a step after the first; then the step goes on with the groups it has."""
+    oversample: Annotated[float, Field(ge=1, le=8)] = 1.0
+    """Draw so many times the missing problems; what is too much is carried over to the next step. Above 1 rollouts can
+    be a step old: corrected by truncated importance sampling (`algorithm.tis_cap`, which it requires)."""
+    keep_metas: bool = True
+    """Train on the meta-predictions of replaced problems all the same, so that trivial and unsolvable ones are known."""
+
+
 class AlgorithmSection(Section):
     """The policy-gradient method. Null means: as the preset `name` says."""
 
@@ -219,6 +245,7 @@ class AlgorithmSection(Section):
     advantage_scale: Literal["std", "none", "batch"] | None = None
     """What advantages are divided by: the group's standard deviation, nothing, or that of the path's whole batch."""
     overlong: OverlongSection = OverlongSection()
+    dynamic_sampling: DynamicSamplingSection = DynamicSamplingSection()
 
 
 class OptimizerSection(Section):
@@ -242,6 +269,9 @@ class OptimizerSection(Section):
     """Gradients are scaled down to this norm."""
     micro_batch_tokens: PositiveInt = 16384
     """Padded tokens (prompt and response) of one forward and backward pass; a longer sequence goes alone."""
+    packing: Literal["auto", "on", "off"] = "auto"
+    """Put sequences one behind another instead of padding them; `auto`: where the attention kernel skips the work
+    between them (`flash_attention_2`)."""
 
 
 class EvaluationSection(Section):
@@ -264,6 +294,10 @@ class CheckpointSection(Section):
     """Save every so many steps, and always after the last; 0: only after the last."""
     keep: PositiveInt = 2
     """How many of the newest checkpoints are kept."""
+    best_metric: str | None = "eval/accuracy"
+    """The checkpoint with the best value of this metric, measured at its own step, is kept as well; null: none."""
+    best_is: Literal["highest", "lowest"] = "highest"
+    """Which value of `best_metric` is the best."""
 
 
 class WandbSection(Section):

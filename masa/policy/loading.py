@@ -51,9 +51,7 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
 
     path = resolve_model_path(section)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            path, local_files_only=_only_local(path)
-        )
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=_only_local(path))
     except Exception as error:
         raise TokenizerUnavailableError(
             f"model.path: the tokenizer of {section.path!r} cannot be loaded: {_brief(error)}"
@@ -90,6 +88,9 @@ def prepare_policy(model: PreTrainedModel, section: ModelSection) -> PreTrainedM
     """Apply what the configuration says about a model, loaded here or handed in, and switch dropout off."""
     from torch import nn
 
+    from masa.policy.lora import add_adapters
+
+    add_adapters(model, section.lora)
     if section.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     # Dropout would make training's log-probs differ from those the rollouts were drawn with.

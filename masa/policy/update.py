@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +17,16 @@ from masa.policy.collate import TokenBatch, TokenRow, collate
 from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
 from masa.policy.measures import Measure, from_vectors, merge_measures, to_vectors
 from masa.policy.optimizer import learning_rate_factor
+from masa.policy.optimizer_state import (
+    Read,
+    load_parameters,
+    load_state_tensors,
+    optimizer_steps,
+    state_tensors,
+)
 from masa.policy.parameters import LossParameters
+from masa.policy.sharding import share_update
+from masa.policy.tensor_files import TensorFiles
 
 # So many updates in a row without a finite gradient are no accident but a run that has diverged.
 MAX_SKIPPED_UPDATES = 5
@@ -72,9 +80,8 @@ class PolicyUpdater:
         reference: nn.Module | None = None,
     ) -> None:
         self._accelerator = accelerator
-        self._module: nn.Module
-        self._optimizer: Any
-        self._module, self._optimizer = accelerator.prepare(module, optimizer)
+        self._trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
+        self.sharded = share_update(accelerator, module, optimizer, section.max_grad_norm)
         self._section = section
         self._loss = loss
         self._constant_length = constant_length
@@ -125,10 +132,9 @@ class PolicyUpdater:
             # A process without rows of its own joins the collectives with a token that counts for nothing.
             chosen = [rows[index] for index in batch] or [TokenRow(rows[0].prompt_ids, rows[0].token_ids[:1], [False])]
             tokens = collate(chosen).to(self._accelerator.device)
-            last = number == len(plan) - 1
-            with nullcontext() if last else self._accelerator.no_sync(self._module):
-                loss = -self._module(tokens, False)[0].sum() / total
-                self._accelerator.backward(weight * loss * self._accelerator.num_processes)
+            with self.sharded.accumulating(last=number == len(plan) - 1):
+                loss = -self.sharded.module(tokens, False)[0].sum() / total
+                self.sharded.backward(weight * loss)
             mean += float(loss.detach())
         mean = self._sum_over_processes(mean)
         self._trained_lengths += lengths
@@ -147,18 +153,32 @@ class PolicyUpdater:
         taken, self._trained_lengths = self._trained_lengths, []
         return taken
 
-    def state_dict(self) -> dict[str, Any]:
-        """The optimiser and the position in the schedule."""
+    def state_dict(self) -> dict[str, int]:
+        """Where the optimiser and its schedule stand; plain JSON values."""
         return {
-            "optimizer": self._optimizer.state_dict(),
             "updates_done": self.updates_done,
             "skipped_in_a_row": self._skipped_in_a_row,
+            "optimizer_steps": optimizer_steps(self.sharded),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.updates_done = int(state["updates_done"])
-        self._skipped_in_a_row = int(state["skipped_in_a_row"])
+    @property
+    def trained_names(self) -> list[str]:
+        """The names of the parameters that are trained, in the module."""
+        return list(self._trained)
+
+    def state_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """What else there is to save, one whole tensor at a time; all processes must iterate together."""
+        return state_tensors(self.sharded, self._trained)
+
+    def load_state(self, state: Mapping[str, int], saved: TensorFiles, weights: Read) -> None:
+        """Go on where ``state`` and ``saved`` were taken, whatever sharded the policy there.
+
+        ``weights`` gives the policy's parameters, by the names they have in the module.
+        """
+        load_parameters(self.sharded, self._trained, weights)
+        load_state_tensors(self.sharded, self._trained, saved.names, saved.read, state["optimizer_steps"])
+        self.updates_done = state["updates_done"]
+        self._skipped_in_a_row = state["skipped_in_a_row"]
 
     def _one_update(
         self, rows: Sequence[TrainingRow], old: dict[int, Tensor] | None
@@ -184,7 +204,7 @@ class PolicyUpdater:
             plan = [[kept[index] for index in batch] for batch in plans[self._accelerator.process_index]]
             for number, batch in enumerate(plan):
                 last = number == len(plan) - 1
-                loss, metrics = self._micro_batch(rows, batch, old, normalizer, synchronise=last)
+                loss, metrics = self._micro_batch(rows, batch, old, normalizer, last=last)
                 numbers["policy/loss"] += loss
                 measures.append(metrics)
             numbers["policy/loss"] = self._sum_over_processes(numbers["policy/loss"])
@@ -199,16 +219,15 @@ class PolicyUpdater:
         old: dict[int, Tensor] | None,
         normalizer: float,
         *,
-        synchronise: bool,
+        last: bool,
     ) -> tuple[float, dict[str, Measure]]:
         """Forward and backward of one micro-batch; gradients are exchanged with the last one only."""
         # A process without rows of its own joins the collectives with one that counts for nothing.
         chosen = [rows[index] for index in batch] or [_uncounted(rows[0])]
         tokens = collate([row.tokens() for row in chosen]).to(self._accelerator.device)
-        context = nullcontext() if synchronise else self._accelerator.no_sync(self._module)
-        with context:
+        with self.sharded.accumulating(last):
             bonus = self._loss.entropy_coefficient != 0
-            logprobs, entropy = self._module(tokens, True, bonus)
+            logprobs, entropy = self.sharded.module(tokens, True, bonus)
             output = policy_loss(
                 logprobs,
                 _stack(old, batch, logprobs) if old is not None else None,
@@ -220,28 +239,19 @@ class PolicyUpdater:
                 rollout_logprobs=tokens.align([row.rollout_logprobs for row in chosen]),
                 entropy=entropy,
             )
-            # Wrappers average gradients over processes; the normaliser has divided already.
-            self._accelerator.backward(output.loss * self._accelerator.num_processes)
+            self.sharded.backward(output.loss)
         return float(output.loss.detach()), dict(output.metrics)
 
     def _step(self, learning_rate: float, loss: float) -> dict[str, float]:
         """Clip, check and apply the gradient; a gradient that is not finite is dropped and counted."""
-        norm = float(self._accelerator.clip_grad_norm_(self._module.parameters(), self._section.max_grad_norm))
-        finite = bool(torch.isfinite(torch.tensor([norm, loss])).all())
-        if finite:
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
-            self._optimizer.step()
-            self._skipped_in_a_row = 0
-        else:
-            self._skipped_in_a_row += 1
-        self._optimizer.zero_grad()
+        norm, applied = self.sharded.step(learning_rate, skip=not math.isfinite(loss))
+        self._skipped_in_a_row = 0 if applied else self._skipped_in_a_row + 1
         if self._skipped_in_a_row >= MAX_SKIPPED_UPDATES:
             raise DivergedError(
                 f"{self._skipped_in_a_row} updates in a row had no finite gradient (loss {loss}, norm {norm}); "
                 "lower optimizer.learning_rate or resume from an earlier checkpoint"
             )
-        return {"policy/gradient_norm": norm, "policy/skipped_updates": float(not finite)}
+        return {"policy/gradient_norm": norm, "policy/skipped_updates": float(not applied)}
 
     @torch.no_grad()
     def _old_logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, Tensor]:
@@ -253,7 +263,7 @@ class PolicyUpdater:
         for batch in plans[self._accelerator.process_index]:
             chosen = [rows[kept[index]] for index in batch] or [_uncounted(rows[0])]
             tokens = collate([row.tokens() for row in chosen]).to(self._accelerator.device)
-            logprobs, _ = self._module(tokens, False)
+            logprobs, _ = self.sharded.module(tokens, False)
             for place, index in enumerate(batch):
                 found[kept[index]] = logprobs[place, : len(rows[kept[index]].token_ids)].cpu()
         return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from masa.config import ConfigError
 from masa.config.schema import RolloutSection
+from masa.policy.copies import is_sharded, plain_copy
+from masa.policy.lora import has_adapters
 from masa.rollout.engine import RolloutEngine
 from masa.rollout.weights import policy_weights
 
@@ -65,8 +66,9 @@ def _make_engine(
         return VllmEngine(model, section, stop_ids=stop_ids, max_model_len=length)
     from masa.rollout.transformers import TransformersEngine
 
-    # Sampling ahead needs weights that stay as they are while the policy learns.
-    sampled = copy.deepcopy(model).requires_grad_(False) if section.async_steps else model
+    # Sampling ahead needs weights that stay as they are while the policy learns, and one process needs whole ones.
+    own = section.async_steps or is_sharded(model) or has_adapters(model)
+    sampled = plain_copy(model) if own else model
     return TransformersEngine(sampled, stop_ids=stop_ids, max_batch_size=section.max_batch_size)
 
 

@@ -103,6 +103,11 @@ class RunRecorder:
         assert self._progress is not None
         self._progress.step(step, values)
 
+    def message(self, text: str) -> None:
+        """A line for whoever watches."""
+        if self._progress is not None:
+            self._progress.message(text)
+
     def finish(self) -> dict[str, Any]:
         """Write and show the summary, draw the figures; every process gets the summary."""
         if not self._writes:

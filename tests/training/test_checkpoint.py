@@ -1,47 +1,156 @@
-"""Checkpoints: whole or absent, the newest kept."""
+"""Checkpoints: whole or absent, the newest and the best kept, broken ones recognised."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from masa.checkpoint import checkpoint_path, list_checkpoints, read_state, remove_leftovers, save_checkpoint
+from masa.checkpoint import (
+    CheckpointError,
+    Retention,
+    best_checkpoint,
+    checkpoint_path,
+    find_damage,
+    list_checkpoints,
+    newest_whole_checkpoint,
+    put_broken_aside,
+    read_state,
+    save_checkpoint,
+)
 
 
 def _write(folder: Path) -> None:
     (folder / "model.bin").write_bytes(b"weights")
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "part.bin").write_bytes(b"adapter")
+
+
+def _save(folder: Path, step: int, *, keep: int = 2, score: float | None = None, **state: int) -> None:
+    save_checkpoint(folder, step, state, _write, retention=Retention(keep), score=score)
+
+
+def _steps(folder: Path) -> list[int]:
+    return [step for step, _ in list_checkpoints(folder)]
 
 
 def test_the_newest_checkpoints_are_kept_and_older_ones_go(tmp_path: Path) -> None:
     for step in (1, 2, 3, 10):
-        save_checkpoint(tmp_path, step, {"position": step}, _write, keep=2)
-    assert [step for step, _ in list_checkpoints(tmp_path)] == [3, 10]
-    assert read_state(checkpoint_path(tmp_path, 10)) == {"position": 10, "step": 10}
+        _save(tmp_path, step, position=step)
+    assert _steps(tmp_path) == [3, 10]
+    state = read_state(checkpoint_path(tmp_path, 10))
+    assert (state["position"], state["step"]) == (10, 10)
 
 
-def test_a_failure_while_writing_leaves_the_earlier_checkpoint_and_no_trace(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 1, {}, _write, keep=1)
+def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    for step, score in ((1, 0.5), (2, 0.7), (3, 0.6), (4, None), (5, 0.7)):
+        _save(tmp_path, step, keep=1, score=score)
+    assert _steps(tmp_path) == [2, 5]  # of equal scores the earlier one is the best
+    best = best_checkpoint(tmp_path)
+    assert best is not None
+    assert best[0] == 2
+
+
+def test_the_best_can_be_the_lowest(tmp_path: Path) -> None:
+    for step, score in ((1, 3.0), (2, 1.0), (3, 2.0)):
+        save_checkpoint(tmp_path, step, {}, _write, retention=Retention(1, "lowest"), score=score)
+    assert _steps(tmp_path) == [2, 3]
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_so(tmp_path: Path) -> None:
+    _save(tmp_path, 1, keep=1)
 
     def full_disk(folder: Path) -> None:
         _write(folder)
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(tmp_path, 2, {}, full_disk, keep=1)
+    with pytest.raises(CheckpointError, match=r"after step 2 .*No space left.*step_000001.*--resume"):
+        save_checkpoint(tmp_path, 2, {}, full_disk, retention=Retention(1))
     assert [path.name for path in tmp_path.iterdir()] == ["step_000001"]
+    assert find_damage(checkpoint_path(tmp_path, 1)) is None
+
+
+def test_an_error_while_writing_leaves_no_trace(tmp_path: Path) -> None:
+    def fails(folder: Path) -> None:
+        _write(folder)
+        raise ValueError("not today")
+
+    with pytest.raises(ValueError, match="not today"):
+        save_checkpoint(tmp_path, 2, {}, fails, retention=Retention(1))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_half_written_checkpoint_is_neither_listed_nor_kept(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 1, {}, _write, keep=1)
+    _save(tmp_path, 1)
     half = tmp_path / ".writing_step_000002"
     half.mkdir()
-    _write(half)
     (tmp_path / "step_000003").mkdir()  # a folder of that name without a state is none
-    assert [step for step, _ in list_checkpoints(tmp_path)] == [1]
-    remove_leftovers(tmp_path)
+    assert _steps(tmp_path) == [1]
+    assert newest_whole_checkpoint(tmp_path).newest == (1, checkpoint_path(tmp_path, 1))
     assert not half.exists()
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 1, {"try": 1}, _write, keep=2)
-    save_checkpoint(tmp_path, 1, {"try": 2}, _write, keep=2)
-    assert read_state(checkpoint_path(tmp_path, 1))["try"] == 2
+    _save(tmp_path, 1, attempt=1)
+    _save(tmp_path, 1, attempt=2)
+    assert read_state(checkpoint_path(tmp_path, 1))["attempt"] == 2
+
+
+def _truncate(path: Path) -> None:
+    (path / "model.bin").write_bytes(b"wei")
+
+
+def _change_a_bit(path: Path) -> None:
+    (path / "adapter" / "part.bin").write_bytes(b"adaptes")
+
+
+def _lose(path: Path) -> None:
+    (path / "model.bin").unlink()
+
+
+def _tear_state(path: Path) -> None:
+    (path / "state.json").write_text('{"step": 2, "fil')
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncate, "model.bin has 3 bytes, 7 were written"),
+        (_change_a_bit, "adapter/part.bin has changed"),
+        (_lose, "model.bin is missing"),
+        (_tear_state, "state.json cannot be read"),
+    ],
+)
+def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    _save(tmp_path, 1)
+    _save(tmp_path, 2)
+    damage(checkpoint_path(tmp_path, 2))
+    found = newest_whole_checkpoint(tmp_path)
+    assert found.newest == (1, checkpoint_path(tmp_path, 1))
+    assert len(found.warnings) == 1
+    assert "step_000002" in found.warnings[0]
+    assert message in found.warnings[0]
+    put_broken_aside(tmp_path, 1)
+    assert _steps(tmp_path) == [1]
+    assert (tmp_path / "broken_step_000002").is_dir()
+
+
+def test_a_broken_checkpoint_put_aside_does_not_count_as_kept(tmp_path: Path) -> None:
+    _save(tmp_path, 1)
+    _save(tmp_path, 9)
+    _truncate(checkpoint_path(tmp_path, 9))
+    put_broken_aside(tmp_path, 1)
+    _save(tmp_path, 3, keep=1)
+    assert _steps(tmp_path) == [3]
+
+
+def test_where_every_checkpoint_is_broken_nothing_is_resumed(tmp_path: Path) -> None:
+    _save(tmp_path, 1)
+    _truncate(checkpoint_path(tmp_path, 1))
+    with pytest.raises(CheckpointError, match=r"no whole checkpoint.*step_000001.*model.bin"):
+        newest_whole_checkpoint(tmp_path)
+
+
+def test_without_checkpoints_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert newest_whole_checkpoint(tmp_path).newest is None

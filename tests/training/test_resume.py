@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_run import QUICKSTART, SMALL
 
 from masa.tracking.keys import is_timing
-
-from .conftest import QUICKSTART, SMALL
 
 
 def _command(folder: Path, *arguments: str) -> list[str]:

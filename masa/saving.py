@@ -1,0 +1,83 @@
+"""The policy in a checkpoint: as `transformers` and vLLM load it, and all that training needs to go on with it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from masa.config.schema import ModelSection
+from masa.policy.loading import load_policy
+from masa.policy.lora import save_adapters
+from masa.policy.optimizer_state import Read
+from masa.policy.tensor_files import TensorFiles, write_tensors
+from masa.policy.update import PolicyUpdater
+from masa.rollout.weights import plain_name, policy_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_OPTIMIZER = "optimizer"
+
+
+def write_policy(
+    folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, updater: PolicyUpdater
+) -> None:
+    """Write model (adapters merged), tokenizer, adapters and the optimiser's tensors into ``folder``.
+
+    All processes must call this together, all but the one that writes with None.
+    """
+    if folder is None:
+        deque(policy_weights(model), maxlen=0)
+        deque(updater.state_tensors(), maxlen=0)
+        return
+    weights = {name: tensor.cpu() for name, tensor in policy_weights(model)}
+    model.save_pretrained(folder, state_dict=weights)
+    tokenizer.save_pretrained(folder)
+    write_tensors(folder, _OPTIMIZER, updater.state_tensors())
+    save_adapters(model, folder)
+
+
+def restore_policy(folder: Path, section: ModelSection, updater: PolicyUpdater, state: Mapping[str, int]) -> None:
+    """Give the policy in training the weights of a checkpoint, and its optimiser what it kept; all processes together.
+
+    The checkpoint may have been written by another number of processes, or under another sharding.
+    """
+    saved = TensorFiles(folder, _OPTIMIZER)
+    updater.load_state(state, saved, _saved_weights(folder, section, updater.trained_names, saved))
+
+
+def _saved_weights(folder: Path, section: ModelSection, names: Sequence[str], saved: TensorFiles) -> Read:
+    """Values of the trained parameters: from the optimiser's files where they are (adapters), else from the model's."""
+    if all(f"value|{name}" in saved.names for name in names):
+        return lambda name: saved.read(f"value|{name}")
+    model_names = {name: plain_name(name.removeprefix("model.")) for name in names}
+    files = _ModelFiles(folder)
+    if files.names.issuperset(model_names.values()):
+        return lambda name: files.read(model_names[name])
+    # A model whose files name parameters otherwise than its modules do is left to `transformers`.
+    loaded: dict[str, Tensor] = dict(load_policy(section.model_copy(update={"path": str(folder)})).named_parameters())
+    return lambda name: loaded[model_names[name]].detach()
+
+
+class _ModelFiles:
+    """The parameters in a model's safetensors files, read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import safe_open
+
+        self._files: dict[str, Any] = {}
+        for path in sorted(folder.glob("model*.safetensors")):
+            file = safe_open(path, "pt")
+            self._files.update(dict.fromkeys(file.keys(), file))
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._files)
+
+    def read(self, name: str) -> Tensor:
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor
