@@ -50,7 +50,7 @@ def predictions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
                 pairs = pairs_of(data.predictions, steps)
                 panels.append(
                     Panel(
-                        _labelled(draw, data, when, group.label),
+                        _labelled(draw, data, when, group.short),
                         f"{group.label}, {when} tenth of the steps: predicted against actual {name}, "
                         f"{len(pairs)} predictions, correlation {pairs.correlation:.2f}",
                         _SQUARE,
@@ -136,7 +136,7 @@ def _labelled(
 
 def _bars(group: RunGroup, by_component: Mapping[str, Spread], explained: Spread) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
-        style(axes, f"{group.label} (R² = {explained.mean:.2f})", "share of explained variance", "")
+        style(axes, f"{group.short} (R² = {explained.mean:.2f})", "share of explained variance", "")
         names = list(by_component)[::-1]
         means = [by_component[name].mean for name in names]
         axes.barh(names, means, color=group.color, alpha=0.85, height=0.62)

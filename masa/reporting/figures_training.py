@@ -42,7 +42,7 @@ def accuracy_figure(groups: Sequence[RunGroup]) -> ReportFigure:
     panels, rows = [], []
     for against in _X_LABELS:
         lines = [
-            Line(group.label, group.color, curve(group, keys.HELD_OUT_ACCURACY, against), markers=True)
+            Line(group.short, group.color, curve(group, keys.HELD_OUT_ACCURACY, against), markers=True)
             for group in trained
         ]
         rows += [row for line in lines for row in _rows(line, against=against)]
@@ -77,7 +77,7 @@ def alignment_figure(groups: Sequence[RunGroup]) -> ReportFigure:
                 continue
             rows += [row for line in lines for row in _rows(line, group=group.label, quantity=name)]
             y_label = f"mean {name}" if rate else "mean tokens"
-            panels.append(_panel(lines, f"{group.label}: {name}", y_label, "step", rate=rate))
+            panels.append(_panel(lines, f"{group.short}: {name}", y_label, "step", rate=rate))
     return ReportFigure(
         "predicted_and_actual",
         "Predicted and actual values over training",
@@ -101,7 +101,7 @@ def rewards_figure(groups: Sequence[RunGroup]) -> ReportFigure:
     )
     panels, rows = [], []
     for name, key in named:
-        lines = [Line(group.label, group.color, curve(group, key, smoothed=True)) for group in trained]
+        lines = [Line(group.short, group.color, curve(group, key, smoothed=True)) for group in trained]
         lines = [line for line in lines if len(line.curve)]
         rows += [row for line in lines for row in _rows(line, reward=name)]
         if lines:
@@ -128,7 +128,7 @@ def gating_figure(groups: Sequence[RunGroup]) -> ReportFigure:
     )
     for title, y_label, key in named:
         lines = [
-            Line(group.label, group.color, found)
+            Line(group.short, group.color, found)
             for group in groups
             if len(found := curve(group, key, smoothed=key != "control/gate_precision"))
         ]

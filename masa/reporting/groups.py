@@ -14,13 +14,15 @@ CONTROLS = ("expert", "gating", "cutoff", "hinting")
 # What may differ inside a group: the seed, and what changes no number of a run.
 _NOT_THE_METHOD = ("run.seed", "run.dir", "run.threads", "tracking.", "checkpoint.", "rewards.verifier_workers")
 _LONGEST_DIFFERENCE = 3
+_LONGEST_SHORT = 18
 
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs of one method with different seeds."""
+    """Runs of one method with different seeds; ``short`` is the label that has room in a picture."""
 
     label: str
+    short: str
     color: str
     runs: tuple[Run, ...]
     trained: bool = True
@@ -43,8 +45,8 @@ def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
     ordered = sorted(members.values(), key=lambda group: (bool(group[0].metrics), _rank(group[0])))
     labels = _labels([group[0] for group in ordered])
     return [
-        RunGroup(label, PALETTE[index % len(PALETTE)], tuple(group), trained=bool(group[0].metrics))
-        for index, (label, group) in enumerate(zip(labels, ordered, strict=True))
+        RunGroup(label, short, PALETTE[index % len(PALETTE)], tuple(group), trained=bool(group[0].metrics))
+        for index, ((label, short), group) in enumerate(zip(labels, ordered, strict=True))
     ]
 
 
@@ -93,20 +95,31 @@ def _rank(run: Run) -> int:
     return int(uses_meta(run)) + int(bool(controls_of(run)))
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
-    """The methods' names, made distinct by the keys that tell them apart."""
+def _labels(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Each method's name with the keys that tell it from others of its name, and a short form; numbered where alike."""
     names = [_name(run) for run in runs]
     configs = [dict(_method(run)) for run in runs]
     labels = []
     for index, name in enumerate(names):
         alike = [other for other, same in enumerate(names) if same == name and other != index]
+        if not alike:
+            labels.append((name, _shortened(name)))
+            continue
+        number = names[: index + 1].count(name)
         told = [
             f"{key.rpartition('.')[2]}={value}"
             for key, value in configs[index].items()
             if any(configs[other].get(key) != value for other in alike)
         ]
-        labels.append(f"{name} ({', '.join(told[:_LONGEST_DIFFERENCE])})" if told else name)
+        more = ", ..." if len(told) > _LONGEST_DIFFERENCE else ""
+        labels.append(
+            (f"{name} {number} ({', '.join(told[:_LONGEST_DIFFERENCE])}{more})", f"{_shortened(name)} {number}")
+        )
     return labels
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_SHORT else f"{name[: _LONGEST_SHORT - 1]}…"
 
 
 def _name(run: Run) -> str:

@@ -202,6 +202,7 @@ def _verify(items: Sequence[dict[str, Any]]) -> list[bool]:
         return [verdict.correct for verdict in pool.verify(items)]
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("limit", [20, pytest.param(None, marks=pytest.mark.slow)])
 def test_mbpp_reference_solutions_pass_their_tests_and_emptied_ones_fail(limit: int | None) -> None:
     if not SHARED.is_dir():

@@ -50,7 +50,18 @@ def test_groups_of_one_name_are_told_apart_by_what_differs() -> None:
         _run("a", [{"step": 1}], optimizer={"learning_rate": 1e-6}),
         _run("b", [{"step": 1}], optimizer={"learning_rate": 1e-5}),
     ]
-    assert [group.label for group in group_runs(runs)] == ["GRPO (learning_rate=1e-06)", "GRPO (learning_rate=1e-05)"]
+    groups = group_runs(runs)
+    assert [group.label for group in groups] == ["GRPO 1 (learning_rate=1e-06)", "GRPO 2 (learning_rate=1e-05)"]
+    assert [group.short for group in groups] == ["GRPO 1", "GRPO 2"]
+
+
+def test_many_differences_and_long_names_leave_room_for_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a-model-with-quite-a-long-name"
+    runs = [_run(f"{n}", [{"step": 1}], optimizer={f"key{k}": n for k in range(9)}) for n in range(2)]
+    runs.append(Run(path, {"model": {"path": str(path)}}, []))
+    groups = group_runs(runs)
+    assert all(len(group.short) <= 20 for group in groups)
+    assert groups[1].label == "GRPO 1 (key0=0, key1=0, key2=0, ...)"
 
 
 def test_a_run_of_another_length_is_another_group() -> None:
