@@ -1,7 +1,7 @@
 """Make the embedded policy from a seed: ``python -m masa.embedded.build [--seed 0] [--out DIR]``.
 
 Writes tokenizer files, ``config.json``, ``model.safetensors`` and ``properties.json`` (seed, command, package versions,
-measured properties). Ten minutes on two cores.
+measured properties).
 """
 
 from __future__ import annotations
