@@ -198,7 +198,7 @@ def _mbpp_items(limit: int | None, *, emptied: bool) -> list[dict[str, Any]]:
 
 
 def _verify(items: Sequence[dict[str, Any]]) -> list[bool]:
-    with VerifierPool(workers=2, time_limit=20.0, memory_limit_mb=2048) as pool:
+    with VerifierPool(workers=2, time_limit=60.0, memory_limit_mb=2048) as pool:
         return [verdict.correct for verdict in pool.verify(items)]
 
 
