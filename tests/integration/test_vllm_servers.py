@@ -9,6 +9,8 @@ import psutil
 import pytest
 from vllm_runs import rows, said, start, train, wait_for_step
 
+# Importing vLLM takes many times longer on a machine that is busy.
+pytestmark = pytest.mark.timeout(900)
 TWO_SERVERS = ("rollout.engine=vllm_server", "rollout.num_servers=2", "rollout.server_wait=240")
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from vllm_runs import rows, start, train, wait_for_step
 
+# Importing vLLM takes many times longer on a machine that is busy.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.mark.parametrize(
     "arguments",
