@@ -35,5 +35,9 @@ install_masa() {
   fi
   echo "Installing masa$extras and what it stands on"
   "$environment/bin/pip" install --quiet --disable-pip-version-check --editable "$project_root$extras"
+  if [[ "$extras" == *cpu* ]]; then
+    # vLLM's CPU build brings builds of these that do not fit a CPU torch and break transformers; text needs none.
+    "$environment/bin/pip" uninstall --quiet --yes torchvision torchaudio torchcodec
+  fi
   echo "$wanted" > "$stamp"
 }

@@ -4,7 +4,11 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-install_masa "[dev]"
+if command -v nvidia-smi >/dev/null 2>&1; then
+  install_masa "[dev,deepspeed,lora,vllm]"
+else
+  install_masa "[dev,deepspeed,lora,cpu]"
+fi
 cd "$project_root"
 
 "$environment/bin/ruff" check .
