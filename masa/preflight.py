@@ -64,6 +64,7 @@ def prepare(
         held_out = list(eval_problems)
     else:
         held_out = load_problems_of(config, "eval", notes) if config.problems.eval else []
+        held_out += _benchmark_problems(config)
     tokenizer = tokenizer or load_tokenizer(config.model)
     builder = RequestBuilder(config, templates, tokenizer)
     train = _within_limit(config, builder, train, "problems.train", notes)
@@ -141,6 +142,15 @@ def load_problems_of(config: Config, which: str, notes: list[str]) -> list[Probl
     )
     notes.extend(_describe(f"problems.{which}", loaded.report))
     return loaded.problems
+
+
+def _benchmark_problems(config: Config) -> list[Problem]:
+    section = config.evaluation
+    if not section.benchmarks:
+        return []
+    from masa.evaluation.held_out import benchmark_problems
+
+    return benchmark_problems(section.benchmarks, section.benchmark_data, limit=section.benchmark_limit)
 
 
 def _describe(key: str, report: LoadReport) -> list[str]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from masa.config import Config, load_config
 from masa.controls.cloning import clone_experts
 from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_together
-from masa.evaluation.held_out import evaluate_held_out, record_held_out
+from masa.evaluation.held_out import evaluate_held_out, held_out_rows, record_held_out
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.processes import join_processes
 from masa.policy.rows import training_rows
@@ -110,7 +110,7 @@ class MASATrainer:
             done = session.restore(recorder.directory, sampler) if resume else None
             with recorder.recording(done):
                 if done is None:
-                    recorder.write(0, self._evaluate(session))
+                    recorder.write(0, self._evaluate(0, session, recorder))
                 for step in range((done or 0) + 1, self.steps + 1):
                     metrics = self._step(step, session, sampler, recorder)
                     stopping = step < self.steps and session.asked_to_stop()
@@ -160,18 +160,20 @@ class MASATrainer:
         record_staleness(metrics, batch.rollouts, step)
         metrics.lasts(session.verifier_counters())
         if self._evaluation_is_due(step):
-            metrics.merge(self._evaluate(session))
+            metrics.merge(self._evaluate(step, session, recorder))
         recorder.write(step, metrics, groups, batch.gated)
         return metrics.flatten()
 
-    def _evaluate(self, session: Session) -> StepMetrics:
+    def _evaluate(self, step: int, session: Session, recorder: RunRecorder) -> StepMetrics:
         """Held-out accuracy and meta-awareness; no metrics where there are no held-out problems."""
         metrics = StepMetrics()
         if self.prepared.evaluation:
             with timed(metrics, keys.EVALUATION_SECONDS):
                 problems = session.share(self.prepared.evaluation)
                 groups = evaluate_held_out(self.config, problems, self.prepared.builder, session.engine, session.grader)
-                record_held_out(metrics, session.gather(groups, self.prepared.evaluation))
+                groups = session.gather(groups, self.prepared.evaluation)
+                record_held_out(metrics, groups)
+            recorder.write_held_out(held_out_rows(step, groups))
             # What the engine says of evaluation is none of the next step's business.
             session.engine.statistics()
         return metrics

@@ -12,9 +12,10 @@ from masa.config.schema import Config
 
 _HEAD = """# Configuration
 
-Every option of a run, made from the schema by `python -m masa.config.reference > docs/configuration.md`. A configuration
-is a YAML file with these sections; a key that is left out has its default. On the command line an option is changed as
-`section.key=value`. Unknown keys, wrong types and values out of range are refused before anything is loaded.
+Every option of a run, made from the schema by `python -m masa.config.reference > docs/configuration.md`. A
+configuration is a YAML file with these sections; a key that is left out has its default. On the command line an option
+is changed as `section.key=value`. Unknown keys, wrong types and values out of range are refused before anything is
+loaded.
 """
 
 

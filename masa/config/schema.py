@@ -208,7 +208,7 @@ class DynamicSamplingSection(Section):
     """Draw so many times the missing problems; what is too much is carried over to the next step. Above 1 rollouts can
     be a step old: corrected by truncated importance sampling (`algorithm.tis_cap`, which it requires)."""
     keep_metas: bool = True
-    """Train on the meta-predictions of replaced problems all the same, so that trivial and unsolvable ones are known."""
+    """Train on the meta-predictions of replaced problems too, so that trivial and unsolvable ones are known."""
 
 
 class AlgorithmSection(Section):
@@ -285,6 +285,12 @@ class EvaluationSection(Section):
     """Meta-predictions a problem; 0: the meta path is not evaluated."""
     temperature: NonNegativeFloat = 1.0
     """0: greedy."""
+    benchmarks: list[str] = Field(default_factory=list)
+    """Benchmarks or suites (math, logic, ...) evaluated beside `problems.eval`; `python -m masa.evaluate --list`."""
+    benchmark_data: dict[str, str] = Field(default_factory=dict)
+    """Local files to read benchmarks from, by benchmark name; others come from the hub."""
+    benchmark_limit: PositiveInt | None = None
+    """Use the first so many problems of each benchmark."""
 
 
 class CheckpointSection(Section):

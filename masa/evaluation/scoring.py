@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from masa.evaluation.outcomes import Outcome, make_outcome
 from masa.evaluation.store import StoredSample
 from masa.problems.problem import Problem
 from masa.rewards.alignment import MetaWeights, SolutionGroup, score_metas
+from masa.rewards.grading import verifier_item
 from masa.rewards.meta_prediction import MetaKeys, parse_meta_prediction
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ def score(
 
     ``max_length`` is the response limit that the meta prompt spoke of, in tokens.
     """
-    items = [_item(problem, sample) for problem, group in zip(problems, solutions, strict=True) for sample in group]
+    items = [
+        verifier_item(problem, sample.response)
+        for problem, group in zip(problems, solutions, strict=True)
+        for sample in group
+    ]
     found: list[Verdict] = []
     for start in range(0, len(items), _ITEMS_AT_ONCE):
         found += verifier.verify(items[start : start + _ITEMS_AT_ONCE])
@@ -44,12 +49,6 @@ def score(
         verdicts.append(own)
         outcomes.append(_outcome(problem, group, own, group_metas, config, max_length))
     return outcomes, verdicts
-
-
-def _item(problem: Problem, sample: StoredSample) -> dict[str, Any]:
-    item = {"verifier": problem.verifier, "response": sample.response, "answer": problem.answer}
-    options = problem.metadata.get("options")
-    return item if options is None else {**item, "options": options}
 
 
 def _outcome(

@@ -83,7 +83,7 @@ class Grader:
         solutions = [by_problem[problem.id, "solution"] for problem in problems]
         texts = [self._texts(group) for group in solutions]
         items = [
-            {"verifier": problem.verifier, "response": text, "answer": problem.answer}
+            verifier_item(problem, text)
             for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
             for rollout, text in zip(group, group_texts, strict=True)
             if not rollout.cut
@@ -145,6 +145,8 @@ class Grader:
 
     def _texts(self, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
         # A batch of no sequences decodes to one empty text.
+        if not rollouts:
+            return ()
         ids = [list(rollout.token_ids) for rollout in rollouts]
         return tuple(self._tokenizer.batch_decode(ids, skip_special_tokens=True)) if ids else ()
 
@@ -156,6 +158,13 @@ class Grader:
             pass_rate_total=self._config.prompts.pass_rate_total,
             max_length=self._config.rollout.max_solution_tokens,
         )
+
+
+def verifier_item(problem: Problem, text: str) -> dict[str, Any]:
+    """What the verifier is asked of one response; options go along, so that an option's text counts too."""
+    item = {"verifier": problem.verifier, "response": text, "answer": problem.answer}
+    options = problem.metadata.get("options")
+    return item if options is None else {**item, "options": options}
 
 
 def _statistics(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,11 @@ class RunRecorder:
         self._logger.log(step, values)
         assert self._progress is not None
         self._progress.step(step, values)
+
+    def write_held_out(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The held-out problems of one evaluation, before the metrics row of its step."""
+        if self._writes:
+            self.directory.append_held_out(rows)
 
     def message(self, text: str) -> None:
         """A line for whoever watches."""

@@ -42,6 +42,10 @@ class RunDirectory:
         return self.path / "predictions.jsonl"
 
     @property
+    def held_out(self) -> Path:
+        return self.path / "evaluation.jsonl"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 
@@ -96,14 +100,14 @@ class RunDirectory:
         return continued
 
     def truncate_after(self, step: int) -> dict[str, int]:
-        """Drop all rows of later steps, and a torn last line, from the three row files; returns rows left by file.
+        """Drop all rows of later steps, and a torn last line, from the row files; returns rows left by file.
 
         Each file is replaced as a whole, so a kill in between leaves files that can be truncated again.
 
         Raises:
             ValueError: a line in the middle of a file is no JSON object, or a row has no whole-number ``step``.
         """
-        files = (self.metrics, self.samples, self.predictions)
+        files = (self.metrics, self.samples, self.predictions, self.held_out)
         return {path.name: _keep_until(path, step) for path in files}
 
     def append_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -117,6 +121,10 @@ class RunDirectory:
     def append_predictions(self, predictions: Iterable[Prediction]) -> None:
         """Rows of ``predictions.jsonl``."""
         jsonl.append_rows(self.predictions, [prediction.row() for prediction in predictions])
+
+    def append_held_out(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Rows of ``evaluation.jsonl``: each held-out problem of one evaluation."""
+        jsonl.append_rows(self.held_out, rows)
 
     def read_metrics(self) -> list[jsonl.Row]:
         """The rows of ``metrics.jsonl`` so far, oldest first."""

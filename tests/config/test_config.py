@@ -81,7 +81,10 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ("rewards.difficulty_base=1", ["rewards.difficulty_base", "1", "less than 1"]),
         ("problems.columns=question", ["problems.columns", "'question'", "a mapping"]),
         ("algorithm=grpo", ["algorithm", "'grpo'", "a mapping of keys"]),
-        ("rewards.meta_weights={length: 0, difficulty: 0, notion: 0}", ["rewards.meta_weights", "algorithm.meta=false"]),
+        (
+            "rewards.meta_weights={length: 0, difficulty: 0, notion: 0}",
+            ["rewards.meta_weights", "algorithm.meta=false"],
+        ),
         ("algorithm.overlong.punish_tokens=9000", ["algorithm.overlong.punish_tokens", "9000", "8192"]),
         ("run.seed", ["'run.seed'", "section.key=value"]),
         ("run.seed.deeper.still=1", ["run.seed"]),
