@@ -144,12 +144,12 @@ def test_two_processes_decide_and_train_alike(tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     overrides = (*CONTROLS["all"], "run.steps=2")
     MASATrainer(_config(alone, *overrides)).train()
-    launch = "--num_processes 2 --cpu --mixed_precision no --num_machines 1 --dynamo_backend no"
+    launch = "--num_processes 2 --cpu --mixed_precision no --num_machines 1 --dynamo_backend no --main_process_port 0"
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch.split(), "-m", "masa.train"]
     command += ["--config", str(QUICKSTART)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [*SMALL, f"run.dir={together}", *overrides]
-    finished = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
+    finished = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=280)
     assert finished.returncode == 0, finished.stderr[-3000:]
     expected, found = _rows(alone), _rows(together)
     assert len(found) == len(expected) == 3
