@@ -22,7 +22,7 @@ from masa.interrupt import StopRequest
 from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
 from masa.policy.optimizer import make_optimizer
 from masa.policy.overlong import overlong_punishment
-from masa.policy.policy_module import PolicyModule
+from masa.policy.policy_module import PolicyModule, packs
 from masa.policy.presets import Algorithm
 from masa.policy.processes import make_accelerator
 from masa.policy.update import PolicyUpdater
@@ -223,6 +223,7 @@ class Session:
             constant_length=config.rollout.max_solution_tokens,
             total_updates=self._steps * config.algorithm.updates_per_step,
             reference=reference,
+            packed=packs(config),
         )
         self._stop_ids = stop_token_ids(self.model, self._prepared.tokenizer)
         self.engine = make_engine(

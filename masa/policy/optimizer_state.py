@@ -6,6 +6,7 @@ Of each trained parameter there are Adam's two moments, and a float32 copy where
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -43,6 +44,13 @@ def state_tensors(update: ShardedUpdate, parameters: Mapping[str, nn.Parameter])
             yield f"{_MASTER}|{name}", safe_get_full_fp32_param(parameter)
 
 
+def parameter_values(update: ShardedUpdate, parameters: Mapping[str, nn.Parameter]) -> Iterator[tuple[str, Tensor]]:
+    """Each parameter itself under ``value|name``, whole; all processes must iterate together."""
+    for name, parameter in parameters.items():
+        with _gathered(update, parameter):
+            yield f"value|{name}", parameter.detach().clone()
+
+
 def load_state_tensors(
     update: ShardedUpdate, parameters: Mapping[str, nn.Parameter], names: set[str], read: Read, steps: int
 ) -> None:
@@ -63,17 +71,19 @@ def load_state_tensors(
 
 def load_parameters(update: ShardedUpdate, parameters: Mapping[str, nn.Parameter], read: Read) -> None:
     """Give each parameter the value that ``read`` has under its name."""
-    sharded = isinstance(update, ZeroUpdate) and update.zero_stage == 3
     for name, parameter in parameters.items():
-        if not sharded:
+        with _gathered(update, parameter, modify=True):
             parameter.data.copy_(read(name))
-            continue
-        from deepspeed import zero
 
-        with zero.GatheredParameters([parameter], modifier_rank=0):
-            # What process 0 writes is what all take.
-            if torch.distributed.get_rank() == 0:
-                parameter.data.copy_(read(name))
+
+def _gathered(update: ShardedUpdate, parameter: nn.Parameter, *, modify: bool = False) -> AbstractContextManager[Any]:
+    """The whole parameter within this context; with ``modify`` what the first process writes is what all take."""
+    if not (isinstance(update, ZeroUpdate) and update.zero_stage == 3):
+        return nullcontext()
+    from deepspeed import zero
+
+    gathered: AbstractContextManager[Any] = zero.GatheredParameters([parameter], modifier_rank=0 if modify else None)
+    return gathered
 
 
 def _base(update: ShardedUpdate) -> Any:
@@ -119,11 +129,9 @@ def _make_states(update: ShardedUpdate, steps: int) -> None:
 
 def _refresh(update: ZeroUpdate, parameters: Mapping[str, nn.Parameter], names: set[str], read: Read) -> None:
     """Bring the float32 copies up to date: from the checkpoint where it has them, else from the parameters."""
-    from deepspeed import zero
-
     for name, parameter in parameters.items():
         key = f"{_MASTER}|{name}"
-        with zero.GatheredParameters([parameter] if update.zero_stage == 3 else []):
+        with _gathered(update, parameter):
             value = read(key) if key in names else parameter.detach().float().clone()
         _set_shared(update, parameter, value)
 

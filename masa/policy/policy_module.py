@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from masa.config import ConfigError
+from masa.config import Config, ConfigError
 from masa.policy.collate import TokenBatch
 from masa.policy.logprobs import chunked_logprobs
 
@@ -59,3 +59,9 @@ class PolicyModule(nn.Module):
             entropy_gradient=entropy_gradient,
         )
         return batch.to_rows(logprobs), None if entropy is None else batch.to_rows(entropy)
+
+
+def packs(config: Config) -> bool:
+    """Whether the rows of a micro-batch are packed: as asked, or where the attention kernel gains from it."""
+    packing = config.optimizer.packing
+    return packing == "on" or (packing == "auto" and config.model.attention == "flash_attention_2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from accelerate import Accelerator
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from masa.config.schema import OptimizerSection
-from masa.policy.batching import padding_waste, split_over_ranks
-from masa.policy.collate import TokenBatch, TokenRow, collate
+from masa.policy.batching import Plan, padding_waste, split_over_ranks
+from masa.policy.collate import TokenBatch, TokenRow, collate, pack
 from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
 from masa.policy.measures import Measure, from_vectors, merge_measures, to_vectors
 from masa.policy.optimizer import learning_rate_factor
@@ -22,6 +23,7 @@ from masa.policy.optimizer_state import (
     load_parameters,
     load_state_tensors,
     optimizer_steps,
+    parameter_values,
     state_tensors,
 )
 from masa.policy.parameters import LossParameters
@@ -65,6 +67,7 @@ class PolicyUpdater:
         constant_length: the response limit, for the ``constant`` aggregation.
         total_updates: for schedules that decay.
         reference: a frozen `PolicyModule` where the loss has a KL term.
+        packed: put the rows of a micro-batch one behind another instead of padding them.
     """
 
     def __init__(
@@ -78,14 +81,17 @@ class PolicyUpdater:
         constant_length: int,
         total_updates: int,
         reference: nn.Module | None = None,
+        packed: bool = False,
     ) -> None:
         self._accelerator = accelerator
         self._trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
+        self._frozen = any(not one.requires_grad for one in module.parameters())
         self.sharded = share_update(accelerator, module, optimizer, section.max_grad_norm)
         self._section = section
         self._loss = loss
         self._constant_length = constant_length
         self._reference = reference
+        self._packed = packed
         self._factor = learning_rate_factor(section, total_updates)
         self.updates_done = 0
         self._skipped_in_a_row = 0
@@ -125,13 +131,13 @@ class PolicyUpdater:
         if not lengths:
             raise ValueError("behaviour cloning needs at least one row")
         total = sum(len(row.token_ids) for row in rows)
-        plans = split_over_ranks(lengths, self._accelerator.num_processes, self._section.micro_batch_tokens)
+        plans = self._plans(lengths)
         plan = plans[self._accelerator.process_index]
         mean = 0.0
         for number, batch in enumerate(plan):
             # A process without rows of its own joins the collectives with a token that counts for nothing.
             chosen = [rows[index] for index in batch] or [TokenRow(rows[0].prompt_ids, rows[0].token_ids[:1], [False])]
-            tokens = collate(chosen).to(self._accelerator.device)
+            tokens = self._collate(chosen)
             with self.sharded.accumulating(last=number == len(plan) - 1):
                 loss = -self.sharded.module(tokens, False)[0].sum() / total
                 self.sharded.backward(weight * loss)
@@ -168,7 +174,10 @@ class PolicyUpdater:
 
     def state_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """What else there is to save, one whole tensor at a time; all processes must iterate together."""
-        return state_tensors(self.sharded, self._trained)
+        if self._frozen:
+            # The model's own files have what is trained here merged into what is not.
+            yield from parameter_values(self.sharded, self._trained)
+        yield from state_tensors(self.sharded, self._trained)
 
     def load_state(self, state: Mapping[str, int], saved: TensorFiles, weights: Read) -> None:
         """Go on where ``state`` and ``saved`` were taken, whatever sharded the policy there.
@@ -180,13 +189,21 @@ class PolicyUpdater:
         self.updates_done = state["updates_done"]
         self._skipped_in_a_row = state["skipped_in_a_row"]
 
+    def _plans(self, lengths: Sequence[int]) -> list[Plan]:
+        """The micro-batches of each process."""
+        processes = self._accelerator.num_processes
+        return split_over_ranks(lengths, processes, self._section.micro_batch_tokens, packed=self._packed)
+
+    def _collate(self, rows: Sequence[TokenRow]) -> TokenBatch:
+        return (pack if self._packed else collate)(rows).to(self._accelerator.device)
+
     def _one_update(
         self, rows: Sequence[TrainingRow], old: dict[int, Tensor] | None
     ) -> tuple[list[dict[str, Measure]], dict[str, float]]:
         lengths = [row.counted_length for row in rows]
         kept = contributing_rows([row.advantage for row in rows], lengths, self._loss)
         computed = [rows[index].tokens().computed_length for index in kept]
-        plans = split_over_ranks(computed, self._accelerator.num_processes, self._section.micro_batch_tokens)
+        plans = self._plans(computed)
         learning_rate = self._section.learning_rate * self._factor(self.updates_done)
         numbers = {
             "policy/loss": 0.0,
@@ -194,7 +211,7 @@ class PolicyUpdater:
             "policy/skipped_updates": 0.0,
             "policy/rows_trained": float(len(kept)),
             "policy/rows_left_out": float(len(rows) - len(kept)),
-            "policy/padding_waste": padding_waste(computed, [batch for plan in plans for batch in plan]),
+            "policy/padding_waste": 1.0 if self._packed else padding_waste(computed, [*chain(*plans)]),
             "policy/learning_rate": learning_rate,
         }
         measures: list[dict[str, Measure]] = []
@@ -224,7 +241,7 @@ class PolicyUpdater:
         """Forward and backward of one micro-batch; gradients are exchanged with the last one only."""
         # A process without rows of its own joins the collectives with one that counts for nothing.
         chosen = [rows[index] for index in batch] or [_uncounted(rows[0])]
-        tokens = collate([row.tokens() for row in chosen]).to(self._accelerator.device)
+        tokens = self._collate([row.tokens() for row in chosen])
         with self.sharded.accumulating(last):
             bonus = self._loss.entropy_coefficient != 0
             logprobs, entropy = self.sharded.module(tokens, True, bonus)
@@ -258,11 +275,11 @@ class PolicyUpdater:
         """Log-probs of each contributing row under the present weights, by row index."""
         kept = contributing_rows([row.advantage for row in rows], [row.counted_length for row in rows], self._loss)
         computed = [rows[index].tokens().computed_length for index in kept]
-        plans = split_over_ranks(computed, self._accelerator.num_processes, self._section.micro_batch_tokens)
+        plans = self._plans(computed)
         found: dict[int, Tensor] = {}
         for batch in plans[self._accelerator.process_index]:
             chosen = [rows[kept[index]] for index in batch] or [_uncounted(rows[0])]
-            tokens = collate([row.tokens() for row in chosen]).to(self._accelerator.device)
+            tokens = self._collate([row.tokens() for row in chosen])
             logprobs, _ = self.sharded.module(tokens, False)
             for place, index in enumerate(batch):
                 found[kept[index]] = logprobs[place, : len(rows[kept[index]].token_ids)].cpu()

@@ -1,0 +1,103 @@
+"""The gradient of an update is the same on one process, under DDP and under ZeRO 1, 2 and 3; so is going on from one
+of them in another."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from update_cases import STAGES, second_update, two_updates
+
+pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
+
+PROGRAM = Path(__file__).with_name("update_cases.py")
+Tensors = dict[str, torch.Tensor]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes wrote."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(folder)],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=250)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-3000:] for error in errors)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(folder / "outcomes.pt")
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    torch.set_num_threads(1)
+    return two_updates(Accelerator(cpu=True))
+
+
+def _distance(found: Tensors, expected: Tensors) -> float:
+    """The largest relative distance of a tensor, each by its norm."""
+    assert found.keys() == expected.keys()
+    return max(
+        float((found[name] - one).norm() / one.norm()) for name, one in expected.items() if float(one.norm()) > 0
+    )
+
+
+VARIANTS = [
+    "ddp",
+    "ddp in small batches",
+    *(f"zero{n}" for n in STAGES),
+    *(f"zero{n} in small batches" for n in STAGES),
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_have_the_gradient_of_one(outcomes: dict[str, Any], alone: dict[str, Any], variant: str) -> None:
+    found = outcomes[variant]
+    assert _distance(found["gradient"], alone["gradient"]) < 1e-5
+    assert _distance(found["weights"], alone["weights"]) < 1e-5
+    for name in ("policy/loss", "policy/gradient_norm", "policy/entropy", "policy/engine_mismatch"):
+        assert found["metrics"][name] == pytest.approx(alone["metrics"][name], rel=1e-5)
+    assert found["metrics"]["policy/rows_left_out"] == 8
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_head_of_its_own_is_sharded_as_well(outcomes: dict[str, Any], stage: int) -> None:
+    expected = two_updates(Accelerator(cpu=True), tied=False)
+    assert _distance(outcomes[f"zero{stage} untied"]["gradient"], expected["gradient"]) < 1e-5
+    assert _distance(outcomes[f"zero{stage} untied"]["weights"], expected["weights"]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "variant", [*(f"zero{stage} after ddp" for stage in STAGES), "zero3 after zero1", "zero3 after zero2"]
+)
+def test_a_checkpoint_goes_on_under_another_sharding(
+    outcomes: dict[str, Any], alone: dict[str, Any], variant: str
+) -> None:
+    assert _distance(outcomes[variant], alone["weights"]) < 1e-5
+
+
+@pytest.mark.parametrize("before", ["ddp", *(f"zero{stage}" for stage in STAGES)])
+def test_a_checkpoint_of_two_processes_goes_on_in_one(folder: Path, alone: dict[str, Any], before: str) -> None:
+    assert _distance(second_update(Accelerator(cpu=True), folder / before), alone["weights"]) < 1e-5

@@ -1,0 +1,158 @@
+"""One small policy and one batch of rows, and updates on them under any way of sharing them over processes.
+
+Run as a program, with RANK, WORLD_SIZE and MASTER_PORT set, it is one of several processes that update under DDP and
+under ZeRO 1, 2 and 3 in turn; the first of them writes what came out to the folder it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from masa.config.schema import OptimizerSection
+from masa.policy.optimizer import make_optimizer
+from masa.policy.policy_module import PolicyModule
+from masa.policy.presets import preset
+from masa.policy.processes import join_processes, make_accelerator
+from masa.policy.tensor_files import TensorFiles, write_tensors
+from masa.policy.update import PolicyUpdater, TrainingRow
+from masa.rollout.weights import policy_weights
+
+VOCABULARY = 97  # odd sizes, so that nothing divides by the number of processes
+# Wide enough that nothing is clipped: then Adam's first moment after one step is the gradient times 1 - beta1.
+SECTION = {"learning_rate": 1e-3, "warmup_steps": 0, "max_grad_norm": 1e9, "micro_batch_tokens": 64}
+STAGES = (1, 2, 3)
+
+
+def make_rows(seed: int) -> list[TrainingRow]:
+    """24 rows of natural lengths, a third of them without an advantage."""
+    numbers = random.Random(seed)
+    rows = []
+    for index in range(24):
+        prompt, response = numbers.randint(2, 9), numbers.randint(1, 24)
+        ids = [numbers.randrange(VOCABULARY) for _ in range(prompt + response)]
+        advantage = 0.0 if index % 3 == 0 else numbers.uniform(-2, 2)
+        logprobs = tuple(numbers.uniform(-5, -1) for _ in range(response))
+        rows.append(TrainingRow(tuple(ids[:prompt]), tuple(ids[prompt:]), logprobs, advantage))
+    return rows
+
+
+def make_updater(
+    accelerator: Accelerator, *, tied: bool = True, packed: bool = False, name: str = "dapo", **changes: Any
+) -> tuple[Any, PolicyUpdater]:
+    """The policy, always with the same weights, and its updater."""
+    torch.manual_seed(0)
+    model: Any = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=VOCABULARY,
+            hidden_size=24,
+            intermediate_size=40,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            head_dim=8,
+            max_position_embeddings=64,
+            tie_word_embeddings=tied,
+            initializer_range=0.2,
+        )
+    ).to(accelerator.device)
+    section = OptimizerSection(**{**SECTION, **changes})
+    module = PolicyModule(model, temperature=0.9)
+    updater = PolicyUpdater(
+        accelerator,
+        module,
+        make_optimizer(module, section),
+        section,
+        preset(name).loss,
+        constant_length=24,
+        total_updates=4,
+        packed=packed,
+    )
+    return model, updater
+
+
+def weights_of(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in policy_weights(model)}
+
+
+def gradient_of(updater: PolicyUpdater) -> dict[str, torch.Tensor]:
+    """The gradient of the first update."""
+    share = 1 - updater._section.beta1
+    moments = {key: tensor.clone() for key, tensor in updater.state_tensors() if key.startswith("exp_avg|")}
+    return {key.removeprefix("exp_avg|"): tensor / share for key, tensor in moments.items()}
+
+
+def two_updates(accelerator: Accelerator, folder: Path | None = None, **options: Any) -> dict[str, Any]:
+    """The first gradient and the metrics of one update, and the weights after two; saved in between to ``folder``."""
+    model, updater = make_updater(accelerator, **options)
+    metrics = updater.update([make_rows(1)])
+    found: dict[str, Any] = {"gradient": gradient_of(updater), "metrics": metrics}
+    if folder is not None:
+        save(folder, updater, model, accelerator)
+    updater.update([make_rows(2)])
+    return {**found, "weights": weights_of(model)}
+
+
+def save(folder: Path, updater: PolicyUpdater, model: Any, accelerator: Accelerator) -> None:
+    weights = list(weights_of(model).items())
+    if accelerator.is_main_process:
+        folder.mkdir()
+        write_tensors(folder, "optimizer", updater.state_tensors(), file_bytes=4000)
+        write_tensors(folder, "model", weights)
+        torch.save(updater.state_dict(), folder / "state.pt")
+    else:
+        deque(updater.state_tensors(), maxlen=0)
+    accelerator.wait_for_everyone()
+
+
+def second_update(accelerator: Accelerator, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
+    """The weights after the second update, of an updater that took up what ``save`` left."""
+    model, updater = make_updater(accelerator, **options)
+    weights = TensorFiles(folder, "model")
+    saved = TensorFiles(folder, "optimizer")
+    updater.load_state(torch.load(folder / "state.pt"), saved, lambda name: weights.read(name.removeprefix("model.")))
+    updater.update([make_rows(2)])
+    return weights_of(model)
+
+
+def deepspeed_accelerator(stage: int, **settings: Any) -> Accelerator:
+    """An accelerator for ZeRO, in processes that have had another one before."""
+    from accelerate import DeepSpeedPlugin
+
+    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    AcceleratorState._reset_state(reset_partial_state=True)
+    join_processes()
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0, **settings}
+    return Accelerator(deepspeed_plugin=DeepSpeedPlugin(hf_ds_config={"zero_optimization": zero}))
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    outcomes: dict[str, Any] = {}
+    accelerator = make_accelerator()
+    outcomes["ddp"] = two_updates(accelerator, folder / "ddp")
+    outcomes["ddp in small batches"] = two_updates(accelerator, micro_batch_tokens=1)
+    for stage in STAGES:
+        accelerator = deepspeed_accelerator(stage)
+        outcomes[f"zero{stage}"] = two_updates(accelerator, folder / f"zero{stage}")
+        outcomes[f"zero{stage} in small batches"] = two_updates(accelerator, micro_batch_tokens=1)
+        outcomes[f"zero{stage} untied"] = two_updates(accelerator, tied=False)
+        outcomes[f"zero{stage} after ddp"] = second_update(accelerator, folder / "ddp")
+    for stage in (1, 2):
+        outcomes[f"zero3 after zero{stage}"] = second_update(accelerator, folder / f"zero{stage}")
+    if accelerator.is_main_process:
+        torch.save(outcomes, folder / "outcomes.pt")
+    accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
