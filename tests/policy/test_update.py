@@ -1,0 +1,176 @@
+"""One update: whatever shares its rows out, the gradient is the same; what is not finite never reaches the weights."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from masa.config.schema import OptimizerSection
+from masa.policy.optimizer import make_optimizer
+from masa.policy.policy_module import PolicyModule
+from masa.policy.presets import preset
+from masa.policy.update import MAX_SKIPPED_UPDATES, DivergedError, PolicyUpdater, TrainingRow
+
+Tensors = dict[str, torch.Tensor]
+
+
+def _model() -> Any:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=61,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def _updater(*, name: str = "dapo", packed: bool = False, loss: dict[str, Any] | None = None, **section: Any) -> Any:
+    model = _model()
+    module = PolicyModule(model, temperature=1.0)
+    settings = OptimizerSection(**{"learning_rate": 1e-2, "warmup_steps": 0, "max_grad_norm": 1e9, **section})
+    parameters = replace(preset(name).loss, **(loss or {}))
+    reference = PolicyModule(_model(), temperature=1.0).requires_grad_(False) if parameters.needs_reference else None
+    return PolicyUpdater(
+        Accelerator(cpu=True),
+        module,
+        make_optimizer(module, settings),
+        settings,
+        parameters,
+        constant_length=16,
+        total_updates=10,
+        packed=packed,
+        reference=reference,
+    )
+
+
+def _rows(advantages: tuple[float, ...] = (1.0, -0.5, 0.0, 2.0, -1.5, 0.0)) -> list[TrainingRow]:
+    generator = torch.Generator().manual_seed(3)
+    rows = []
+    for index, advantage in enumerate(advantages):
+        ids = torch.randint(0, 61, (3 + 2 * index,), generator=generator).tolist()
+        rows.append(TrainingRow(tuple(ids[:2]), tuple(ids[2:]), (-3.0,) * (len(ids) - 2), advantage))
+    return rows
+
+
+def _gradient(updater: Any, rows: list[TrainingRow]) -> Tensors:
+    updater.update([rows])
+    return {key: tensor.clone() for key, tensor in updater.state_tensors() if key.startswith("exp_avg|")}
+
+
+def _assert_equal(found: Tensors, expected: Tensors) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-5 * float(tensor.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["grpo", "dapo", "dr_grpo", "gspo", "cispo"])
+@pytest.mark.parametrize("budget", [1, 20, 45])
+def test_no_micro_batch_budget_changes_the_gradient(name: str, budget: int) -> None:
+    whole = _gradient(_updater(name=name, micro_batch_tokens=10_000), _rows())
+    _assert_equal(_gradient(_updater(name=name, micro_batch_tokens=budget), _rows()), whole)
+
+
+@pytest.mark.parametrize("budget", [1, 20, 10_000])
+def test_packing_does_not_change_the_gradient(budget: int) -> None:
+    padded = _gradient(_updater(micro_batch_tokens=budget), _rows())
+    _assert_equal(_gradient(_updater(micro_batch_tokens=budget, packed=True), _rows()), padded)
+
+
+def test_packed_rows_waste_nothing() -> None:
+    assert _updater(packed=True).update([_rows()])["policy/padding_waste"] == 1.0
+    assert _updater(packed=False).update([_rows()])["policy/padding_waste"] > 1.1
+
+
+@pytest.mark.parametrize("name", ["grpo", "dapo", "dr_grpo", "gspo"])
+def test_leaving_out_rows_without_an_advantage_does_not_change_the_gradient(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updater = _updater(name=name)
+    skipping = _gradient(updater, _rows())
+    monkeypatch.setattr("masa.policy.update.contributing_rows", lambda advantages, *_: list(range(len(advantages))))
+    computing_all = _updater(name=name)
+    _assert_equal(_gradient(computing_all, _rows()), skipping)
+    assert len(updater.take_trained_lengths()) == 4
+    assert len(computing_all.take_trained_lengths()) == 6
+
+
+def test_rows_without_an_advantage_are_trained_where_there_is_a_kl_term() -> None:
+    assert _updater(loss={"kl_coefficient": 0.1}).update([_rows()])["policy/rows_trained"] == 6
+
+
+def test_checkpointing_activations_does_not_change_the_gradient() -> None:
+    plain = _gradient(_updater(), _rows())
+    updater = _updater()
+    updater.sharded.module.model.gradient_checkpointing_enable({"use_reentrant": False})
+    updater.sharded.module.model.train()
+    _assert_equal(_gradient(updater, _rows()), plain)
+
+
+def test_a_batch_in_which_every_group_is_constant_moves_nothing() -> None:
+    updater = _updater()
+    before = {name: one.clone() for name, one in updater.sharded.module.named_parameters()}
+    metrics = updater.update([_rows((0.0, 0.0))])
+    assert metrics["policy/rows_trained"] == 0
+    assert all(one.equal(before[name]) for name, one in updater.sharded.module.named_parameters())
+    assert updater.updates_done == 1
+
+
+def _not_finite(rows: list[TrainingRow]) -> list[TrainingRow]:
+    return [replace(rows[0], advantage=math.inf), *rows[1:]]
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_an_update_that_is_not_finite_is_skipped_and_counted(bad: float) -> None:
+    updater = _updater()
+    updater.update([_rows()])
+    before = {name: one.clone() for name, one in updater.sharded.module.named_parameters()}
+    moments = {key: one.clone() for key, one in updater.state_tensors()}
+    metrics = updater.update([[replace(_rows()[0], advantage=bad), *_rows()[1:]]])
+    assert metrics["policy/skipped_updates"] == 1
+    assert all(one.equal(before[name]) for name, one in updater.sharded.module.named_parameters())
+    assert all(one.equal(moments[key]) for key, one in updater.state_tensors())
+    assert updater.update([_rows()])["policy/skipped_updates"] == 0
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_although_the_loss_is() -> None:
+    updater = _updater()
+    first = next(updater.sharded.module.parameters())
+    first.register_hook(lambda gradient: gradient * math.nan)
+    metrics = updater.update([_rows()])
+    assert math.isfinite(metrics["policy/loss"])
+    assert metrics["policy/skipped_updates"] == 1
+    assert bool(torch.isfinite(first).all())
+
+
+def test_a_run_of_skipped_updates_stops_with_an_error_that_says_what_to_do() -> None:
+    updater = _updater()
+    for _ in range(MAX_SKIPPED_UPDATES - 1):
+        updater.update([_not_finite(_rows())])
+    with pytest.raises(DivergedError, match=r"5 updates in a row.*optimizer\.learning_rate.*checkpoint"):
+        updater.update([_not_finite(_rows())])
+
+
+def test_a_finite_update_ends_a_run_of_skipped_ones() -> None:
+    updater = _updater()
+    for _ in range(2 * MAX_SKIPPED_UPDATES):
+        updater.update([_not_finite(_rows())])
+        updater.update([_rows()])
+    assert updater.state_dict()["skipped_in_a_row"] == 0
+
+
+def test_later_updates_on_the_same_rollouts_measure_how_far_the_policy_has_moved() -> None:
+    rows = _rows()
+    metrics = _updater().update([rows[:3], rows[3:]])
+    assert metrics["policy/approximate_kl"] > 0
+    assert _updater().update([rows])["policy/approximate_kl"] == 0
