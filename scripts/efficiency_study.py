@@ -6,9 +6,9 @@ Every run starts from the same warm-started policy and, for a seed, sees the pro
 finished is not repeated, and one that was interrupted is resumed, so the study can be stopped at any time, and split:
 ``--runs`` chooses among them, ``--report`` only writes the tables (``report.md`` and ``report.json`` in ``--out``).
 
-The target of a seed is plain GRPO's final held-out accuracy, as the mean of its last three evaluations: one alone is too
-noisy to aim at. A run has reached it where the moving mean over three evaluations first does; tokens, FLOPs and
-seconds are interpolated between evaluations, evaluations themselves not counted. Plain GRPO is measured in the same way.
+The target of a seed is plain GRPO's final held-out accuracy, as the mean of its last two evaluations: one alone is too
+noisy to aim at. A run has reached it where the moving mean over two evaluations first does. Tokens, FLOPs and seconds
+are interpolated between evaluations, and what evaluations themselves cost is left out. GRPO is measured the same way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 PROJECT = Path(__file__).parents[1]
 PLAIN, EFFICIENT = "quickstart", "quickstart_efficient"
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "grpo": (PLAIN, ("algorithm.meta=false", "evaluation.num_metas=0")),
+    "grpo": ("quickstart_grpo", ()),
     "masa": (PLAIN, ()),
     "efficient": (EFFICIENT, ()),
     "efficient without gating": (EFFICIENT, ("controls.gating.enabled=false",)),
@@ -40,7 +40,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
 BASELINE = "grpo"
 COSTS = {"tokens": "cost/tokens_generated", "flops": "cost/flops", "seconds": "time/step"}
 ACCURACY = "eval/accuracy"
-WINDOW = 3
+WINDOW = 2
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,12 @@ def folder_of(out: Path, name: str, seed: int) -> Path:
 
 def run(out: Path, name: str, seed: int, overrides: Sequence[str]) -> None:
     """Train one run to its end, unless it is there already."""
-    folder = folder_of(out, name, seed)
+    folder = folder_of(out.resolve(), name, seed)
     if (folder / "summary.json").exists():
         return
     config, changes = RUNS[name]
-    command = [sys.executable, "-m", "masa.train", "--resume", "--config", str(PROJECT / "configs" / f"{config}.yaml")]
-    settings = [
-        f"run.dir={folder}",
-        f"run.seed={seed}",
-        "run.threads=1",
-        "evaluation.every=5",
-        "tracking.figures=false",
-    ]
+    command = [sys.executable, "-m", "masa.train", "--resume", "--config", f"configs/{config}.yaml"]
+    settings = [f"run.dir={folder}", f"run.seed={seed}", "run.threads=1", "evaluation.every=10"]
     print(f"{name}, seed {seed}", flush=True)
     subprocess.run([*command, *settings, *changes, *overrides], check=True, cwd=PROJECT)
 
@@ -131,11 +125,8 @@ def read_curve(folder: Path) -> Curve:
 
 def cost_to_reach(curve: Curve, target: float, name: str) -> float | None:
     """What had been spent where the moving mean of the accuracy first is at least ``target``; None if it never is."""
-    smooth = [
-        math.fsum(curve.accuracy[max(0, at - WINDOW + 1) : at + 1])
-        / len(curve.accuracy[max(0, at - WINDOW + 1) : at + 1])
-        for at in range(len(curve.accuracy))
-    ]
+    windows = [curve.accuracy[max(0, at - WINDOW + 1) : at + 1] for at in range(len(curve.accuracy))]
+    smooth = [math.fsum(window) / len(window) for window in windows]
     spent = curve.spent[name]
     for at, value in enumerate(smooth):
         if value >= target:
