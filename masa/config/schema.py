@@ -135,7 +135,7 @@ class RolloutSection(Section):
     """`vllm_server`: servers to start on this machine where `servers` is empty."""
     server_devices: list[str] = Field(default_factory=list)
     """`CUDA_VISIBLE_DEVICES` of each started server; empty: those of the run."""
-    server_wait: PositiveFloat = 120.0
+    server_wait: PositiveFloat = 300.0
     """Seconds without any usable server, and for a server to start or to take weights, before the run stops."""
     server_patience: PositiveFloat = 30.0
     """Seconds a server may be silent before it counts as dead and its requests go to the others."""
@@ -246,6 +246,16 @@ class AlgorithmSection(Section):
     """What advantages are divided by: the group's standard deviation, nothing, or that of the path's whole batch."""
     overlong: OverlongSection = OverlongSection()
     dynamic_sampling: DynamicSamplingSection = DynamicSamplingSection()
+
+    @model_validator(mode="after")
+    def _what_is_carried_over_is_corrected(self) -> AlgorithmSection:
+        dynamic = self.dynamic_sampling
+        if dynamic.enabled and dynamic.oversample > 1 and self.tis_cap is None:
+            raise ValueError(
+                f"dynamic_sampling.oversample is {dynamic.oversample}, allowed without tis_cap is 1: set "
+                "algorithm.tis_cap, for example to 2"
+            )
+        return self
 
 
 class OptimizerSection(Section):
@@ -374,6 +384,23 @@ class Config(Section):
                 f"controls.cutoff.floor is {controls.cutoff.floor}, allowed is at most "
                 f"rollout.max_solution_tokens ({limit})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _dynamic_sampling_fits(self) -> Config:
+        if not self.algorithm.dynamic_sampling.enabled:
+            return self
+        if self.rollout.async_steps:
+            raise ValueError(
+                "algorithm.dynamic_sampling.enabled draws problems for the rewards of this step; rollout.async_steps "
+                f"is {self.rollout.async_steps}, allowed is 0"
+            )
+        for name in ("gating", "cutoff", "hinting"):
+            if getattr(self.controls, name).enabled:
+                raise ValueError(
+                    f"algorithm.dynamic_sampling.enabled and controls.{name}.enabled exclude each other: the problems "
+                    "that it draws would not be shaped by the control"
+                )
         return self
 
     @model_validator(mode="after")

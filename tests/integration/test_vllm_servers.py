@@ -10,8 +10,8 @@ import pytest
 from vllm_runs import rows, said, start, train, wait_for_step
 
 # Importing vLLM takes many times longer on a machine that is busy.
-pytestmark = pytest.mark.timeout(900)
-TWO_SERVERS = ("rollout.engine=vllm_server", "rollout.num_servers=2", "rollout.server_wait=240")
+pytestmark = pytest.mark.timeout(1500)
+TWO_SERVERS = ("rollout.engine=vllm_server", "rollout.num_servers=2", "rollout.server_wait=600")
 
 
 def _servers(process: psutil.Process) -> list[psutil.Process]:
@@ -82,5 +82,5 @@ def test_a_run_whose_servers_are_all_killed_ends_with_a_clear_error_and_resumes(
         process.kill()
         process.wait()
     assert "no rollout server could be used" in said(folder)
-    train(folder, *one_server, "run.steps=4", "rollout.server_wait=240", "--resume")
+    train(folder, *one_server, "run.steps=4", "rollout.server_wait=600", "--resume")
     assert [row["step"] for row in rows(folder)] == [0, 1, 2, 3, 4]

@@ -6,7 +6,7 @@ import pytest
 from vllm_runs import rows, start, train, wait_for_step
 
 # Importing vLLM takes many times longer on a machine that is busy.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.mark.parametrize(

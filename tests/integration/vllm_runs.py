@@ -53,7 +53,7 @@ def said(folder: Path) -> str:
     return folder.with_suffix(".log").read_text(errors="replace")[-3000:]
 
 
-def wait_for_step(process: "subprocess.Popen[bytes]", folder: Path, step: int, seconds: float = 400.0) -> None:
+def wait_for_step(process: "subprocess.Popen[bytes]", folder: Path, step: int, seconds: float = 700.0) -> None:
     """Return as soon as the metrics of ``step`` are on disk."""
     deadline = time.monotonic() + seconds
     metrics = folder / "metrics.jsonl"
