@@ -19,6 +19,7 @@ from masa import checkpoint
 from masa.config import Config
 from masa.controls.controls import Controls
 from masa.interrupt import StopRequest
+from masa.policy.dynamic_sampling import DynamicSampling
 from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
 from masa.policy.optimizer import make_optimizer
 from masa.policy.overlong import overlong_punishment
@@ -148,6 +149,7 @@ class Session:
                     "rollouts_ahead": ahead,
                     "controls": self.controls.state_dict(),
                     "policy": policy,
+                    "carried_over": self.dynamic_sampling.state_dict() if self.dynamic_sampling else [],
                 },
                 self._write,
                 retention=checkpoint.Retention(section.keep, section.best_is),
@@ -170,6 +172,8 @@ class Session:
         state = checkpoint.read_state(path)
         sampler.load_state_dict(state["sampler"])
         self.controls.load_state_dict(state["controls"])
+        if self.dynamic_sampling is not None:
+            self.dynamic_sampling.load_state_dict(state["carried_over"], self._prepared.train)
         restore_policy(path, self._config.model, self.updater, state["policy"])
         self.engine.update_weights(self.weights(), version=step)
         self.rollouts.restore(state["rollouts_ahead"], self._prepared.train, self.share)
@@ -206,6 +210,11 @@ class Session:
             verifier = self._stack.enter_context(self._pool)
         self.grader = Grader(config, self._prepared.tokenizer, verifier, self._shaping())
         self.controls = Controls(config, self._prepared.builder, self.grader)
+
+        dynamic = config.algorithm.dynamic_sampling
+        self.dynamic_sampling: DynamicSampling | None = None
+        if dynamic.enabled:
+            self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems, len(self._prepared.train))
 
         given = self._given_model
         self.model = load_policy(config.model) if given is None else prepare_policy(given, config.model)

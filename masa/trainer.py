@@ -17,15 +17,16 @@ from rich.console import Console
 
 from masa.config import Config, load_config
 from masa.controls.cloning import clone_experts
-from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_together
+from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_problems, roll_out_together
 from masa.evaluation.held_out import evaluate_held_out, held_out_rows, record_held_out
 from masa.policy.algorithm import resolve_algorithm
+from masa.policy.dynamic_sampling import Draw
 from masa.policy.processes import join_processes
 from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
 from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler
-from masa.rewards.grading import RewardFunction, Verifier
+from masa.rewards.grading import GradedGroup, RewardFunction, Verifier
 from masa.rollout.ahead import StepBatch, require_correction
 from masa.rollout.statistics import record_staleness
 from masa.session import Session
@@ -143,9 +144,15 @@ class MASATrainer:
             with timed(metrics, "time/verify"):
                 groups = session.gather(session.grader.grade(batch.mine, batch.rollouts), batch.problems)
 
+            training = groups
+            if session.dynamic_sampling is not None:
+                filled = session.dynamic_sampling.fill(groups, self._drawing(step, session, sampler))
+                training, groups = filled.training, filled.sampled
+                metrics.lasts(filled.metrics)
+
             # Advantages within each group of either path, and one policy update over both.
             mask_cut = self.config.controls.cutoff.mask_cut
-            parts = training_rows(groups, self.algorithm.advantage, self.config.algorithm, mask_cut=mask_cut)
+            parts = training_rows(training, self.algorithm.advantage, self.config.algorithm, mask_cut=mask_cut)
             with timed(metrics, "time/update"):
                 metrics.lasts(session.updater.update(parts))
 
@@ -163,6 +170,18 @@ class MASATrainer:
             metrics.merge(self._evaluate(step, session, recorder))
         recorder.write(step, metrics, groups, batch.gated)
         return metrics.flatten()
+
+    def _drawing(self, step: int, session: Session, sampler: ProblemSampler) -> Draw:
+        """How dynamic sampling (DAPO) gets the graded rollouts of further problems."""
+
+        def draw(count: int, beside: set[str]) -> list[GradedGroup]:
+            problems = sampler.next_batch(count, beside=beside)
+            session.engine.wake()
+            batch = roll_out_problems(step, problems, session, self.prepared.builder, self.config)
+            session.engine.sleep()
+            return session.gather(session.grader.grade(batch.mine, batch.rollouts), problems)
+
+        return draw
 
     def _evaluate(self, step: int, session: Session, recorder: RunRecorder) -> StepMetrics:
         """Held-out accuracy and meta-awareness; no metrics where there are no held-out problems."""

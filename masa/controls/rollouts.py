@@ -63,8 +63,14 @@ def roll_out_together(
     step: int, sampler: ProblemSampler, processes: Processes, builder: RequestBuilder, config: Config
 ) -> StepBatch:
     """G solutions and M metas of each problem of a batch, in one call to the engine."""
+    return roll_out_problems(step, sampler.next_batch(), processes, builder, config)
+
+
+def roll_out_problems(
+    step: int, problems: list[Problem], processes: Processes, builder: RequestBuilder, config: Config
+) -> StepBatch:
+    """G solutions and M metas of each of ``problems``, in one call to the engine."""
     algorithm = config.algorithm
-    problems = sampler.next_batch()
     mine = processes.share(problems)
     requests = builder.requests(
         mine,

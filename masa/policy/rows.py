@@ -40,7 +40,7 @@ def training_rows(
         mask_cut,
     )
     by_problem = [one + other for one, other in zip(solutions, metas, strict=True)]
-    updates = min(section.updates_per_step, len(by_problem))
+    updates = max(1, min(section.updates_per_step, len(by_problem)))
     return [[row for problem in by_problem[part::updates] for row in problem] for part in range(updates)]
 
 

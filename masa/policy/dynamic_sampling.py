@@ -1,0 +1,134 @@
+"""DAPO's dynamic sampling: a step trains on a full batch of problems whose solutions differ in their rewards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from masa.config.schema import DynamicSamplingSection
+from masa.problems import Problem
+from masa.rewards.alignment import MetaReward, SolutionGroup
+from masa.rewards.grading import GradedGroup
+from masa.rollout.engine import Rollout
+
+Draw = Callable[[int, set[str]], list[GradedGroup]]
+"""Graded groups of so many fresh problems, none of the ids given; the same on every process."""
+
+
+@dataclass(frozen=True)
+class FilledBatch:
+    """``training`` is what the update learns from, ``sampled`` every group that this step sampled."""
+
+    training: list[GradedGroup]
+    sampled: list[GradedGroup]
+    metrics: Mapping[str, float]
+
+
+class DynamicSampling:
+    """Fills batches, and carries what is too much over to the next step.
+
+    A group whose solutions all have the same reward has no advantage: another problem takes its place (Yu et al. 2025,
+    section 3.2). The number of further draws is bounded; after the last one the step goes on with the groups it has.
+    """
+
+    def __init__(self, section: DynamicSamplingSection, num_problems: int, num_training_problems: int) -> None:
+        self._section = section
+        self._wanted = num_problems
+        self._available = num_training_problems
+        self._carried: list[GradedGroup] = []
+
+    def fill(self, groups: Sequence[GradedGroup], draw: Draw) -> FilledBatch:
+        """A batch from what was carried over, from ``groups``, and from what ``draw`` gives beyond them."""
+        carried = len(self._carried)
+        sampled = list(groups)
+        rounds = 0
+        while self._missing(sampled) > 0 and rounds < self._section.max_rounds:
+            seen = {group.problem.id for group in (*sampled, *self._carried)}
+            count = min(math.ceil(self._missing(sampled) * self._section.oversample), self._available - len(seen))
+            if count < 1:
+                break
+            sampled += draw(count, seen)
+            rounds += 1
+
+        informative = [*self._carried, *filter(is_informative, sampled)]
+        replaced = [group for group in sampled if not is_informative(group)]
+        self._carried = [_bare(group) for group in informative[self._wanted :]]
+        training = informative[: self._wanted]
+        metrics = {
+            "rollout/dynamic_rounds": float(rounds),
+            "rollout/replaced_share": len(replaced) / len(sampled),
+            "rollout/batch_filled": len(training) / self._wanted,
+            "rollout/carried_in": float(carried),
+            "rollout/carried_out": float(len(self._carried)),
+        }
+        if self._section.keep_metas:
+            training = training + [
+                replace(group, solutions=(), solution_rewards=()) for group in replaced if group.metas
+            ]
+        return FilledBatch(training, sampled, metrics)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """What is carried over; plain JSON values."""
+        return [
+            {
+                "problem": group.problem.id,
+                "solutions": [asdict(one) for one in group.solutions],
+                "solution_rewards": list(group.solution_rewards),
+                "metas": [asdict(one) for one in group.metas],
+                "meta_rewards": [asdict(one) for one in group.meta_rewards],
+            }
+            for group in self._carried
+        ]
+
+    def load_state_dict(self, state: Iterable[Mapping[str, Any]], problems: Iterable[Problem]) -> None:
+        """Carry over what ``state`` carried."""
+        by_id = {problem.id: problem for problem in problems}
+        self._carried = [
+            _bare_group(
+                by_id[one["problem"]],
+                [_rollout(values) for values in one["solutions"]],
+                one["solution_rewards"],
+                [_rollout(values) for values in one["metas"]],
+                [MetaReward(**values) for values in one["meta_rewards"]],
+            )
+            for one in state
+        ]
+
+    def _missing(self, sampled: Sequence[GradedGroup]) -> int:
+        return self._wanted - len(self._carried) - sum(map(is_informative, sampled))
+
+
+def is_informative(group: GradedGroup) -> bool:
+    """Whether the solutions' rewards differ."""
+    return len(set(group.solution_rewards)) > 1
+
+
+def _bare(group: GradedGroup) -> GradedGroup:
+    """What an update needs of a group, and no more: everything else was recorded in the step that sampled it."""
+    return _bare_group(group.problem, group.solutions, group.solution_rewards, group.metas, group.meta_rewards)
+
+
+def _bare_group(
+    problem: Problem,
+    solutions: Sequence[Rollout],
+    solution_rewards: Sequence[float],
+    metas: Sequence[Rollout],
+    meta_rewards: Sequence[MetaReward],
+) -> GradedGroup:
+    return GradedGroup(
+        problem=problem,
+        solutions=tuple(solutions),
+        solution_texts=(),
+        verdicts=(),
+        solution_rewards=tuple(solution_rewards),
+        statistics=SolutionGroup(pass_rate=0.0),
+        metas=tuple(metas),
+        meta_rewards=tuple(meta_rewards),
+    )
+
+
+def _rollout(values: Mapping[str, Any]) -> Rollout:
+    tuples = {name: tuple(values[name]) for name in ("prompt_ids", "token_ids", "logprobs")}
+    return Rollout(**{**values, **tuples})
