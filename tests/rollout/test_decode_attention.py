@@ -39,7 +39,14 @@ def test_the_models_own_attention_is_back_after_decoding() -> None:
     )
     model = Qwen3ForCausalLM(config)
     before = model.config._attn_implementation
-    with pytest.raises(RuntimeError, match="stop"), decoding(model):
-        assert model.config._attn_implementation != before
-        raise RuntimeError("stop")
+    during = []
+
+    def fail_while_decoding() -> None:
+        with decoding(model):
+            during.append(model.config._attn_implementation)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_while_decoding()
+    assert during != [before]
     assert model.config._attn_implementation == before
