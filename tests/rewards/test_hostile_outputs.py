@@ -15,6 +15,8 @@ from hostile_corpus import Item, hostile_corpus, ordinary_items
 from masa.rewards import Verdict, VerifierPool
 
 TIME_LIMIT = 1.0
+# The sample is part of every run, on machines that do other things besides.
+SAMPLE_TIME_LIMIT = 2.0
 WORKERS = 2
 MEMORY_MB = 768
 
@@ -35,7 +37,7 @@ def verify_among_ordinary(pool: VerifierPool, corpus: Sequence[tuple[str, Item]]
     started = time.perf_counter()
     verdicts = pool.verify(items)
     seconds = time.perf_counter() - started
-    assert seconds < len(items) * TIME_LIMIT / WORKERS
+    assert seconds < len(items) * pool.time_limit / pool.workers
     assert [item for item, verdict in zip(ordinary, verdicts[1::2], strict=True) if not verdict.correct] == []
     return verdicts[::2]
 
@@ -53,8 +55,8 @@ def test_the_corpus_holds_three_hundred_different_outputs(outside: Path) -> None
 
 
 def test_a_sample_of_hostile_outputs_breaks_nothing(outside: Path) -> None:
-    corpus = hostile_corpus(str(outside))[::11]
-    with VerifierPool(WORKERS, TIME_LIMIT, MEMORY_MB) as pool:
+    corpus = hostile_corpus(str(outside))[::13]
+    with VerifierPool(WORKERS, SAMPLE_TIME_LIMIT, MEMORY_MB) as pool:
         verdicts = verify_among_ordinary(pool, corpus)
         check_nothing_got_through(corpus, verdicts, outside)
         counters = pool.counters
