@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from masa.config import ConfigError
@@ -38,7 +39,10 @@ def add_adapters(model: PreTrainedModel, section: LoraSection) -> None:
         r=section.rank, lora_alpha=section.alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM"
     )
     try:
-        inject_adapter_in_model(config, model)
+        # The same start on every process and in a resumed run.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            inject_adapter_in_model(config, model)
     except ValueError as error:
         raise ConfigError(
             f"model.lora.targets: found {section.targets}, allowed: names of {_linear_layers(model)}"
