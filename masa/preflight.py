@@ -14,6 +14,8 @@ from masa.problems import Problem
 from masa.problems.loading import load_problems
 from masa.problems.prompts import PromptTemplates, leave_out_overlong
 from masa.problems.report import LoadReport
+from masa.rewards.sandbox.isolation import SandboxUnavailableError
+from masa.rewards.verifiers import check_verifier
 from masa.rollout.requests import RequestBuilder
 
 if TYPE_CHECKING:
@@ -49,8 +51,11 @@ def prepare(
     tokenizer: PreTrainedTokenizerBase | None = None,
     problems: Sequence[Problem] | None = None,
     eval_problems: Sequence[Problem] | None = None,
+    own_verifier: bool = False,
 ) -> Prepared:
     """Check and load all but the model; objects handed in take the place of what the configuration names.
+
+    With ``own_verifier`` the verifiers that problems name are not asked for: something else judges the answers.
 
     Raises:
         ConfigError: a path, template or number that cannot work.
@@ -65,6 +70,8 @@ def prepare(
     else:
         held_out = load_problems_of(config, "eval", notes) if config.problems.eval else []
         held_out += _benchmark_problems(config)
+    if not own_verifier:
+        _check_verifiers([*train, *held_out])
     tokenizer = tokenizer or load_tokenizer(config.model)
     builder = RequestBuilder(config, templates, tokenizer)
     train = _within_limit(config, builder, train, "problems.train", notes)
@@ -151,6 +158,15 @@ def _benchmark_problems(config: Config) -> list[Problem]:
     from masa.evaluation.held_out import benchmark_problems
 
     return benchmark_problems(section.benchmarks, section.benchmark_data, limit=section.benchmark_limit)
+
+
+def _check_verifiers(problems: Sequence[Problem]) -> None:
+    """Every verifier that the problems name must exist and be able to run on this machine."""
+    for name in dict.fromkeys(problem.verifier for problem in problems):
+        try:
+            check_verifier(name)
+        except (ValueError, SandboxUnavailableError) as error:
+            raise ConfigError(f"the verifier {name!r} cannot be used: {error}") from error
 
 
 def _describe(key: str, report: LoadReport) -> list[str]:

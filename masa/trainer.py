@@ -73,7 +73,13 @@ class MASATrainer:
         self.config = config if isinstance(config, Config) else load_config(config)
         self.algorithm = resolve_algorithm(self.config.algorithm)
         require_correction(self.config.rollout.async_steps, self.algorithm.loss.tis_cap)
-        self.prepared = prepare(self.config, tokenizer=tokenizer, problems=problems, eval_problems=eval_problems)
+        self.prepared = prepare(
+            self.config,
+            tokenizer=tokenizer,
+            problems=problems,
+            eval_problems=eval_problems,
+            own_verifier=verifier is not None,
+        )
         self.steps = total_steps(self.config, self.prepared.train)
         self.console = console or Console()
         self._model = model

@@ -50,6 +50,7 @@ def _message(tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str
         ("prompts.meta='{{ problem'", ["meta template", "line 1"]),
         ("prompts.max_tokens=1", ["prompts.max_tokens", "1"]),
         ("problems.verifier=maths", ["maths", "math"]),
+        ("problems.verifier=no_such_module:judge", ["no_such_module:judge"]),
     ],
 )
 def test_a_mistake_in_the_configuration(
