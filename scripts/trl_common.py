@@ -6,6 +6,7 @@ They run where both TRL 1.16 and masa can be imported; docs/performance.md says 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,8 +30,8 @@ def qwen3(*, hidden: int, layers: int, vocabulary: int, seed: int = 0, **changes
     return Qwen3ForCausalLM(Qwen3Config(**{**shape, **changes}))
 
 
-def trl_trainer(model: Any, **arguments: Any) -> Any:
-    """A GRPOTrainer ready for `_compute_loss`, on the CPU, float32."""
+def trl_trainer(model: Any, *, reward: Any = None, prompts: Sequence[str] = ("1 + 1",) * 8, **arguments: Any) -> Any:
+    """A GRPOTrainer on the CPU, float32; without a ``reward`` it is made ready for `_compute_loss` alone."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -52,14 +53,15 @@ def trl_trainer(model: Any, **arguments: Any) -> Any:
     }
     trainer = GRPOTrainer(
         model=model,
-        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        reward_funcs=reward or (lambda completions, **_: [0.0] * len(completions)),
         args=GRPOConfig(**{**settings, **arguments}),
-        train_dataset=Dataset.from_list([{"prompt": "1 + 1"}] * 8),
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
         processing_class=load_embedded_tokenizer(),
     )
-    trainer.current_gradient_accumulation_steps = 1
-    trainer.args.steps_per_generation = 1
-    trainer.model.train()
+    if reward is None:
+        trainer.current_gradient_accumulation_steps = 1
+        trainer.args.steps_per_generation = 1
+        trainer.model.train()
     return trainer
 
 

@@ -82,6 +82,25 @@ def test_two_processes_have_the_gradient_of_one(outcomes: dict[str, Any], alone:
     assert found["metrics"]["policy/rows_left_out"] == 8
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_an_optimiser_on_the_cpu_takes_the_same_steps(
+    outcomes: dict[str, Any], alone: dict[str, Any], stage: int
+) -> None:
+    assert _distance(outcomes[f"zero{stage} offloaded"]["gradient"], alone["gradient"]) < 1e-5
+    assert _distance(outcomes[f"zero{stage} offloaded"]["weights"], alone["weights"]) < 1e-5
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_in_bf16_the_float32_weights_are_kept_through_a_checkpoint(
+    outcomes: dict[str, Any], alone: dict[str, Any], stage: int
+) -> None:
+    found = outcomes[f"zero{stage} bf16"]
+    assert {one.dtype for one in found["weights"].values()} == {torch.bfloat16}
+    assert _distance(found["gradient"], alone["gradient"]) < 0.15  # as far as bf16 rounds
+    resumed = outcomes[f"zero{stage} bf16 resumed"]
+    assert all(resumed[name].equal(one) for name, one in found["weights"].items())
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_head_of_its_own_is_sharded_as_well(outcomes: dict[str, Any], stage: int) -> None:
     expected = two_updates(Accelerator(cpu=True), tied=False)

@@ -124,15 +124,16 @@ def second_update(accelerator: Accelerator, folder: Path, **options: Any) -> dic
     return weights_of(model)
 
 
-def deepspeed_accelerator(stage: int, **settings: Any) -> Accelerator:
-    """An accelerator for ZeRO, in processes that have had another one before."""
+def deepspeed_accelerator(stage: int, *, bf16: bool = False, **settings: Any) -> Accelerator:
+    """An accelerator for ZeRO, in processes that have had another one before; ``settings`` are ZeRO's."""
     from accelerate import DeepSpeedPlugin
 
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
     AcceleratorState._reset_state(reset_partial_state=True)
     join_processes()
     zero = {"stage": stage, "stage3_param_persistence_threshold": 0, **settings}
-    return Accelerator(deepspeed_plugin=DeepSpeedPlugin(hf_ds_config={"zero_optimization": zero}))
+    config = {"zero_optimization": zero, "bf16": {"enabled": bf16}, "zero_force_ds_cpu_optimizer": False}
+    return Accelerator(deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=config))
 
 
 def main(folder: Path) -> None:
@@ -149,6 +150,12 @@ def main(folder: Path) -> None:
         outcomes[f"zero{stage} after ddp"] = second_update(accelerator, folder / "ddp")
     for stage in (1, 2):
         outcomes[f"zero3 after zero{stage}"] = second_update(accelerator, folder / f"zero{stage}")
+    for stage in (2, 3):
+        accelerator = deepspeed_accelerator(stage, offload_optimizer={"device": "cpu"})
+        outcomes[f"zero{stage} offloaded"] = two_updates(accelerator)
+        accelerator = deepspeed_accelerator(stage, bf16=True)
+        outcomes[f"zero{stage} bf16"] = two_updates(accelerator, folder / f"zero{stage}_bf16")
+        outcomes[f"zero{stage} bf16 resumed"] = second_update(accelerator, folder / f"zero{stage}_bf16")
     if accelerator.is_main_process:
         torch.save(outcomes, folder / "outcomes.pt")
     accelerator.wait_for_everyone()
