@@ -56,8 +56,8 @@ def test_no_items_give_no_verdicts(pool: VerifierPool) -> None:
 def test_a_hanging_item_costs_itself_alone() -> None:
     items = [math_item(r"\boxed{\sqrt{16}}") for _ in range(24)]
     guilty = [3, 4, 17]
-    for n, response in zip(guilty, (TOWER, r"\boxed{99999999!}", TOWER), strict=True):
-        items[n] = math_item(response)
+    for n in guilty:
+        items[n] = math_item(TOWER)
     with VerifierPool(workers=2, time_limit=0.5) as pool:
         started = time.perf_counter()
         verdicts = pool.verify(items)

@@ -96,11 +96,12 @@ def test_a_changed_configuration_on_resume_keeps_the_earlier_ones(directory: Run
     assert kept == {"config.1.yaml": "run: {seed: 0}\n", "config.2.yaml": "run: {steps: 2}\n"}
 
 
-def test_truncation_drops_later_steps_from_all_three_files(directory: RunDirectory) -> None:
+def test_truncation_drops_later_steps_from_all_row_files(directory: RunDirectory) -> None:
     write_steps(directory, 5)
+    directory.append_held_out([{"step": step, "problem": "p"} for step in range(1, 6)])
     dropped = directory.truncate_after(3)
-    assert dropped == {"metrics.jsonl": 2, "samples.jsonl": 2, "predictions.jsonl": 2}
-    for path in (directory.metrics, directory.samples, directory.predictions):
+    assert dropped == {"metrics.jsonl": 2, "samples.jsonl": 2, "predictions.jsonl": 2, "evaluation.jsonl": 2}
+    for path in (directory.metrics, directory.samples, directory.predictions, directory.held_out):
         assert [row["step"] for row in jsonl.read_rows(path)] == [1, 2, 3]
 
 
