@@ -16,7 +16,7 @@ from masa.config.schema import OptimizerSection
 from masa.policy.batching import Plan, padding_waste, split_over_ranks
 from masa.policy.collate import TokenBatch, TokenRow, collate, pack
 from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
-from masa.policy.measures import Measure, from_vectors, merge_measures, to_vectors
+from masa.policy.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors
 from masa.policy.optimizer import learning_rate_factor
 from masa.policy.optimizer_state import (
     Read,
@@ -108,7 +108,8 @@ class PolicyUpdater:
         """
         old: list[dict[int, Tensor] | None] = [None, *(self._old_logprobs(part) for part in parts[1:])]
         outcomes = [self._one_update(part, before) for part, before in zip(parts, old, strict=True)]
-        merged = {f"policy/{name}": one.value() for name, one in self._merged([m for m, _ in outcomes]).items()}
+        measured = measure_values(self._merged([measures for measures, _ in outcomes]))
+        merged = {f"policy/{name}": value for name, value in measured.items()}
         totals = [numbers for _, numbers in outcomes]
         for name in ("policy/loss", "policy/gradient_norm", "policy/padding_waste"):
             merged[name] = sum(numbers[name] for numbers in totals) / len(totals)
