@@ -6,14 +6,30 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
+import torch
+
+from masa.config import ConfigError
 from masa.rollout import guardian
+from masa.rollout.engine import RolloutError
+from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError
+from masa.rollout.vllm_arguments import command_line, vllm_arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from masa.config.schema import RolloutSection
 
 _SECONDS_TO_STOP = 15.0
 _RESTARTS = 3
+_LOOK_EVERY = 0.5
+_ANSWER_WITHIN = 5.0
+_WORKER_EXTENSION = "masa.rollout.vllm_worker.WorkerExtension"
 _ENVIRONMENT = {
     # The routes for weights, pausing and cache are served in this mode only.
     "VLLM_SERVER_DEV_MODE": "1",
@@ -44,6 +60,8 @@ class ServerProcess:
         self.address = f"http://127.0.0.1:{self._port}"
         self._restarts_left = _RESTARTS
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         environment = {**_ENVIRONMENT, **os.environ}
@@ -68,9 +86,10 @@ class ServerProcess:
 
     def restart_if_ended(self) -> None:
         """Start a server that has ended again, a few times; one that keeps ending is left alone."""
-        if not self.running and self._restarts_left:
-            self._restarts_left -= 1
-            self.start()
+        with self._lock:
+            if not self.running and self._restarts_left and not self._stopped:
+                self._restarts_left -= 1
+                self.start()
 
     @property
     def running(self) -> bool:
@@ -83,10 +102,12 @@ class ServerProcess:
 
     def ask_to_stop(self) -> None:
         """Let the guardian end the server; `wait` waits for it."""
-        if self._process is not None:
-            pipe: IO[bytes] | None = self._process.stdin
-            if pipe is not None:
-                pipe.close()
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                pipe: IO[bytes] | None = self._process.stdin
+                if pipe is not None:
+                    pipe.close()
 
     def wait(self) -> None:
         if self._process is not None:
@@ -95,6 +116,97 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+
+class StartedServers:
+    """The servers that this process has started, by address."""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, ServerProcess] = {}
+
+    def start(self, section: RolloutSection, files: Path, arguments: dict[str, Any]) -> list[str]:
+        """Start ``num_servers`` servers with ``arguments``, whose logs go to ``files``; their addresses.
+
+        Raises:
+            ConfigError: not as many devices as servers.
+        """
+        devices: list[str | None] = [*section.server_devices] or [None] * section.num_servers
+        if len(devices) != section.num_servers:
+            raise ConfigError(
+                f"rollout.server_devices: found {len(devices)} entries, allowed: rollout.num_servers, "
+                f"which is {section.num_servers}"
+            )
+        threads = None if torch.cuda.is_available() else max(1, torch.get_num_threads() // len(devices))
+        for number, device in enumerate(devices):
+            log = files / f"server-{number}.log"
+            process = ServerProcess(command_line(arguments), log, devices=device, threads=threads)
+            self._processes[process.address] = process
+            process.start()
+        return list(self._processes)
+
+    def get(self, address: str) -> ServerProcess | None:
+        """The process behind ``address``; None where somebody else has started it."""
+        return self._processes.get(address)
+
+    def close(self) -> None:
+        """End them all; none is started again."""
+        for process in self._processes.values():
+            process.ask_to_stop()
+        for process in self._processes.values():
+            process.wait()
+
+
+def server_arguments(
+    model: PreTrainedModel,
+    section: RolloutSection,
+    max_model_len: int,
+    folder: Path,
+    *,
+    backend: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> dict[str, Any]:
+    """Arguments of a server for ``model``; ``folder`` is given the model's configuration and tokenizer.
+
+    Args:
+        backend: what vLLM knows the way of the weights as.
+        tokenizer: the policy's; None: as the model's path says.
+    """
+    if tokenizer is None:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
+    # vLLM's OpenAI routes insist on a tokenizer.
+    tokenizer.save_pretrained(folder)
+    return {
+        **vllm_arguments(model, section, max_model_len, folder, not torch.cuda.is_available()),
+        "worker_extension_cls": _WORKER_EXTENSION,
+        "weight_transfer_config": {"backend": backend},
+    }
+
+
+def wait_until_up(client: ServerClient, process: ServerProcess | None, seconds: float) -> str:
+    """Wait for a server, whose ``process`` is known where it was started here; the name of the model that it serves.
+
+    Raises:
+        RolloutError: it ended, was not up within ``seconds``, or does not offer what is needed.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            client.get("/health", timeout=_ANSWER_WITHIN)
+            client.get("/weight_info", timeout=_ANSWER_WITHIN)
+            return str(client.get("/v1/models", timeout=_ANSWER_WITHIN)["data"][0]["id"])
+        except RequestRefusedError as error:
+            raise RolloutError(
+                f"{error}. Rollout servers need vLLM 0.28 or later and the environment variable VLLM_SERVER_DEV_MODE=1"
+            ) from error
+        except ServerError as error:
+            ended = process is not None and not process.running
+            if ended or time.monotonic() > deadline:
+                words = f"; its last words: {process.last_words()}" if process is not None else ""
+                how = "ended while it started" if ended else f"was not up in {seconds:g} seconds"
+                raise RolloutError(f"server {client.address} {how} ({error}){words}") from error
+        time.sleep(_LOOK_EVERY)
 
 
 def _free_port() -> int:

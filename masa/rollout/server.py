@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from masa.config import ConfigError
+from masa.rollout.completions import completed_rollout, completion_body
 from masa.rollout.dispatch import Dispatcher
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
 from masa.rollout.health import Fleet
 from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
-from masa.rollout.launch import ServerProcess
+from masa.rollout.launch import StartedServers, server_arguments, wait_until_up
 from masa.rollout.server_metrics import ServerMetrics
 from masa.rollout.statistics import EngineStatistics
-from masa.rollout.transfer import FILE_BACKEND, FileTransfer, NcclTransfer
-from masa.rollout.vllm_arguments import command_line, engine_dtype, vllm_arguments
+from masa.rollout.transfer import make_transfer
+from masa.rollout.vllm_arguments import engine_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 0.5
 _ANSWER_WITHIN = 5.0
 _ATTEMPTS_OF_A_SAMPLE = 5
-_WORKER_EXTENSION = "masa.rollout.vllm_worker.WorkerExtension"
 
 
 class ServerEngine:
@@ -77,18 +76,26 @@ class ServerEngine:
         self._statistics = EngineStatistics()
         self._stopping = threading.Event()
         self._folder = Path(tempfile.mkdtemp(prefix="masa-servers-"))
-        self._processes: dict[str, ServerProcess] = {}
-        self._transfer = self._make_transfer()
+        self._started = StartedServers()
+        backend, self._transfer = make_transfer(section, self._folder, self._run)
         try:
-            addresses = self._start(model, max_model_len, tokenizer) if self._main else None
+            addresses = [ServerClient(address).address for address in section.servers]
+            if self._main and not addresses:
+                arguments = server_arguments(
+                    model, section, max_model_len, self._folder, backend=backend, tokenizer=tokenizer
+                )
+                addresses = self._started.start(section, self._folder, arguments)
             self._run, addresses = _from_first_process((self._run, addresses))
             self._clients = {address: ServerClient(address) for address in addresses}
             self._metrics = {address: ServerMetrics() for address in addresses}
             self._observing = {address: threading.Lock() for address in addresses}
             self._fleet = Fleet(self._clients, clock, section.server_patience)
-            self._names = {address: self._wait_until_up(client) for address, client in self._clients.items()}
+            self._names = {
+                address: wait_until_up(client, self._started.get(address), section.server_wait)
+                for address, client in self._clients.items()
+            }
         except BaseException:
-            self._stop_processes()
+            self._release()
             raise
         for address in self._clients:
             threading.Thread(target=self._observe, args=(address,), daemon=True, name=f"masa-{address}").start()
@@ -200,71 +207,7 @@ class ServerEngine:
         self._stopping.set()
         for client in self._clients.values():
             client.cut()
-        self._stop_processes()
-
-    def _make_transfer(self) -> FileTransfer | NcclTransfer:
-        section = self._section
-        kind = section.weight_transfer
-        if kind == "auto":
-            kind = "nccl" if torch.cuda.is_available() else "file"
-        self.backend = FILE_BACKEND if kind == "file" else kind
-        limits = {"bucket_bytes": section.bucket_mb * 2**20, "timeout": section.server_wait}
-        if kind == "nccl":
-            if not torch.cuda.is_available():
-                raise ConfigError("rollout.weight_transfer: found 'nccl', allowed without a GPU: auto, file")
-            return NcclTransfer(**limits)  # type: ignore[arg-type]
-        folder = Path(section.transfer_folder or self._folder) / f"weights-{self._run}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileTransfer(folder, **limits)  # type: ignore[arg-type]
-
-    def _start(
-        self, model: PreTrainedModel, max_model_len: int, tokenizer: PreTrainedTokenizerBase | None
-    ) -> list[str]:
-        """The addresses of the user's servers, or of those that are started now."""
-        section = self._section
-        if section.servers:
-            return [ServerClient(address).address for address in section.servers]
-        devices: list[str | None] = [*section.server_devices] or [None] * section.num_servers
-        if len(devices) != section.num_servers:
-            raise ConfigError(
-                f"rollout.server_devices: found {len(devices)} entries, allowed: rollout.num_servers, "
-                f"which is {section.num_servers}"
-            )
-        on_cpu = not torch.cuda.is_available()
-        arguments = {
-            **vllm_arguments(model, section, max_model_len, self._folder, on_cpu),
-            "worker_extension_cls": _WORKER_EXTENSION,
-            "weight_transfer_config": {"backend": self.backend},
-        }
-        _save_tokenizer(model, tokenizer, self._folder)
-        for number, device in enumerate(devices):
-            log = self._folder / f"server-{number}.log"
-            threads = max(1, torch.get_num_threads() // len(devices)) if on_cpu else None
-            process = ServerProcess(command_line(arguments), log, devices=device, threads=threads)
-            self._processes[process.address] = process
-            process.start()
-        return list(self._processes)
-
-    def _wait_until_up(self, client: ServerClient) -> str:
-        """Wait for a server; the name of the model that it serves."""
-        deadline = time.monotonic() + self._section.server_wait
-        while True:
-            try:
-                client.get("/health", timeout=_ANSWER_WITHIN)
-                client.get("/weight_info", timeout=_ANSWER_WITHIN)
-                return str(client.get("/v1/models", timeout=_ANSWER_WITHIN)["data"][0]["id"])
-            except RequestRefusedError as error:
-                raise RolloutError(
-                    f"{error}. Rollout servers need the environment variable VLLM_SERVER_DEV_MODE=1"
-                ) from error
-            except ServerError as error:
-                process = self._processes.get(client.address)
-                ended = process is not None and not process.running
-                if ended or time.monotonic() > deadline:
-                    words = f"; its last words: {process.last_words()}" if process is not None else ""
-                    how = "ended while it started" if ended else f"was not up in {self._section.server_wait:g} seconds"
-                    raise RolloutError(f"server {client.address} {how} ({error}){words}") from error
-            self._stopping.wait(_LOOK_EVERY)
+        self._release()
 
     def _work(
         self,
@@ -294,33 +237,9 @@ class ServerEngine:
                 dispatcher.finish(number, rollout)
 
     def _complete(self, address: str, request: RolloutRequest, index: int, started: float) -> Rollout:
-        body = {
-            "model": self._names[address],
-            "prompt": list(request.prompt_ids),
-            "max_tokens": request.max_new_tokens,
-            "temperature": request.sampling.temperature,
-            "top_p": request.sampling.top_p,
-            "top_k": request.sampling.top_k,
-            "seed": request.seeds[index],
-            "stop_token_ids": self._stop_ids,
-            "ignore_eos": True,
-            "logprobs": 0,
-            "return_token_ids": True,
-        }
-        choice = self._clients[address].post("/v1/completions", body, timeout=None)["choices"][0]
-        if choice["finish_reason"] not in ("stop", "length"):
-            raise ServerError(f"{address}: a request ended as {choice['finish_reason']!r}")
-        return Rollout(
-            problem_id=request.problem_id,
-            path=request.path,
-            index=index,
-            prompt_ids=request.prompt_ids,
-            token_ids=tuple(choice["token_ids"]),
-            logprobs=tuple(float(value) for value in choice["logprobs"]["token_logprobs"]),
-            finish_reason=choice["finish_reason"],
-            weight_version=self.weight_version,
-            seconds=time.perf_counter() - started,
-        )
+        body = completion_body(request, index, model=self._names[address], stop_ids=self._stop_ids)
+        answer = self._clients[address].post("/v1/completions", body, timeout=None)
+        return completed_rollout(request, index, answer, self.weight_version, time.perf_counter() - started)
 
     def _observe(self, address: str) -> None:
         """Watch one server until the engine closes: is it there, with which weights; bring it back if it can be."""
@@ -332,6 +251,9 @@ class ServerEngine:
                     self._bring_back(address)
                 except ServerRefusedError:
                     self._fleet.refused(address)
+                    process = self._started.get(address)
+                    if process is not None:
+                        process.restart_if_ended()
                 except ServerError:
                     self._fleet.failed(address)
             if self._fleet[address].state == "dead":
@@ -355,11 +277,9 @@ class ServerEngine:
             self._fleet.updated(address)
 
     def _require_servers(self) -> None:
-        """Start ended servers anew, and give up when there has been none to use for too long."""
+        """Give up when there has been no server to use for too long."""
         if self._stopping.is_set():
             raise RolloutError("the engine was closed while it sampled")
-        for process in self._processes.values():
-            process.restart_if_ended()
         idle = self._fleet.idle_seconds()
         if idle > self._section.server_wait:
             raise RolloutError(
@@ -374,11 +294,8 @@ class ServerEngine:
         except ServerError:
             return None
 
-    def _stop_processes(self) -> None:
-        for process in self._processes.values():
-            process.ask_to_stop()
-        for process in self._processes.values():
-            process.wait()
+    def _release(self) -> None:
+        self._started.close()
         self._transfer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -386,15 +303,6 @@ class ServerEngine:
 def _present(rollout: Rollout | None) -> Rollout:
     assert rollout is not None
     return rollout
-
-
-def _save_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
-    """vLLM's OpenAI routes insist on a tokenizer."""
-    if tokenizer is None:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
-    tokenizer.save_pretrained(folder)
 
 
 def _from_first_process(value: Any) -> Any:

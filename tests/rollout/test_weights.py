@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from masa.rollout.agreement import model_checksum, weight_checksum
-from masa.rollout.transfer import _buckets
+from masa.rollout.transfer import buckets
 from masa.rollout.weights import plain_name, policy_weights
 
 
@@ -47,7 +47,7 @@ def test_lora_adapters_are_merged_into_what_is_sent_and_not_into_the_policy(tiny
 
 def test_parts_hold_at_most_so_many_bytes_and_lose_nothing() -> None:
     weights = [(f"w{number}", torch.full((number + 1, 10), float(number))) for number in range(6)]
-    parts = list(_buckets(iter(weights), 200))
+    parts = list(buckets(iter(weights), 200))
     assert [sorted(part) for part in parts] == [["w0", "w1"], ["w2"], ["w3"], ["w4"], ["w5"]]
     assert all(torch.equal(part[name], dict(weights)[name]) for part in parts for name in part)
 
@@ -60,7 +60,7 @@ def test_a_part_keeps_its_values_when_the_source_is_reused() -> None:
             source.fill_(value)
             yield f"w{value}", source
 
-    (part,) = list(_buckets(stream(), 1000))
+    (part,) = list(buckets(stream(), 1000))
     assert part["w1.0"][0] == 1.0
     assert part["w2.0"][0] == 2.0
 
