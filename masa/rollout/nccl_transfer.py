@@ -83,8 +83,9 @@ class NcclTransfer:
     ) -> dict[str, ServerError]:
         servers = Together(clients)
         servers.each(lambda client: pause(client, self._timeout))
-        self._join(servers)
+        # Before the group is formed: a server that fails here would spoil it for the others.
         servers.each(lambda client: begin_update(client, self._timeout))
+        self._join(servers)
         # To the end also where no server is left: other processes gather the same weights.
         for bucket in buckets(weights, self._bucket_bytes, device=None):
             if servers.clients:

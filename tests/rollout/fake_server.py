@@ -1,8 +1,8 @@
 """A vLLM server without vLLM: the routes that `ServerEngine` uses, and samples that depend on prompt and seed alone.
 
-``python fake_server.py PORT SECONDS_A_SAMPLE [DEFECT]``; a defect is one of ``updates`` (every update fails) or
-``samples`` (every sample fails). It is strict where a real one is: an update outside of a pause is refused, and so is
-one that was not started.
+``python fake_server.py PORT SECONDS_A_SAMPLE [DEFECT]``; a defect is one of ``updates`` (every update fails),
+``samples`` (every sample fails) or ``parts`` (an update that has begun fails). It is strict where a real one is: an
+update outside of a pause is refused, and so is one that was not started, or that comes through a group it is not in.
 """
 
 import json
@@ -12,7 +12,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-STATE = {"label": "default", "paused": False, "updating": False, "files": 0, "requests": 0}
+STATE = {"label": "default", "paused": False, "updating": False, "files": 0, "requests": 0, "groups": []}
 
 
 def completion(prompt: list[int], seed: int, limit: int) -> dict:
@@ -39,6 +39,8 @@ class Handler(BaseHTTPRequestHandler):
             "/health": {},
             "/weight_info": {"weight_version": STATE["label"]},
             "/v1/models": {"data": [{"id": "fake"}]},
+            "/get_world_size": {"world_size": 2},
+            "/groups": STATE["groups"],
         }
         if self.path == "/metrics":
             self._answer(200, f'vllm:num_requests_running{{engine="0"}} {STATE["requests"]}\n', "text/plain")
@@ -74,8 +76,14 @@ class Handler(BaseHTTPRequestHandler):
                 STATE["updating"] = True
             case "/update_weights":
                 assert STATE["updating"], "no update was started"
-                assert Path(body["update_info"]["path"]).is_file(), "no file"
+                assert self.defect != "parts", "broken"
+                if "names" in body["update_info"]:
+                    assert STATE["groups"], "in no group"
+                else:
+                    assert Path(body["update_info"]["path"]).is_file(), "no file"
                 STATE["files"] += 1
+            case "/init_weight_transfer_engine":
+                STATE["groups"].append(body["init_info"])
             case "/reset_prefix_cache":
                 pass
             case "/finish_weight_update":
