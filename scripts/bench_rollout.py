@@ -1,18 +1,27 @@
 """Seconds of the vLLM engine against a bare vLLM loop over the same requests, in one process, runs alternating.
 
     python scripts/bench_rollout.py [--prompts 32] [--samples 8] [--tokens 128] [--rounds 5] [--dtype float32]
+    python scripts/bench_rollout.py --trainer [--steps 10]
 
 The bare loop is ``LLM.generate``'s own: requests added, the engine stepped until none is left, outputs kept. Both run
 on the very same vLLM engine, so that nothing but the code around it differs. On a machine with a GPU the policy is as
 large as Qwen3-0.6B, with random weights, and one update with sleep and wake is measured as well.
+
+With ``--trainer`` it is the trainer of ``configs/quickstart_vllm.yaml`` that samples, and its ``time/rollout`` that is
+compared: the bare loop makes the rollouts of each step again, between rollouts and update.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import tempfile
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -24,10 +33,59 @@ from masa.rollout.weights import policy_weights
 SMALL = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "vocab_size": 2048}
 QWEN3_06B = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "vocab_size": 151936}
 STOP = 1
+QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart_vllm.yaml"
 
 
 def main() -> None:
     options = _options()
+    if options.trainer:
+        _measure_trainer(options.steps)
+    else:
+        _measure_engine(options)
+
+
+def _measure_trainer(steps: int) -> None:
+    from masa.trainer import MASATrainer
+
+    bare: list[float] = []
+
+    def make_measured(*arguments: Any, **options: Any) -> Any:
+        return _measured(make_engine(*arguments, **options), bare)
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [f"run.dir={folder}/run", f"run.steps={steps + 1}", "run.threads=1", "rollout.check_every=0"]
+        settings += ["problems.eval=null", "checkpoint.every=0", "tracking.figures=false"]
+        with mock.patch("masa.session.make_engine", make_measured):
+            MASATrainer(load_config(QUICKSTART, settings)).train()
+        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    # The first step warms up what the bare loop then finds warm.
+    ours, bare = [row["time/rollout"] for row in rows if "time/rollout" in row][1:], bare[1:]
+    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
+    print(f"{len(ours)} steps of {QUICKSTART.name}, {torch.get_num_threads()} thread")
+    print(f"time/rollout  {sum(ours):8.3f} s")
+    print(f"bare loop     {sum(bare):8.3f} s")
+    print(f"ratio         {sum(ours) / sum(bare):8.3f}, median of steps {statistics.median(ratios):.3f}")
+
+
+def _measured(engine: Any, seconds: list[float]) -> Any:
+    """``engine``, whose every batch of a step the bare loop makes again before the engine goes to sleep."""
+    generate, sleep = engine.generate, engine.sleep
+    batch: list[RolloutRequest] = []
+
+    def note_and_generate(requests: Sequence[RolloutRequest]) -> Any:
+        batch[:] = requests
+        return generate(requests)
+
+    def measure_and_sleep() -> None:
+        seconds.append(_seconds(lambda: _bare_loop(engine, batch)))
+        sleep()
+
+    engine.generate, engine.sleep = note_and_generate, measure_and_sleep
+    return engine
+
+
+def _measure_engine(options: argparse.Namespace) -> None:
     on_gpu = torch.cuda.is_available()
     policy = _policy(QWEN3_06B if on_gpu else SMALL, getattr(torch, options.dtype)).to("cuda" if on_gpu else "cpu")
     settings = ["rollout.engine=vllm", "rollout.max_batch_size=256", f"rollout.max_model_len={64 + options.tokens}"]
@@ -67,9 +125,10 @@ def _bare_loop(engine: Any, requests: list[RolloutRequest]) -> None:
         for request in requests:
             for seed in request.seeds:
                 parameters = SamplingParams(
+                    temperature=request.sampling.temperature,
                     seed=seed,
                     max_tokens=request.max_new_tokens,
-                    stop_token_ids=[STOP],
+                    stop_token_ids=engine._stop_ids,
                     ignore_eos=True,
                     logprobs=0,
                     detokenize=False,
@@ -115,6 +174,8 @@ def _seconds(call: Any) -> float:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trainer", action="store_true", help="compare the trainer's rollout seconds instead")
+    parser.add_argument("--steps", type=int, default=10, help="steps of the trainer that are counted")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ _VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 _GIGABYTE = 2**30
+# What vLLM calls the two parts of its memory that sleep.
+_WEIGHTS, _CACHE = "weights", "kv_cache"
 
 
 def vllm_is_installed() -> bool:
@@ -83,11 +85,10 @@ class VllmEngine:
             "skip_tokenizer_init": True,
             "enable_sleep_mode": section.sleep_level > 0,
         }
-        if section.tensor_parallel_size > 1:
-            self._arguments["distributed_executor_backend"] = "external_launcher"
+        self._arguments["distributed_executor_backend"] = _executor(section.tensor_parallel_size)
         self._has_weights = False
         self._weight_names: frozenset[str] = frozenset()
-        self._asleep = False
+        self._asleep: set[str] = set()
         self._closing = threading.Event()
         self._in_use = threading.RLock()
         self.weight_dtype: torch.dtype = getattr(torch, self._arguments["dtype"])
@@ -123,8 +124,7 @@ class VllmEngine:
                 yield name, tensor.detach()
 
         self._has_weights = False
-        if self._asleep:
-            self._engine.wake_up(tags=["weights"])
+        self._wake(_WEIGHTS)
         with preserved_random_states():
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
         if self._weight_names and names != self._weight_names:
@@ -143,15 +143,13 @@ class VllmEngine:
             return
         self._note_memory("awake")
         self._engine.sleep(self._section.sleep_level)
-        self._asleep = True
+        self._asleep = {_WEIGHTS, _CACHE}
         self._has_weights = self._section.sleep_level < 2
         self._note_memory("asleep")
 
     def wake(self) -> None:
         """Take the memory back."""
-        if self._asleep:
-            self._engine.wake_up()
-            self._asleep = False
+        self._wake(_WEIGHTS, _CACHE)
 
     def statistics(self) -> dict[str, float]:
         """Speed, time to first token, queues, KV usage, preemptions and prefix hits since the last call."""
@@ -173,15 +171,20 @@ class VllmEngine:
                 self._shut_down()
                 self._folder.cleanup()
 
+    def _wake(self, *parts: str) -> None:
+        # By name: some versions of vLLM map a part twice that is awake already when they are asked for everything.
+        asleep = [part for part in parts if part in self._asleep]
+        if asleep:
+            self._engine.wake_up(tags=asleep)
+            self._asleep -= set(asleep)
+
     def _build(self) -> Any:
         with preserved_process(_VARIABLES):
-            from vllm import _custom_ops
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
 
             if self._on_cpu:
-                # Packed copies of the weights would not follow an update.
-                _custom_ops._supports_onednn = False
+                keep_weights_unpacked()
             statistics = self._statistics
             return LLMEngine.from_engine_args(
                 EngineArgs(**self._arguments), stat_loggers=[lambda config, index: statistics]
@@ -306,7 +309,8 @@ class VllmEngine:
 
     def _shut_down(self) -> None:
         engine, self._engine = self._engine, None
-        engine.engine_core.shutdown()
+        with nullcontext() if self._group_is_ours else _process_group_kept():
+            engine.engine_core.shutdown()
         del engine
         gc.collect()
         if self._group_is_ours:
@@ -324,6 +328,43 @@ class VllmEngine:
     def _note_memory(self, moment: str) -> None:
         free, total = torch.cuda.mem_get_info()
         self._statistics.memory(moment, (total - free) / _GIGABYTE)
+
+
+@contextmanager
+def _process_group_kept() -> Iterator[None]:
+    """Within this context vLLM does not destroy the process group, which the trainer has made and still needs."""
+    from vllm.v1.engine import core
+
+    original = getattr(core, "cleanup_dist_env_and_memory", None)
+    vars(core)["cleanup_dist_env_and_memory"] = lambda: None
+    try:
+        yield
+    finally:
+        vars(core)["cleanup_dist_env_and_memory"] = original
+
+
+def keep_weights_unpacked() -> None:
+    """Let vLLM's CPU build compute with the weights themselves: packed copies would not follow an update."""
+    from vllm import _custom_ops
+
+    _custom_ops._supports_onednn = False
+
+
+def _executor(tensor_parallel_size: int) -> str:
+    """What vLLM is to drive its worker with.
+
+    Raises:
+        ConfigError: the processes of the run cannot be divided into such groups.
+    """
+    if tensor_parallel_size == 1:
+        return "masa.rollout.vllm_executor.OwnDeviceExecutor"
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    if processes % tensor_parallel_size:
+        raise ConfigError(
+            f"rollout.tensor_parallel_size: found {tensor_parallel_size}, allowed with engine=vllm: divisors "
+            f"of the number of processes, {processes}"
+        )
+    return "external_launcher"
 
 
 class _ParameterCopy:

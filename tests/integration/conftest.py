@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,25 +23,16 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def make_policy() -> Callable[..., Any]:
     """Makes a random Qwen3 policy that vLLM's CPU build supports."""
+    import vllm_runs
 
-    def make(*, tied: bool = True, seed: int = 0) -> Any:
-        from transformers import Qwen3Config, Qwen3ForCausalLM
+    return vllm_runs.make_policy
 
-        torch.manual_seed(seed)
-        config = Qwen3Config(
-            vocab_size=203,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=32,
-            max_position_embeddings=1024,
-            tie_word_embeddings=tied,
-            eos_token_id=1,
-            pad_token_id=0,
-            bos_token_id=None,
-        )
-        return Qwen3ForCausalLM(config).float().eval()
 
-    return make
+@pytest.fixture(scope="session")
+def in_process_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps with vLLM inside the trainer, which nothing has disturbed."""
+    import vllm_runs
+
+    folder = tmp_path_factory.mktemp("in_process") / "run"
+    vllm_runs.train(folder, "rollout.engine=vllm", "run.steps=3")
+    return folder

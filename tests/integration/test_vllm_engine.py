@@ -3,14 +3,15 @@
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from vllm_runs import make_vllm_engine
+from vllm_runs import make_vllm_engine, peak_memory
 
 from masa.rollout import RolloutRequest, Sampling
-from masa.rollout.agreement import check_agreement
+from masa.rollout.agreement import DisagreementError, check_agreement
 from masa.rollout.engine import RolloutError
 from masa.rollout.weights import policy_weights
 
@@ -176,3 +177,50 @@ def test_an_interrupted_batch_leaves_nothing_behind(pair: tuple[Any, Any], monke
     monkeypatch.undo()
     assert not engine._engine.has_unfinished_requests()
     assert _tokens(engine.generate(_requests())) == expected
+
+
+def test_a_tied_head_that_keeps_an_old_copy_of_its_weights_is_caught(
+    make_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pack_weights() -> None:
+        from vllm import _custom_ops
+
+        monkeypatch.setattr(_custom_ops, "_supports_onednn", True)
+
+    monkeypatch.setattr("masa.rollout.vllm.keep_weights_unpacked", pack_weights)
+    policy = make_policy()
+    engine = make_vllm_engine(policy, STOP)
+    try:
+        # What was packed follows an update, but for the head: that the embedding has new weights goes unnoticed there.
+        agreement = check_agreement(engine, policy, policy_weights(policy), stop_ids=[STOP])
+        assert agreement.difference > 0.01
+        with pytest.raises(DisagreementError, match="does not sample from the policy"):
+            agreement.require()
+    finally:
+        engine.close()
+
+
+def test_an_update_holds_no_second_copy_of_the_weights(make_policy: Callable[..., Any]) -> None:
+    size = {"vocab_size": 4096, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8}
+    policy = make_policy(**size)
+    weight_bytes = sum(one.numel() * one.element_size() for one in policy.parameters())
+    engine = make_vllm_engine(policy, STOP)
+    try:
+        peak = peak_memory(lambda: engine.update_weights(policy_weights(policy), 1))
+        copies: list[torch.Tensor] = []
+        control = peak_memory(lambda: copies.extend(one.detach().clone() for one in policy.parameters()))
+    finally:
+        engine.close()
+    assert control > 0.7 * weight_bytes, "the measurement sees memory"
+    assert peak < 0.3 * weight_bytes
+
+
+def test_an_engine_works_on_the_device_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from masa.rollout.vllm_executor import OwnDeviceExecutor
+
+    executor = OwnDeviceExecutor.__new__(OwnDeviceExecutor)
+    executor.vllm_config = SimpleNamespace(device_config=SimpleNamespace(device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    _, rank, local_rank = executor._distributed_args()
+    assert (rank, local_rank) == (0, 3)

@@ -5,8 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
+import torch
 
 from masa.config import load_config
 from masa.rollout.factory import make_engine
@@ -30,10 +34,51 @@ SMALL = (
 )
 
 
-def make_vllm_engine(policy: Any, stop: int) -> Any:
+ENGINE = ("rollout.engine=vllm", "rollout.kv_cache_gb=0.2", "rollout.max_batch_size=64")
+
+
+def make_policy(*, tied: bool = True, seed: int = 0, **changes: int) -> Any:
+    """A random Qwen3 policy that vLLM's CPU build supports; ``changes`` are of its configuration."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(seed)
+    shape = {
+        "vocab_size": 203,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        **changes,
+    }
+    config = Qwen3Config(
+        **shape,
+        max_position_embeddings=1024,
+        tie_word_embeddings=tied,
+        eos_token_id=1,
+        pad_token_id=0,
+        bos_token_id=None,
+    )
+    return Qwen3ForCausalLM(config).float().eval()
+
+
+def make_vllm_engine(policy: Any, stop: int, *settings: str) -> Any:
     """A small in-process engine that has the policy's weights."""
-    options = ["rollout.engine=vllm", "rollout.kv_cache_gb=0.2", "rollout.max_batch_size=64"]
-    return make_engine(load_config(None, options).rollout, policy, stop_ids=[stop])
+    return make_engine(load_config(None, [*ENGINE, *settings]).rollout, policy, stop_ids=[stop])
+
+
+def peak_memory(action: Callable[[], object]) -> int:
+    """By how many bytes this process's resident memory rose at most while ``action`` ran (Linux)."""
+
+    def status(key: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = status("VmRSS")
+    action()
+    return status("VmHWM") - before
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
@@ -67,3 +112,15 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     """The metrics of a run, without what the clock says."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if not is_timing(key)} for line in lines]
+
+
+def of_rollouts(row: dict[str, Any], *without: str) -> dict[str, Any]:
+    """What a step's metrics say of its samples, their rewards and what was learned from them; nothing of engines."""
+    groups = tuple(group for group in ("reward/", "meta/", "cost/", "control/", "policy/") if group not in without)
+    return {key: value for key, value in row.items() if key.startswith(groups) and "verifier" not in key}
+
+
+def gone(processes: list[psutil.Process], seconds: float = 30.0) -> bool:
+    """Whether all of ``processes`` end within ``seconds``."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
