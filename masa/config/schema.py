@@ -282,6 +282,10 @@ class OptimizerSection(Section):
     packing: Literal["auto", "on", "off"] = "auto"
     """Put sequences one behind another instead of padding them; `auto`: where the attention kernel skips the work
     between them (`flash_attention_2`)."""
+    share_prompts: bool = True
+    """Compute the prompt that a group's rows have in common once for each pass instead of once for each row, where that
+    saves at least a tenth. Needs `sdpa` attention over the whole sequence in every layer, and no
+    `model.gradient_checkpointing`; without these rows are padded whole."""
 
 
 class EvaluationSection(Section):

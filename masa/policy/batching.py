@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,20 +15,39 @@ Plan = list[list[int]]
 _OVERHEAD_SHARE = 16
 
 
+@dataclass(frozen=True)
+class SharedPrompts:
+    """Prompts that are computed once in a micro-batch for all of its rows that follow them.
+
+    ``of_row`` numbers each row's prompt, ``lengths`` are the tokens of each prompt. The length of a row is then that
+    of what it computes behind its prompt.
+    """
+
+    of_row: Sequence[int]
+    lengths: Sequence[int]
+
+
 def plan_micro_batches(
-    lengths: Sequence[int], token_budget: int, *, max_rows: int | None = None, batch_overhead: int | None = None
+    lengths: Sequence[int],
+    token_budget: int,
+    *,
+    max_rows: int | None = None,
+    batch_overhead: int | None = None,
+    prompts: SharedPrompts | None = None,
 ) -> Plan:
     """Row indices of each micro-batch, the longest rows first, with the least padding the budget allows.
 
-    A batch of n rows costs n times its longest row. Rows sorted by length are cut into the batches whose summed cost,
-    plus ``batch_overhead`` tokens for each batch, is the smallest possible for any cut. A row longer than the budget
-    is a batch of its own.
+    A batch of n rows costs n times its longest row, and with ``prompts`` the number of its different prompts times the
+    longest of them. Rows sorted by length are cut into the batches whose summed cost, plus ``batch_overhead`` tokens
+    for each batch, is the smallest possible for any cut. With ``prompts`` rows sorted by prompt are cut as well, and
+    the cheaper plan is taken. A row longer than the budget is a batch of its own.
 
     Args:
-        lengths: tokens of each row, prompt and response; at least 1 each.
+        lengths: tokens of each row, prompt and response (without its prompt where ``prompts`` are shared); at least 1.
         token_budget: the most padded tokens in one batch.
         max_rows: the most rows in one batch, where something besides tokens bounds it.
         batch_overhead: the fixed cost of a batch in tokens; by default a sixteenth of the budget.
+        prompts: which rows share a prompt that is computed once in each batch.
 
     Raises:
         ValueError: a budget, length or row bound below 1, a negative overhead.
@@ -36,17 +56,39 @@ def plan_micro_batches(
     overhead = token_budget // _OVERHEAD_SHARE if batch_overhead is None else batch_overhead
     if overhead < 0:
         raise ValueError(f"batch_overhead is {overhead} tokens; at least 0 needed")
-    order = _longest_first(lengths)
+    orders = [_longest_first(lengths)]
+    if prompts is not None:
+        orders.append(_by_prompt(lengths, prompts))
+    plans = [_cheapest_cuts(order, lengths, token_budget, max_rows, overhead, prompts) for order in orders]
+    return min(plans, key=lambda plan: plan[1])[0]
+
+
+def _cheapest_cuts(
+    order: list[int],
+    lengths: Sequence[int],
+    token_budget: int,
+    max_rows: int | None,
+    overhead: int,
+    prompts: SharedPrompts | None,
+) -> tuple[Plan, float]:
+    """The batches of the cheapest cut of rows in this order, and what they cost in tokens."""
     count = len(order)
+    own = np.array([lengths[row] for row in order], dtype=np.int64)
+    heads, seen_before = _prompt_columns(order, prompts)
     cheapest = np.full(count + 1, np.inf)
     cheapest[0] = 0.0
     last_start = np.zeros(count + 1, dtype=np.int64)
     for start in range(count):
-        longest = lengths[order[start]]
-        rows = max(token_budget // longest, 1)
-        rows = min(rows, count - start, rows if max_rows is None else max_rows)
-        costs = cheapest[start] + longest * np.arange(1, rows + 1) + overhead
-        reached = slice(start + 1, start + rows + 1)
+        rows = min(max(token_budget // int(own[start]), 1), count - start)
+        rows = rows if max_rows is None else min(rows, max_rows)
+        part = slice(start, start + rows)
+        padded = np.maximum.accumulate(own[part]) * np.arange(1, rows + 1)
+        if prompts is not None:
+            padded += np.maximum.accumulate(heads[part]) * np.cumsum(seen_before[part] < start)
+        # Costs grow with each row; a single row is allowed whatever it costs.
+        padded = padded[: max(int(np.searchsorted(padded, token_budget, side="right")), 1)]
+        costs = cheapest[start] + padded + overhead
+        reached = slice(start + 1, start + len(costs) + 1)
         better = costs < cheapest[reached]
         cheapest[reached] = np.where(better, costs, cheapest[reached])
         last_start[reached] = np.where(better, start, last_start[reached])
@@ -57,7 +99,21 @@ def plan_micro_batches(
         start = int(last_start[end])
         batches.append(order[start:end])
         end = start
-    return batches[::-1]
+    return batches[::-1], float(cheapest[count])
+
+
+def _prompt_columns(
+    order: list[int], prompts: SharedPrompts | None
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """For each place in ``order`` the tokens of its prompt, and the last place before it with that prompt, or -1."""
+    heads, seen_before = np.zeros(len(order), dtype=np.int64), np.full(len(order), -1, dtype=np.int64)
+    if prompts is not None:
+        last: dict[int, int] = {}
+        for place, row in enumerate(order):
+            prompt = prompts.of_row[row]
+            heads[place], seen_before[place] = prompts.lengths[prompt], last.get(prompt, -1)
+            last[prompt] = place
+    return heads, seen_before
 
 
 def plan_packs(lengths: Sequence[int], token_budget: int) -> Plan:
@@ -91,6 +147,7 @@ def split_over_ranks(
     packed: bool = False,
     max_rows: int | None = None,
     batch_overhead: int | None = None,
+    prompts: SharedPrompts | None = None,
 ) -> list[Plan]:
     """The micro-batches of each rank: equally many, and those of one step about equally expensive.
 
@@ -110,10 +167,10 @@ def split_over_ranks(
     def plan(budget: int) -> Plan:
         if packed:
             return plan_packs(lengths, budget)
-        return plan_micro_batches(lengths, budget, max_rows=max_rows, batch_overhead=overhead)
+        return plan_micro_batches(lengths, budget, max_rows=max_rows, batch_overhead=overhead, prompts=prompts)
 
     def cost(batch: Sequence[int]) -> int:
-        return computed_tokens(lengths, batch, packed=packed)
+        return computed_tokens(lengths, batch, packed=packed, prompts=prompts)
 
     batches = _even_batches(plan, token_budget, world_size)
     while len(batches) % world_size:
@@ -151,12 +208,18 @@ def _even_batches(plan: Callable[[int], Plan], token_budget: int, world_size: in
     return batches
 
 
-def computed_tokens(lengths: Sequence[int], batch: Sequence[int], *, packed: bool = False) -> int:
+def computed_tokens(
+    lengths: Sequence[int], batch: Sequence[int], *, packed: bool = False, prompts: SharedPrompts | None = None
+) -> int:
     """Tokens that one micro-batch computes, padding included."""
     if not batch:
         return 0
     rows = [lengths[row] for row in batch]
-    return sum(rows) if packed else max(rows) * len(rows)
+    if packed:
+        return sum(rows)
+    different = set() if prompts is None else {prompts.of_row[row] for row in batch}
+    heads = 0 if prompts is None else max(prompts.lengths[one] for one in different) * len(different)
+    return max(rows) * len(rows) + heads
 
 
 def padding_waste(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
@@ -167,6 +230,19 @@ def padding_waste(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> f
 
 def _longest_first(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+
+
+def _by_prompt(lengths: Sequence[int], prompts: SharedPrompts) -> list[int]:
+    """Rows of one prompt together, the prompt with the longest rows first."""
+    longest: dict[int, int] = {}
+    for row, prompt in enumerate(prompts.of_row):
+        longest[prompt] = max(longest.get(prompt, 0), lengths[row])
+
+    def place(row: int) -> tuple[int, int, int, int]:
+        prompt = prompts.of_row[row]
+        return -longest[prompt], prompt, -lengths[row], row
+
+    return sorted(range(len(lengths)), key=place)
 
 
 def _check(lengths: Sequence[int], token_budget: int, max_rows: int | None) -> None:

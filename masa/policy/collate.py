@@ -1,9 +1,10 @@
-"""From token ids to the tensors of one micro-batch: padded, or packed into one sequence."""
+"""From token ids to the tensors of one micro-batch: padded, packed into one sequence, or behind shared prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,22 @@ class TokenRow:
 
 
 @dataclass(frozen=True)
+class PromptBatch:
+    """The P different prompts of a micro-batch: ``input_ids`` [P, S] padded on the right, ``lengths`` [P].
+
+    ``of_row`` [R] says which of them each row follows.
+    """
+
+    input_ids: Tensor
+    lengths: Tensor
+    of_row: Tensor
+
+    def to(self, device: torch.device | str) -> PromptBatch:
+        """The same prompts on another device."""
+        return PromptBatch(self.input_ids.to(device), self.lengths.to(device), self.of_row.to(device))
+
+
+@dataclass(frozen=True)
 class TokenBatch:
     """One micro-batch of R rows with up to L response tokens, N of them counted.
 
@@ -46,6 +63,9 @@ class TokenBatch:
     ``response_mask`` is [R, L], aligned with the responses: column t is response token t, 1.0 where it counts.
     ``hidden_index`` [N] points into the flattened [B * S] hidden states at those that predict a counted token,
     ``target_ids`` [N] are these tokens, ``response_index`` [N] their places in the flattened [R * L].
+
+    With ``prompts`` the rows hold responses alone, and ``hidden_index`` points into the flattened states of the prompts
+    followed by those of the rows, [P * S + R * W].
     """
 
     input_ids: Tensor
@@ -55,22 +75,16 @@ class TokenBatch:
     hidden_index: Tensor
     target_ids: Tensor
     response_index: Tensor
+    prompts: PromptBatch | None = None
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on another device."""
-        mask = self.attention_mask
-        return TokenBatch(
-            self.input_ids.to(device),
-            self.position_ids.to(device),
-            None if mask is None else mask.to(device),
-            self.response_mask.to(device),
-            self.hidden_index.to(device),
-            self.target_ids.to(device),
-            self.response_index.to(device),
-        )
+        values: Any = [getattr(self, field.name) for field in fields(self)]
+        moved: Any = [None if value is None else value.to(device) for value in values]
+        return TokenBatch(*moved)
 
     def counted_hidden(self, hidden: Tensor) -> Tensor:
-        """The hidden states [N, H], out of [B, S, H], that predict counted tokens."""
+        """The hidden states [N, H], out of [B, S, H] or [B * S, H], that predict counted tokens."""
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.hidden_index)
 
     def to_rows(self, values: Tensor) -> Tensor:
@@ -117,6 +131,34 @@ def pack(rows: Sequence[TokenRow]) -> TokenBatch:
     input_ids = torch.cat([_read_ids(row) for row in rows])[None]
     position_ids = torch.cat([torch.arange(length) for length in lengths])[None]
     return TokenBatch(input_ids, position_ids, None, *_counted_places(rows, starts))
+
+
+def collate_behind_prompts(rows: Sequence[TokenRow], pad_token_id: int = 0) -> TokenBatch:
+    """Each different prompt once, and the responses padded on the right to the longest.
+
+    A response of one token is predicted from its prompt alone and leaves its row empty; the rows are at least one
+    token wide all the same, so that every process of a sharded model takes the same steps.
+    """
+    _require_rows(rows)
+    places: dict[tuple[int, ...], int] = {}
+    of_row = [places.setdefault(tuple(row.prompt_ids), len(places)) for row in rows]
+    prompt_width, width = max(map(len, places)), max(1, *(len(row.token_ids) - 1 for row in rows))
+    prompt_ids = torch.full((len(places), prompt_width), pad_token_id, dtype=torch.long)
+    for prompt, index in places.items():
+        prompt_ids[index, : len(prompt)] = torch.tensor(prompt, dtype=torch.long)
+    input_ids = torch.full((len(rows), width), pad_token_id, dtype=torch.long)
+    hidden_index = []
+    for index, row in enumerate(rows):
+        input_ids[index, : len(row.token_ids) - 1] = torch.tensor(row.token_ids[:-1], dtype=torch.long)
+        # The last state of the prompt predicts the first response token, the response's own states the others.
+        states = torch.arange(len(row.token_ids)) + len(places) * prompt_width + index * width - 1
+        states[0] = of_row[index] * prompt_width + len(row.prompt_ids) - 1
+        hidden_index.append(states if row.counted is None else states[torch.tensor(row.counted)])
+    lengths = torch.tensor([len(prompt) for prompt in places])
+    prompts = PromptBatch(prompt_ids, lengths, torch.tensor(of_row))
+    position_ids = lengths[prompts.of_row][:, None] + torch.arange(width)
+    mask, _, target_ids, response_index = _counted_places(rows, [0] * len(rows))
+    return TokenBatch(input_ids, position_ids, None, mask, torch.cat(hidden_index), target_ids, response_index, prompts)
 
 
 def _read_ids(row: TokenRow) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from masa.config import Config, ConfigError
 from masa.policy.collate import TokenBatch
 from masa.policy.logprobs import chunked_logprobs
+from masa.policy.shared_prompts import states_behind_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,14 +45,8 @@ class PolicyModule(nn.Module):
 
         Padded rows need no attention mask: with causal attention and padding on the right, no token sees padding.
         """
-        packed = batch.attention_mask is None
-        hidden = self.model.get_decoder()(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids if packed else None,
-            use_cache=False,
-        ).last_hidden_state
         logprobs, entropy = chunked_logprobs(
-            batch.counted_hidden(hidden),
+            batch.counted_hidden(self._hidden_states(batch)),
             self.model.get_output_embeddings().weight,
             batch.target_ids,
             temperature=self.temperature,
@@ -59,6 +54,18 @@ class PolicyModule(nn.Module):
             entropy_gradient=entropy_gradient,
         )
         return batch.to_rows(logprobs), None if entropy is None else batch.to_rows(entropy)
+
+    def _hidden_states(self, batch: TokenBatch) -> Tensor:
+        decoder = self.model.get_decoder()
+        if batch.prompts is not None:
+            return states_behind_prompts(decoder, batch)
+        packed = batch.attention_mask is None
+        hidden: Tensor = decoder(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids if packed else None,
+            use_cache=False,
+        ).last_hidden_state
+        return hidden
 
 
 def packs(config: Config) -> bool:

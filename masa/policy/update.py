@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from accelerate import Accelerator
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from masa.config.schema import OptimizerSection
-from masa.policy.batching import Plan, padding_waste, split_over_ranks
-from masa.policy.collate import TokenBatch, TokenRow, collate, pack
+from masa.policy.collate import TokenBatch, TokenRow
 from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
 from masa.policy.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors
 from masa.policy.optimizer import learning_rate_factor
@@ -28,7 +26,9 @@ from masa.policy.optimizer_state import (
 )
 from masa.policy.parameters import LossParameters
 from masa.policy.sharding import share_update
+from masa.policy.shared_prompts import can_share_prompts
 from masa.policy.tensor_files import TensorFiles
+from masa.policy.workload import Workload, divide_work
 
 # So many updates in a row without a finite gradient are no accident but a run that has diverged.
 MAX_SKIPPED_UPDATES = 5
@@ -86,6 +86,7 @@ class PolicyUpdater:
         self._accelerator = accelerator
         self._trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
         self._frozen = any(not one.requires_grad for one in module.parameters())
+        self._model = module.model
         self.sharded = share_update(accelerator, module, optimizer, section.max_grad_norm)
         self._section = section
         self._loss = loss
@@ -132,13 +133,13 @@ class PolicyUpdater:
         if not lengths:
             raise ValueError("behaviour cloning needs at least one row")
         total = sum(len(row.token_ids) for row in rows)
-        plans = self._plans(lengths)
-        plan = plans[self._accelerator.process_index]
+        work = self._divide(rows)
+        plan = work.plans[self._accelerator.process_index]
         mean = 0.0
         for number, batch in enumerate(plan):
             # A process without rows of its own joins the collectives with a token that counts for nothing.
             chosen = [rows[index] for index in batch] or [TokenRow(rows[0].prompt_ids, rows[0].token_ids[:1], [False])]
-            tokens = self._collate(chosen)
+            tokens = work.collate(chosen).to(self._accelerator.device)
             with self.sharded.accumulating(last=number == len(plan) - 1):
                 loss = -self.sharded.module(tokens, False)[0].sum() / total
                 self.sharded.backward(weight * loss)
@@ -190,21 +191,23 @@ class PolicyUpdater:
         self.updates_done = state["updates_done"]
         self._skipped_in_a_row = state["skipped_in_a_row"]
 
-    def _plans(self, lengths: Sequence[int]) -> list[Plan]:
+    def _divide(self, rows: Sequence[TokenRow]) -> Workload:
         """The micro-batches of each process."""
-        processes = self._accelerator.num_processes
-        return split_over_ranks(lengths, processes, self._section.micro_batch_tokens, packed=self._packed)
-
-    def _collate(self, rows: Sequence[TokenRow]) -> TokenBatch:
-        return (pack if self._packed else collate)(rows).to(self._accelerator.device)
+        return divide_work(
+            rows,
+            self._accelerator.num_processes,
+            self._section.micro_batch_tokens,
+            packed=self._packed,
+            share_prompts=self._section.share_prompts and can_share_prompts(self._model),
+        )
 
     def _one_update(
         self, rows: Sequence[TrainingRow], old: dict[int, Tensor] | None
     ) -> tuple[list[dict[str, Measure]], dict[str, float]]:
         lengths = [row.counted_length for row in rows]
         kept = contributing_rows([row.advantage for row in rows], lengths, self._loss)
-        computed = [rows[index].tokens().computed_length for index in kept]
-        plans = self._plans(computed)
+        tokens = [rows[index].tokens() for index in kept]
+        work = self._divide(tokens)
         learning_rate = self._section.learning_rate * self._factor(self.updates_done)
         numbers = {
             "policy/loss": 0.0,
@@ -212,17 +215,17 @@ class PolicyUpdater:
             "policy/skipped_updates": 0.0,
             "policy/rows_trained": float(len(kept)),
             "policy/rows_left_out": float(len(rows) - len(kept)),
-            "policy/padding_waste": 1.0 if self._packed else padding_waste(computed, [*chain(*plans)]),
+            "policy/padding_waste": work.waste,
             "policy/learning_rate": learning_rate,
         }
         measures: list[dict[str, Measure]] = []
-        self._trained_lengths += computed
+        self._trained_lengths += [row.computed_length for row in tokens]
         if kept:
             normalizer = loss_normalizer(self._loss.aggregation, lengths, self._constant_length)
-            plan = [[kept[index] for index in batch] for batch in plans[self._accelerator.process_index]]
+            plan = [[kept[index] for index in batch] for batch in work.plans[self._accelerator.process_index]]
             for number, batch in enumerate(plan):
                 last = number == len(plan) - 1
-                loss, metrics = self._micro_batch(rows, batch, old, normalizer, last=last)
+                loss, metrics = self._micro_batch(rows, batch, work, old, normalizer, last=last)
                 numbers["policy/loss"] += loss
                 measures.append(metrics)
             numbers["policy/loss"] = self._sum_over_processes(numbers["policy/loss"])
@@ -234,6 +237,7 @@ class PolicyUpdater:
         self,
         rows: Sequence[TrainingRow],
         batch: list[int],
+        work: Workload,
         old: dict[int, Tensor] | None,
         normalizer: float,
         *,
@@ -242,7 +246,7 @@ class PolicyUpdater:
         """Forward and backward of one micro-batch; gradients are exchanged with the last one only."""
         # A process without rows of its own joins the collectives with one that counts for nothing.
         chosen = [rows[index] for index in batch] or [_uncounted(rows[0])]
-        tokens = self._collate([row.tokens() for row in chosen])
+        tokens = work.collate([row.tokens() for row in chosen]).to(self._accelerator.device)
         with self.sharded.accumulating(last):
             bonus = self._loss.entropy_coefficient != 0
             logprobs, entropy = self.sharded.module(tokens, True, bonus)
@@ -275,12 +279,11 @@ class PolicyUpdater:
     def _old_logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, Tensor]:
         """Log-probs of each contributing row under the present weights, by row index."""
         kept = contributing_rows([row.advantage for row in rows], [row.counted_length for row in rows], self._loss)
-        computed = [rows[index].tokens().computed_length for index in kept]
-        plans = self._plans(computed)
+        work = self._divide([rows[index].tokens() for index in kept])
         found: dict[int, Tensor] = {}
-        for batch in plans[self._accelerator.process_index]:
+        for batch in work.plans[self._accelerator.process_index]:
             chosen = [rows[kept[index]] for index in batch] or [_uncounted(rows[0])]
-            tokens = self._collate([row.tokens() for row in chosen])
+            tokens = work.collate([row.tokens() for row in chosen]).to(self._accelerator.device)
             logprobs, _ = self.sharded.module(tokens, False)
             for place, index in enumerate(batch):
                 found[kept[index]] = logprobs[place, : len(rows[kept[index]].token_ids)].cpu()

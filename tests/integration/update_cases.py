@@ -29,20 +29,22 @@ from masa.rollout.weights import policy_weights
 
 VOCABULARY = 97  # odd sizes, so that nothing divides by the number of processes
 # Wide enough that nothing is clipped: then Adam's first moment after one step is the gradient times 1 - beta1.
-SECTION = {"learning_rate": 1e-3, "warmup_steps": 0, "max_grad_norm": 1e9, "micro_batch_tokens": 64}
+SECTION = {"learning_rate": 1e-3, "warmup_steps": 0, "max_grad_norm": 1e9, "micro_batch_tokens": 128}
 STAGES = (1, 2, 3)
 
 
 def make_rows(seed: int) -> list[TrainingRow]:
-    """24 rows of natural lengths, a third of them without an advantage."""
+    """24 rows of natural lengths in groups of 6 that share a prompt, a third of them without an advantage."""
     numbers = random.Random(seed)
     rows = []
     for index in range(24):
-        prompt, response = numbers.randint(2, 9), numbers.randint(1, 24)
-        ids = [numbers.randrange(VOCABULARY) for _ in range(prompt + response)]
+        if index % 6 == 0:
+            prompt = tuple(numbers.randrange(VOCABULARY) for _ in range(numbers.randint(8, 24)))
+        response = numbers.randint(1, 24)
+        ids = tuple(numbers.randrange(VOCABULARY) for _ in range(response))
         advantage = 0.0 if index % 3 == 0 else numbers.uniform(-2, 2)
         logprobs = tuple(numbers.uniform(-5, -1) for _ in range(response))
-        rows.append(TrainingRow(tuple(ids[:prompt]), tuple(ids[prompt:]), logprobs, advantage))
+        rows.append(TrainingRow(prompt, ids, logprobs, advantage))
     return rows
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masa.policy.batching import (
+    SharedPrompts,
     computed_tokens,
     padding_waste,
     plan_micro_batches,
@@ -125,3 +127,37 @@ def test_wrong_arguments_are_refused() -> None:
         plan_micro_batches([1], 10, batch_overhead=-1)
     with pytest.raises(ValueError, match="world_size is 0"):
         split_over_ranks([1], 0, 10)
+
+
+def test_a_shared_prompt_counts_once_in_a_batch() -> None:
+    prompts = SharedPrompts(of_row=[0, 1, 0, 1], lengths=[7, 3])
+    assert computed_tokens([2, 4, 1, 1], [0, 2], prompts=prompts) == 2 * 2 + 7
+    assert computed_tokens([2, 4, 1, 1], [0, 1], prompts=prompts) == 2 * 4 + 2 * 7
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_shared_prompts_rows_are_cut_where_it_is_cheapest(seed: int) -> None:
+    numbers = random.Random(seed)
+    lengths = [numbers.randint(1, 30) for _ in range(9)]
+    prompts = SharedPrompts([numbers.randrange(3) for _ in lengths], [numbers.randint(1, 60) for _ in range(3)])
+    budget, overhead = 150, 6
+
+    def cost(batches: list[list[int]]) -> int:
+        return sum(computed_tokens(lengths, batch, prompts=prompts) + overhead for batch in batches)
+
+    def cuts(order: list[int]) -> Iterator[list[list[int]]]:
+        for marks in itertools.product((False, True), repeat=len(order) - 1):
+            borders = [0, *(place + 1 for place, mark in enumerate(marks) if mark), len(order)]
+            batches = [order[start:end] for start, end in itertools.pairwise(borders)]
+            if all(len(one) == 1 or computed_tokens(lengths, one, prompts=prompts) <= budget for one in batches):
+                yield batches
+
+    found = plan_micro_batches(lengths, budget, batch_overhead=overhead, prompts=prompts)
+    assert sorted(itertools.chain(*found)) == list(range(9))
+    longest_first = sorted(range(9), key=lambda row: -lengths[row])
+    assert cost(found) <= min(map(cost, cuts(longest_first)))
+
+
+def test_long_prompts_keep_the_rows_of_a_group_together() -> None:
+    prompts = SharedPrompts([0, 1, 0, 1], [1000, 1000])
+    assert plan_micro_batches([1, 2, 3, 4], 1100, prompts=prompts) == [[3, 1], [2, 0]]
