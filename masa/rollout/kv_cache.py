@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -41,10 +42,16 @@ class GrowingLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return self.length
 
-    def select(self, rows: Tensor) -> None:
-        """Keep ``rows`` (indices, repeats allowed) of the batch, in that order."""
+    def give_out(self, rows: Tensor) -> None:
+        """Make a batch of ``rows`` (indices, repeats allowed), in that order."""
         self.keys = _with_room(self.keys[:, :, : self.length].index_select(0, rows), self.length + 1)
         self.values = _with_room(self.values[:, :, : self.length].index_select(0, rows), self.length + 1)
+
+    def shrink(self, count: int, holes: Tensor, movers: Tensor) -> None:
+        """Keep ``count`` rows: the rows ``movers`` go into the places ``holes``, and what lies behind is dropped."""
+        for states in (self.keys, self.values):
+            states[holes, :, : self.length] = states[movers, :, : self.length]
+        self.keys, self.values = self.keys[:count], self.values[:count]
 
 
 class GrowingCache(Cache):
@@ -53,10 +60,26 @@ class GrowingCache(Cache):
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=GrowingLayer)
 
-    def select(self, rows: Tensor) -> None:
+    def give_out(self, rows: Tensor) -> None:
+        """Make a batch of ``rows`` (indices, repeats allowed), in that order."""
         for layer in self.layers:
             assert isinstance(layer, GrowingLayer)
-            layer.select(rows)
+            layer.give_out(rows)
+
+    def keep(self, kept: Tensor) -> Tensor:
+        """Drop all rows but ``kept`` (bool ``[batch]``); the indices of those that remain, in their new order.
+
+        The last rows fill the places of those that go, so that little is copied.
+        """
+        count = int(kept.sum())
+        holes = (~kept[:count]).nonzero().squeeze(1)
+        movers = kept[count:].nonzero().squeeze(1) + count
+        for layer in self.layers:
+            assert isinstance(layer, GrowingLayer)
+            layer.shrink(count, holes, movers)
+        order = torch.arange(count, device=kept.device)
+        order[holes] = movers
+        return order
 
 
 def _with_room(states: Tensor, length: int) -> Tensor:

@@ -22,7 +22,7 @@ from masa.rollout.kv_cache import GrowingCache
 from masa.rollout.sampling import draw_tokens, uniform_streams
 from masa.rollout.statistics import EngineStatistics
 
-# Dropping rows copies the cache, so a few finished sequences are carried along until they are worth it.
+# Dropping rows costs a little for each layer, so a few finished sequences are carried along until they are worth it.
 _DROP_SHARE = 1 / 16
 
 
@@ -140,9 +140,8 @@ class TransformersEngine:
                 if bool(ended.all()):
                     return
                 if int(ended.sum()) >= max(1, int(len(rows) * _DROP_SHARE)):
-                    kept = (~ended).nonzero().squeeze(1)
-                    batch.select(kept)
-                    rows, drawn, ended = rows[kept], drawn[kept], ended[kept]
+                    order = batch.keep(~ended)
+                    rows, drawn, ended = rows[order], drawn[order], ended[order]
             self._advance(batch, drawn)
 
     def _rollout(
@@ -189,7 +188,7 @@ class TransformersEngine:
         )
         batch = _Batch(outputs.logits[:, -1], cache, attended, attended.sum(dim=1))
         row_of = {request: row for row, request in enumerate(distinct)}
-        batch.select(torch.tensor([row_of[sample.request] for sample in wave], device=device))
+        batch.give_out(torch.tensor([row_of[sample.request] for sample in wave], device=device))
         return batch
 
     def _advance(self, batch: _Batch, drawn: Tensor) -> None:
@@ -225,11 +224,21 @@ class _Batch:
     attended: Tensor
     lengths: Tensor
 
-    def select(self, rows: Tensor) -> None:
+    def give_out(self, rows: Tensor) -> None:
+        """Make a batch of ``rows`` (indices, repeats allowed), in that order."""
+        self.cache.give_out(rows)
+        self._take(rows)
+
+    def keep(self, kept: Tensor) -> Tensor:
+        """Drop all sequences but ``kept`` (bool); the indices of those that remain, in their new order."""
+        order = self.cache.keep(kept)
+        self._take(order)
+        return order
+
+    def _take(self, rows: Tensor) -> None:
         self.logits = self.logits[rows]
         self.attended = self.attended[rows]
         self.lengths = self.lengths[rows]
-        self.cache.select(rows)
 
 
 def _waves(requests: Sequence[RolloutRequest], size: int) -> Iterator[tuple[Sampling, list[_Sample]]]:
