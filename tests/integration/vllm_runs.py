@@ -117,7 +117,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def of_rollouts(row: dict[str, Any], *without: str) -> dict[str, Any]:
     """What a step's metrics say of its samples, their rewards and what was learned from them; nothing of engines."""
     groups = tuple(group for group in ("reward/", "meta/", "cost/", "control/", "policy/") if group not in without)
-    return {key: value for key, value in row.items() if key.startswith(groups) and "verifier" not in key}
+    engines = ("reward/verifier", "policy/engine")  # of log-probs in their last bits
+    return {key: value for key, value in row.items() if key.startswith(groups) and not key.startswith(engines)}
 
 
 def gone(processes: list[psutil.Process], seconds: float = 30.0) -> bool:
