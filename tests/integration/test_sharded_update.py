@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from update_cases import STAGES, second_update, two_updates
+from update_cases import LORA_ALPHA, STAGES, make_updater, second_update, two_updates, weights_of
+
+from masa.policy.tensor_files import TensorFiles
 
 pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
 
@@ -39,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for rank in range(2)
     ]
-    errors = [process.communicate(timeout=250)[1] for process in processes]
+    errors = [process.communicate(timeout=500)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-3000:] for error in errors)
     return folder
 
@@ -129,3 +131,42 @@ def test_a_checkpoint_goes_on_under_another_sharding(
 @pytest.mark.parametrize("before", ["ddp", *(f"zero{stage}" for stage in STAGES)])
 def test_a_checkpoint_of_two_processes_goes_on_in_one(folder: Path, alone: dict[str, Any], before: str) -> None:
     assert _distance(second_update(Accelerator(cpu=True), folder / before), alone["weights"]) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def alone_with_adapters() -> dict[str, Any]:
+    pytest.importorskip("peft", reason="needs peft (the extra lora)")
+    return two_updates(Accelerator(cpu=True), adapters=True)
+
+
+@pytest.mark.parametrize("variant", ["ddp lora", *(f"zero{stage} lora" for stage in STAGES)])
+def test_adapters_have_the_gradient_of_one_process(
+    outcomes: dict[str, Any], alone_with_adapters: dict[str, Any], variant: str
+) -> None:
+    found = outcomes[variant]
+    assert all("lora_" in name for name in found["gradient"])
+    assert _distance(found["gradient"], alone_with_adapters["gradient"]) < 1e-5
+    # What an engine and an export are given has the adapters in it.
+    assert not any("lora_" in name for name in found["weights"])
+    assert _distance(found["weights"], alone_with_adapters["weights"]) < 1e-5
+
+
+@pytest.mark.parametrize("before", ["ddp_lora", *(f"zero{stage}_lora" for stage in STAGES)])
+def test_what_is_saved_is_the_merged_model_and_the_adapters(folder: Path, before: str) -> None:
+    pytest.importorskip("peft", reason="needs peft (the extra lora)")
+    base = weights_of(make_updater(Accelerator(cpu=True))[0])
+    saved, merged = TensorFiles(folder / before, "optimizer"), TensorFiles(folder / before, "model")
+    name = "model.layers.1.self_attn.q_proj"
+    down, up = (saved.read(f"value|model.{name}.lora_{part}.default.weight") for part in "AB")
+    expected = base[f"{name}.weight"] + LORA_ALPHA / len(down) * up @ down
+    torch.testing.assert_close(merged.read(f"{name}.weight"), expected)
+    assert merged.read("model.embed_tokens.weight").equal(base["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_adapters_go_on_under_another_sharding_and_in_one_process(
+    outcomes: dict[str, Any], alone_with_adapters: dict[str, Any], folder: Path, stage: int
+) -> None:
+    assert _distance(outcomes[f"zero{stage} lora after ddp"], alone_with_adapters["weights"]) < 1e-5
+    resumed = second_update(Accelerator(cpu=True), folder / f"zero{stage}_lora", adapters=True)
+    assert _distance(resumed, alone_with_adapters["weights"]) < 1e-5

@@ -6,6 +6,7 @@ under ZeRO 1, 2 and 3 in turn; the first of them writes what came out to the fol
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import sys
@@ -18,7 +19,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from masa.config.schema import OptimizerSection
+from masa.config.schema import LoraSection, OptimizerSection
+from masa.policy.lora import add_adapters
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule
 from masa.policy.presets import preset
@@ -31,6 +33,7 @@ VOCABULARY = 97  # odd sizes, so that nothing divides by the number of processes
 # Wide enough that nothing is clipped: then Adam's first moment after one step is the gradient times 1 - beta1.
 SECTION = {"learning_rate": 1e-3, "warmup_steps": 0, "max_grad_norm": 1e9, "micro_batch_tokens": 128}
 STAGES = (1, 2, 3)
+LORA_ALPHA = 6
 
 
 def make_rows(seed: int) -> list[TrainingRow]:
@@ -49,9 +52,15 @@ def make_rows(seed: int) -> list[TrainingRow]:
 
 
 def make_updater(
-    accelerator: Accelerator, *, tied: bool = True, packed: bool = False, name: str = "dapo", **changes: Any
+    accelerator: Accelerator,
+    *,
+    tied: bool = True,
+    packed: bool = False,
+    name: str = "dapo",
+    adapters: bool = False,
+    **changes: Any,
 ) -> tuple[Any, PolicyUpdater]:
-    """The policy, always with the same weights, and its updater."""
+    """The policy, always with the same weights, and its updater; with ``adapters`` only LoRA's are trained."""
     torch.manual_seed(0)
     model: Any = Qwen3ForCausalLM(
         Qwen3Config(
@@ -67,6 +76,11 @@ def make_updater(
             initializer_range=0.2,
         )
     ).to(accelerator.device)
+    if adapters:
+        add_adapters(model, LoraSection(rank=3, alpha=LORA_ALPHA))
+        for parameter_name, parameter in model.named_parameters():
+            if "lora_B" in parameter_name:
+                torch.nn.init.normal_(parameter, std=0.1)  # at the start B is 0, and A has no gradient
     section = OptimizerSection(**{**SECTION, **changes})
     module = PolicyModule(model, temperature=0.9)
     updater = PolicyUpdater(
@@ -121,7 +135,13 @@ def second_update(accelerator: Accelerator, folder: Path, **options: Any) -> dic
     model, updater = make_updater(accelerator, **options)
     weights = TensorFiles(folder, "model")
     saved = TensorFiles(folder, "optimizer")
-    updater.load_state(torch.load(folder / "state.pt"), saved, lambda name: weights.read(name.removeprefix("model.")))
+
+    def read(name: str) -> torch.Tensor:
+        # Adapters are merged into what is saved of the model, and saved as they are beside it.
+        own = f"value|{name}"
+        return saved.read(own) if own in saved.names else weights.read(name.removeprefix("model."))
+
+    updater.load_state(torch.load(folder / "state.pt"), saved, read)
     updater.update([make_rows(2)])
     return weights_of(model)
 
@@ -144,12 +164,18 @@ def main(folder: Path) -> None:
     accelerator = make_accelerator()
     outcomes["ddp"] = two_updates(accelerator, folder / "ddp")
     outcomes["ddp in small batches"] = two_updates(accelerator, micro_batch_tokens=1)
+    has_peft = importlib.util.find_spec("peft") is not None
+    if has_peft:
+        outcomes["ddp lora"] = two_updates(accelerator, folder / "ddp_lora", adapters=True)
     for stage in STAGES:
         accelerator = deepspeed_accelerator(stage)
         outcomes[f"zero{stage}"] = two_updates(accelerator, folder / f"zero{stage}")
         outcomes[f"zero{stage} in small batches"] = two_updates(accelerator, micro_batch_tokens=1)
         outcomes[f"zero{stage} untied"] = two_updates(accelerator, tied=False)
         outcomes[f"zero{stage} after ddp"] = second_update(accelerator, folder / "ddp")
+        if has_peft:
+            outcomes[f"zero{stage} lora"] = two_updates(accelerator, folder / f"zero{stage}_lora", adapters=True)
+            outcomes[f"zero{stage} lora after ddp"] = second_update(accelerator, folder / "ddp_lora", adapters=True)
     for stage in (1, 2):
         outcomes[f"zero3 after zero{stage}"] = second_update(accelerator, folder / f"zero{stage}")
     for stage in (2, 3):
