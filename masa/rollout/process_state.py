@@ -47,3 +47,16 @@ def preserved_process(variables: Mapping[str, str]) -> Iterator[None]:
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
+
+
+@contextmanager
+def process_group_kept() -> Iterator[None]:
+    """Within this context vLLM does not destroy the process group, which the trainer has made and still needs."""
+    from vllm.v1.engine import core
+
+    original = vars(core)["cleanup_dist_env_and_memory"]
+    vars(core)["cleanup_dist_env_and_memory"] = lambda: None
+    try:
+        yield
+    finally:
+        vars(core)["cleanup_dist_env_and_memory"] = original

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from masa.config import ConfigError
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
-from masa.rollout.process_state import preserved_process, preserved_random_states
+from masa.rollout.process_state import preserved_process, preserved_random_states, process_group_kept
 from masa.rollout.statistics import EngineStatistics
-from masa.rollout.vllm_arguments import vllm_arguments
+from masa.rollout.vllm_arguments import executor, vllm_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,6 +37,7 @@ _VARIABLES = {
 _GIGABYTE = 2**30
 # What vLLM calls the two parts of its memory that sleep.
 _WEIGHTS, _CACHE = "weights", "kv_cache"
+_LAST_STEPS = 4
 
 
 def vllm_is_installed() -> bool:
@@ -85,7 +86,7 @@ class VllmEngine:
             "skip_tokenizer_init": True,
             "enable_sleep_mode": section.sleep_level > 0,
         }
-        self._arguments["distributed_executor_backend"] = _executor(section.tensor_parallel_size)
+        self._arguments["distributed_executor_backend"] = executor(section.tensor_parallel_size)
         self._has_weights = False
         self._weight_names: frozenset[str] = frozenset()
         self._asleep: set[str] = set()
@@ -132,7 +133,7 @@ class VllmEngine:
             raise RolloutError(f"{len(different)} parameters differ from the first update, such as {different[0]!r}")
         self._weight_names = frozenset(names)
         self.wake()
-        if not self._engine.reset_prefix_cache():
+        if not self._drop_prefixes():
             raise RolloutError("vLLM could not drop its prefix cache after a weight update: requests were running")
         self.weight_version = version
         self._has_weights = True
@@ -234,7 +235,7 @@ class VllmEngine:
         requests = list(requests)
         self.wake()
         # Results then depend on these requests alone, and a resumed run, whose cache is empty, repeats them exactly.
-        self._engine.reset_prefix_cache()
+        self._drop_prefixes()
         samples = [(request, index) for request in requests for index in range(len(request.seeds))]
         finished: dict[int, Rollout] = {}
         with preserved_random_states(), self._eager():
@@ -280,6 +281,15 @@ class VllmEngine:
                 self._engine.add_request(str(number), prompt, parameters)
                 number += 1
 
+    def _drop_prefixes(self) -> bool:
+        """Forget all cached prefixes; whether that could be done."""
+        for _ in range(_LAST_STEPS):
+            if self._engine.reset_prefix_cache():
+                return True
+            # An engine that schedules ahead may have a step left over of requests that have ended.
+            self._engine.step()
+        return False
+
     def _rollout(self, request: RolloutRequest, index: int, output: Any, started: float) -> Rollout:
         completion = output.outputs[0]
         token_ids = tuple(completion.token_ids)
@@ -309,10 +319,10 @@ class VllmEngine:
 
     def _shut_down(self) -> None:
         engine, self._engine = self._engine, None
-        with nullcontext() if self._group_is_ours else _process_group_kept():
+        with nullcontext() if self._group_is_ours else process_group_kept():
             engine.engine_core.shutdown()
-        del engine
-        gc.collect()
+            del engine
+            gc.collect()
         if self._group_is_ours:
             from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
 
@@ -330,41 +340,11 @@ class VllmEngine:
         self._statistics.memory(moment, (total - free) / _GIGABYTE)
 
 
-@contextmanager
-def _process_group_kept() -> Iterator[None]:
-    """Within this context vLLM does not destroy the process group, which the trainer has made and still needs."""
-    from vllm.v1.engine import core
-
-    original = getattr(core, "cleanup_dist_env_and_memory", None)
-    vars(core)["cleanup_dist_env_and_memory"] = lambda: None
-    try:
-        yield
-    finally:
-        vars(core)["cleanup_dist_env_and_memory"] = original
-
-
 def keep_weights_unpacked() -> None:
     """Let vLLM's CPU build compute with the weights themselves: packed copies would not follow an update."""
     from vllm import _custom_ops
 
     _custom_ops._supports_onednn = False
-
-
-def _executor(tensor_parallel_size: int) -> str:
-    """What vLLM is to drive its worker with.
-
-    Raises:
-        ConfigError: the processes of the run cannot be divided into such groups.
-    """
-    if tensor_parallel_size == 1:
-        return "masa.rollout.vllm_executor.OwnDeviceExecutor"
-    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    if processes % tensor_parallel_size:
-        raise ConfigError(
-            f"rollout.tensor_parallel_size: found {tensor_parallel_size}, allowed with engine=vllm: divisors "
-            f"of the number of processes, {processes}"
-        )
-    return "external_launcher"
 
 
 class _ParameterCopy:

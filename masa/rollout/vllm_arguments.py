@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from masa.config import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +55,23 @@ def vllm_arguments(
     else:
         arguments["gpu_memory_utilization"] = section.gpu_memory_utilization
     return arguments
+
+
+def executor(tensor_parallel_size: int) -> str:
+    """What vLLM is to drive its worker with.
+
+    Raises:
+        ConfigError: the processes of the run cannot be divided into such groups.
+    """
+    if tensor_parallel_size == 1:
+        return "masa.rollout.vllm_executor.OwnDeviceExecutor"
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    if processes % tensor_parallel_size:
+        raise ConfigError(
+            f"rollout.tensor_parallel_size: found {tensor_parallel_size}, allowed with engine=vllm: divisors "
+            f"of the number of processes, {processes}"
+        )
+    return "external_launcher"
 
 
 def engine_dtype(model: PreTrainedModel, section: RolloutSection) -> str:

@@ -23,6 +23,7 @@ class FakeVllm:
         self.calls: list[str] = []
         self.asleep: set[str] = set()
         self.contents = True
+        self.steps_left_over = 0
 
     def sleep(self, level: int) -> None:
         assert not self.asleep
@@ -46,7 +47,12 @@ class FakeVllm:
     def reset_prefix_cache(self) -> bool:
         assert not self.asleep
         self.calls.append("reset")
-        return True
+        return self.steps_left_over <= 0
+
+    def step(self) -> list[Any]:
+        self.calls.append("step")
+        self.steps_left_over -= 1
+        return []
 
     def add_request(self, *_: Any) -> None:
         assert not self.asleep
@@ -146,3 +152,17 @@ def test_sleep_without_a_gpu_and_groups_that_the_processes_cannot_form_are_refus
     shared = load_config(None, ["rollout.engine=vllm", "rollout.tensor_parallel_size=2"]).rollout
     with pytest.raises(ConfigError, match=r"found 2, .*: divisors of the number of processes, 1"):
         VllmEngine(tiny_policy, shared, stop_ids=[1], max_model_len=64)
+
+
+def test_steps_that_are_left_over_are_ended_before_prefixes_are_dropped(
+    make_engine: Callable[[int], tuple[Any, FakeVllm]], tiny_policy: Any
+) -> None:
+    engine, fake = make_engine(0)
+    fake.steps_left_over = 2
+    engine.update_weights(policy_weights(tiny_policy), 1)
+    assert fake.calls[1:] == ["reset", "step", "reset", "step", "reset"]
+    fake.steps_left_over = 100
+    with pytest.raises(RolloutError, match="could not drop its prefix cache"):
+        engine.update_weights(policy_weights(tiny_policy), 2)
+    with pytest.raises(RolloutError, match="has not been given the policy's weights"):
+        engine.generate([REQUEST])
