@@ -1,14 +1,15 @@
 """A whole GRPO step, TRL 1.16's GRPOTrainer (generation by transformers) beside masa: alternating runs, medians.
 
-8 prompts x 16 completions of up to 128 tokens with a natural spread of lengths, the same Qwen3-shaped policy of 3M
-parameters, float32, no KL, rewards at random. ``--threads N`` sets torch's threads; wall-clock seconds stand beside.
+8 prompts x 16 completions of up to ``--limit`` tokens by the policy of `bench_policy.py`, which learned from text when
+to stop; the same weights, prompts, temperature 1 and micro-batches of about the same size on both sides, float32, no
+KL, rewards at random. ``--threads N`` sets torch's threads; wall-clock seconds stand beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import random
 import statistics
 import subprocess
@@ -17,40 +18,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from bench_policy import load_policy, policy_folder, prompts
 
-PROMPTS, COMPLETIONS, LIMIT, SKIPPED = 8, 16, 128, 1
-Clock = Callable[[], float]
-
-
-def _policy() -> Any:
-    """Random weights, but for the token that ends a response: lengths spread over the range, about 50 on average."""
-    from trl_common import qwen3
-
-    from masa.embedded import load_embedded_tokenizer
-
-    tokenizer = load_embedded_tokenizer()
-    vocabulary = len(tokenizer)
-    model = qwen3(hidden=192, layers=7, vocabulary=vocabulary, num_attention_heads=6, num_key_value_heads=2)
-    weight = model.get_output_embeddings().weight
-    with torch.no_grad():
-        # One coordinate that all tokens share, so that every state has it, and that favours the end in the head.
-        weight[:, 0] = 0.1
-        shared = model.model(torch.randint(0, vocabulary, (4, 128))).last_hidden_state[..., 0].mean()
-        weight[tokenizer.eos_token_id, 0] += math.log(vocabulary / 150) / shared
-    return model
-
-
-def _problems(count: int) -> list[str]:
-    numbers = random.Random(0)
-    return [f"{numbers.randint(10, 99)} + {numbers.randint(10, 99)} * {numbers.randint(2, 9)}" for _ in range(count)]
+PROMPTS, COMPLETIONS, SKIPPED = 8, 16, 1
+# A micro-batch of 16 rows, as TRL is given, of prompts of up to 39 and responses of up to 128 tokens.
+MICRO_BATCH_TOKENS = 16 * 167
+Seconds = dict[str, list[tuple[float, float]]]
 
 
 class Meter:
     """CPU- and wall-clock seconds of the parts of steps."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, list[tuple[float, float]]] = {"generation": [], "step": []}
+        self.parts: Seconds = {"generation": [], "step": []}
 
     def measured(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **options: Any) -> Any:
@@ -62,7 +44,7 @@ class Meter:
         return run
 
 
-def _measure_trl(steps: int) -> tuple[Meter, list[int]]:
+def _measure_trl(options: argparse.Namespace) -> tuple[Meter, list[int]]:
     from transformers import TrainerCallback
     from trl_common import trl_trainer
 
@@ -85,18 +67,20 @@ def _measure_trl(steps: int) -> tuple[Meter, list[int]]:
         return [float(numbers.random() < 0.5) for _ in completions]
 
     trainer = trl_trainer(
-        _policy(),
+        load_policy(),
         reward=reward,
-        prompts=_problems(PROMPTS * (steps + SKIPPED)),
+        prompts=prompts(PROMPTS * (options.steps + SKIPPED), options.path),
         beta=0.0,
         per_device_train_batch_size=16,
         gradient_accumulation_steps=PROMPTS,
         num_generations=COMPLETIONS,
-        max_completion_length=LIMIT,
-        max_steps=steps + SKIPPED,
+        max_completion_length=options.limit,
+        max_steps=options.steps + SKIPPED,
         learning_rate=1e-6,
         loss_type="dapo",
         epsilon_high=0.28,
+        shuffle_dataset=False,
+        seed=options.run,
     )
     trainer.add_callback(StepClock())
     trainer._generate = meter.measured("generation", trainer._generate)
@@ -104,7 +88,7 @@ def _measure_trl(steps: int) -> tuple[Meter, list[int]]:
     return meter, lengths
 
 
-def _measure_masa(steps: int) -> tuple[Meter, list[int]]:
+def _measure_masa(options: argparse.Namespace) -> tuple[Meter, list[int]]:
     from accelerate import Accelerator
 
     from masa.config.schema import OptimizerSection
@@ -121,24 +105,30 @@ def _measure_masa(steps: int) -> tuple[Meter, list[int]]:
     meter = Meter()
     lengths: list[int] = []
     numbers = random.Random(0)
-    model, tokenizer = _policy(), load_embedded_tokenizer()
-    section = OptimizerSection(micro_batch_tokens=4096)
+    model, tokenizer = load_policy(), load_embedded_tokenizer()
+    section = OptimizerSection(micro_batch_tokens=MICRO_BATCH_TOKENS)
     module = PolicyModule(model, temperature=1.0)
-    optimizer = make_optimizer(module, section)
     updater = PolicyUpdater(
-        Accelerator(cpu=True), module, optimizer, section, preset("dapo").loss, constant_length=LIMIT, total_updates=9
+        Accelerator(cpu=True),
+        module,
+        make_optimizer(module, section),
+        section,
+        preset("dapo").loss,
+        constant_length=options.limit,
+        total_updates=9,
     )
     engine = TransformersEngine(model, stop_ids=[tokenizer.eos_token_id])
     generate = meter.measured("generation", engine.generate)
 
     def step(number: int, texts: list[str]) -> None:
+        first_seed = (options.run * 100 + number) * PROMPTS * COMPLETIONS
         requests = [
             RolloutRequest(
                 problem_id=text,
-                path="solution",
+                path=options.path,
                 prompt_ids=tuple(tokenizer(text)["input_ids"]),
-                seeds=tuple(range(number * 1000 + place * COMPLETIONS, number * 1000 + (place + 1) * COMPLETIONS)),
-                max_new_tokens=LIMIT,
+                seeds=tuple(range(first_seed + place * COMPLETIONS, first_seed + (place + 1) * COMPLETIONS)),
+                max_new_tokens=options.limit,
             )
             for place, text in enumerate(texts)
         ]
@@ -150,54 +140,71 @@ def _measure_masa(steps: int) -> tuple[Meter, list[int]]:
         updater.update([[TrainingRow(one.prompt_ids, one.token_ids, one.logprobs, value) for one, value in rows]])
         engine.update_weights(policy_weights(model), number)
 
-    problems = _problems(PROMPTS * (steps + SKIPPED))
-    for number in range(steps + SKIPPED):
-        meter.measured("step", step)(number, problems[number * PROMPTS : (number + 1) * PROMPTS])
+    texts = prompts(PROMPTS * (options.steps + SKIPPED), options.path)
+    for number in range(options.steps + SKIPPED):
+        meter.measured("step", step)(number, texts[number * PROMPTS : (number + 1) * PROMPTS])
     return meter, lengths
 
 
-def _child(which: str, steps: int, threads: int) -> None:
-    torch.set_num_threads(threads)
-    meter, lengths = (_measure_trl if which == "trl" else _measure_masa)(steps)
+def _child(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    meter, lengths = (_measure_trl if options.child == "trl" else _measure_masa)(options)
     # The first step pays for imports and caches.
-    medians = {
-        part: [statistics.median(one[kind] for one in values[SKIPPED:]) for kind in (0, 1)]
-        for part, values in meter.parts.items()
-    }
-    print(json.dumps({**medians, "length": statistics.mean(lengths)}))
+    print(json.dumps({"seconds": {part: times[SKIPPED:] for part, times in meter.parts.items()}, "lengths": lengths}))
+
+
+def _run(which: str, number: int, options: argparse.Namespace) -> dict[str, Any]:
+    arguments = ["--child", which, "--run", str(number)]
+    for name in ("steps", "threads", "limit", "path"):
+        arguments += [f"--{name}", str(getattr(options, name))]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        raise SystemExit(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def _print(found: dict[str, list[dict[str, Any]]], limit: int) -> None:
+    def median(which: str, part: str, kind: int) -> float:
+        """Over all steps of all runs; the update is what is left of each step beside its generation."""
+        steps = [step[kind] for run in found[which] for step in run["seconds"]["step"]]
+        generations = [one[kind] for run in found[which] for one in run["seconds"]["generation"]]
+        rest = [step - one for step, one in zip(steps, generations, strict=True)]
+        return statistics.median({"step": steps, "generation": generations}.get(part, rest))
+
+    for kind, name in enumerate(("CPU-seconds", "wall-clock seconds")):
+        for part in ("step", "generation", "update and the rest"):
+            theirs, ours = median("trl", part, kind), median("masa", part, kind)
+            print(f"{name:18} {part:20} TRL {theirs:6.2f}   masa {ours:6.2f}   masa / TRL {ours / theirs:.2f}")
+    for which, runs in found.items():
+        lengths = np.array([length for run in runs for length in run["lengths"]])
+        quarters = " / ".join(f"{value:.0f}" for value in np.percentile(lengths, [0, 25, 50, 75, 100]))
+        print(
+            f"{which:5} completions: {lengths.mean():.1f} tokens on average, quartiles {quarters}, "
+            f"{np.mean(lengths == limit):.1%} as long as the limit"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--child", choices=["trl", "masa"], help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, default=4, help="steps measured in a run")
+    parser.add_argument("--run", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=3, help="steps measured in a run")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--limit", type=int, default=128, help="the most new tokens")
+    parser.add_argument("--path", choices=["solution", "meta"], default="solution", help="what the prompts ask for")
     options = parser.parse_args()
     if options.child:
-        _child(options.child, options.steps, options.threads)
+        _child(options)
         return
+    policy_folder()
     found: dict[str, list[dict[str, Any]]] = {"trl": [], "masa": []}
-    for _ in range(options.repeats):
+    for number in range(options.repeats):
         for which, runs in found.items():
-            arguments = ["--child", which, "--steps", str(options.steps), "--threads", str(options.threads)]
-            done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
-            runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
-
-    def median(which: str, part: str, kind: int) -> float:
-        return statistics.median(run[part][kind] for run in found[which])
-
-    for kind, name in enumerate(("CPU-seconds", "wall-clock seconds")):
-        for part in ("step", "generation", "update and the rest"):
-            theirs, ours = (
-                median(which, "step", kind) - median(which, "generation", kind)
-                if part.startswith("update")
-                else median(which, part, kind)
-                for which in ("trl", "masa")
-            )
-            print(f"{name:18} {part:20} TRL {theirs:6.2f}   masa {ours:6.2f}   masa / TRL {ours / theirs:.2f}")
-    for which, runs in found.items():
-        print(f"{which}: mean completion length {statistics.mean(run['length'] for run in runs):.1f} tokens")
+            runs.append(_run(which, number, options))
+    _print(found, options.limit)
 
 
 if __name__ == "__main__":
