@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,9 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "masa.train", "--config", str(QUICKSTART), *SMALL, f"run.dir={folder}", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with folder.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        # A shell that runs tests in its background ignores Ctrl-C, and so would all that they start.
+        listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=listening)
 
 
 def train(folder: Path, *arguments: str) -> None:
