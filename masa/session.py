@@ -20,6 +20,7 @@ from masa.config import Config
 from masa.controls.controls import Controls
 from masa.interrupt import StopRequest
 from masa.policy.dynamic_sampling import DynamicSampling
+from masa.policy.liger import use_liger_kernels
 from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
 from masa.policy.optimizer import make_optimizer
 from masa.policy.overlong import overlong_punishment
@@ -219,6 +220,7 @@ class Session:
         given = self._given_model
         self.model = load_policy(config.model) if given is None else prepare_policy(given, config.model)
         self.model.to(self.accelerator.device)
+        use_liger_kernels(self.model, config.model.liger_kernel)
         self.shape = model_shape(self.model)
         module = PolicyModule(self.model, temperature=config.rollout.temperature)
         loss = self._algorithm.loss

@@ -36,6 +36,10 @@ class ModelSection(Section):
     """Attention implementation of `transformers`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    liger_kernel: Literal["auto", "on", "off"] = "auto"
+    """Fused norms and MLPs of the package liger-kernel on a GPU; `auto`: where it is installed and a timed pass is
+    faster with them. As that may turn out differently, say `on` or `off` where a resumed run is to be equal bit for
+    bit."""
     lora: LoraSection = LoraSection()
 
 
@@ -282,10 +286,11 @@ class OptimizerSection(Section):
     packing: Literal["auto", "on", "off"] = "auto"
     """Put sequences one behind another instead of padding them; `auto`: where the attention kernel skips the work
     between them (`flash_attention_2`)."""
-    share_prompts: bool = True
+    share_prompts: Literal["auto", "on", "off"] = "auto"
     """Compute the prompt that a group's rows have in common once for each pass instead of once for each row, where that
-    saves at least a tenth. Needs `sdpa` attention over the whole sequence in every layer, and no
-    `model.gradient_checkpointing`; without these rows are padded whole."""
+    saves at least a tenth of the tokens. Needs `sdpa` attention over the whole sequence in every layer, and no
+    `model.gradient_checkpointing`; without these rows are padded whole. `auto`: on a CPU alone, for a response behind a
+    prompt needs an explicit mask, and a GPU's fastest kernels take none."""
 
 
 class EvaluationSection(Section):

@@ -86,7 +86,8 @@ class PolicyUpdater:
         self._accelerator = accelerator
         self._trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
         self._frozen = any(not one.requires_grad for one in module.parameters())
-        self._model = module.model
+        wanted = section.share_prompts == "on" or (section.share_prompts == "auto" and accelerator.device.type == "cpu")
+        self._shares_prompts = wanted and can_share_prompts(module.model)
         self.sharded = share_update(accelerator, module, optimizer, section.max_grad_norm)
         self._section = section
         self._loss = loss
@@ -198,7 +199,7 @@ class PolicyUpdater:
             self._accelerator.num_processes,
             self._section.micro_batch_tokens,
             packed=self._packed,
-            share_prompts=self._section.share_prompts and can_share_prompts(self._model),
+            share_prompts=self._shares_prompts,
         )
 
     def _one_update(

@@ -87,7 +87,7 @@ def test_two_processes_have_the_gradient_of_one(outcomes: dict[str, Any], alone:
 def test_prompts_that_rows_share_are_computed_once_on_any_number_of_processes(
     outcomes: dict[str, Any], alone: dict[str, Any]
 ) -> None:
-    whole = two_updates(Accelerator(cpu=True), share_prompts=False)
+    whole = two_updates(Accelerator(cpu=True), share_prompts="off")
     assert _distance(alone["gradient"], whole["gradient"]) < 1e-5
     for variant in ("ddp", "zero2", "zero3"):
         assert outcomes[variant]["metrics"]["policy/padding_waste"] < 0.9 * whole["metrics"]["policy/padding_waste"]

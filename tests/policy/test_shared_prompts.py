@@ -68,19 +68,19 @@ def test_the_log_probs_are_those_of_rows_computed_whole() -> None:
 @pytest.mark.parametrize("name", ["grpo", "dapo", "dr_grpo", "gspo", "cispo"])
 @pytest.mark.parametrize("budget", [60, 10_000])
 def test_the_gradient_is_that_of_rows_computed_whole(name: str, budget: int) -> None:
-    whole = _gradient(_updater(name=name, micro_batch_tokens=budget, share_prompts=False), _group_rows())
+    whole = _gradient(_updater(name=name, micro_batch_tokens=budget, share_prompts="off"), _group_rows())
     shared = _gradient(_updater(name=name, micro_batch_tokens=budget), _group_rows())
     assert _relative_distance(shared, whole) < 1e-5
 
 
 def test_later_updates_and_a_reference_share_prompts_as_well() -> None:
-    def two_updates(share: bool) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    def two_updates(share: str) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         updater = _updater(share_prompts=share, learning_rate=1e-3, loss={"kl_coefficient": 0.1})
         metrics = updater.update([_group_rows()[:8], _group_rows()[4:]])
         return {key: one.clone() for key, one in updater.state_tensors() if key.startswith("exp_avg|")}, metrics
 
-    shared, metrics = two_updates(True)
-    whole, expected = two_updates(False)
+    shared, metrics = two_updates("on")
+    whole, expected = two_updates("off")
     assert _relative_distance(shared, whole) < 1e-5
     for name in ("policy/approximate_kl", "policy/reference_kl", "policy/entropy", "policy/loss"):
         assert metrics[name] == pytest.approx(expected[name], rel=1e-4)
@@ -88,16 +88,16 @@ def test_later_updates_and_a_reference_share_prompts_as_well() -> None:
 
 
 def test_cloning_shares_prompts_as_well() -> None:
-    def clone(share: bool) -> dict[str, torch.Tensor]:
+    def clone(share: str) -> dict[str, torch.Tensor]:
         updater = _updater(share_prompts=share)
         updater.clone([row.tokens() for row in _group_rows() if not row.masked], weight=1.0, learning_rate_factor=1.0)
         return {key: one.clone() for key, one in updater.state_tensors() if key.startswith("exp_avg|")}
 
-    assert _relative_distance(clone(True), clone(False)) < 1e-5
+    assert _relative_distance(clone("on"), clone("off")) < 1e-5
 
 
 def test_a_shared_prompt_is_read_once_in_a_pass() -> None:
-    def tokens_read(share: bool) -> int:
+    def tokens_read(share: str) -> int:
         updater = _updater(share_prompts=share)
         read: list[int] = []
         decoder = updater.sharded.module.model.get_decoder()
@@ -107,8 +107,8 @@ def test_a_shared_prompt_is_read_once_in_a_pass() -> None:
         assert sum(read) == round(waste * 8 * 53)
         return sum(read)
 
-    assert tokens_read(False) == 8 * 53
-    assert tokens_read(True) == 50 + 8 * 3
+    assert tokens_read("off") == 8 * 53
+    assert tokens_read("on") == 50 + 8 * 3
 
 
 def _changed(**settings: Any) -> Any:
