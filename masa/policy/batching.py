@@ -215,11 +215,10 @@ def computed_tokens(
     if not batch:
         return 0
     rows = [lengths[row] for row in batch]
+    heads = [] if prompts is None else [prompts.lengths[one] for one in {prompts.of_row[row] for row in batch}]
     if packed:
-        return sum(rows)
-    different = set() if prompts is None else {prompts.of_row[row] for row in batch}
-    heads = 0 if prompts is None else max(prompts.lengths[one] for one in different) * len(different)
-    return max(rows) * len(rows) + heads
+        return sum(rows) + sum(heads)
+    return max(rows) * len(rows) + max(heads, default=0) * len(heads)
 
 
 def padding_waste(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:

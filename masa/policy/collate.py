@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -37,19 +38,23 @@ class TokenRow:
 
 
 @dataclass(frozen=True)
-class PromptBatch:
-    """The P different prompts of a micro-batch: ``input_ids`` [P, S] padded on the right, ``lengths`` [P].
+class SharedPromptLayout:
+    """Where the P different prompts and the R responses of a micro-batch stand among its T tokens.
 
-    ``of_row`` [R] says which of them each row follows.
+    ``prompt_tokens`` [P, S] and ``row_tokens`` [R, W] are places of tokens, padded on the right with 0; ``lengths`` [P]
+    are those of the prompts, ``of_row`` [R] says which prompt each response follows. ``padded_place`` [T] is each
+    token's place in the flattened prompts and responses, [P * S + R * W].
     """
 
-    input_ids: Tensor
+    prompt_tokens: Tensor
+    row_tokens: Tensor
     lengths: Tensor
     of_row: Tensor
+    padded_place: Tensor
 
-    def to(self, device: torch.device | str) -> PromptBatch:
-        """The same prompts on another device."""
-        return PromptBatch(self.input_ids.to(device), self.lengths.to(device), self.of_row.to(device))
+    def to(self, device: torch.device | str) -> SharedPromptLayout:
+        """The same layout on another device."""
+        return SharedPromptLayout(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,7 @@ class TokenBatch:
     ``hidden_index`` [N] points into the flattened [B * S] hidden states at those that predict a counted token,
     ``target_ids`` [N] are these tokens, ``response_index`` [N] their places in the flattened [R * L].
 
-    With ``prompts`` the rows hold responses alone, and ``hidden_index`` points into the flattened states of the prompts
-    followed by those of the rows, [P * S + R * W].
+    With ``shared_prompts`` B is 1 too: each different prompt once, then the responses, none of them padded.
     """
 
     input_ids: Tensor
@@ -75,7 +79,7 @@ class TokenBatch:
     hidden_index: Tensor
     target_ids: Tensor
     response_index: Tensor
-    prompts: PromptBatch | None = None
+    shared_prompts: SharedPromptLayout | None = None
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on another device."""
@@ -84,7 +88,7 @@ class TokenBatch:
         return TokenBatch(*moved)
 
     def counted_hidden(self, hidden: Tensor) -> Tensor:
-        """The hidden states [N, H], out of [B, S, H] or [B * S, H], that predict counted tokens."""
+        """The hidden states [N, H], out of [B, S, H], that predict counted tokens."""
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.hidden_index)
 
     def to_rows(self, values: Tensor) -> Tensor:
@@ -133,32 +137,57 @@ def pack(rows: Sequence[TokenRow]) -> TokenBatch:
     return TokenBatch(input_ids, position_ids, None, *_counted_places(rows, starts))
 
 
-def collate_behind_prompts(rows: Sequence[TokenRow], pad_token_id: int = 0) -> TokenBatch:
-    """Each different prompt once, and the responses padded on the right to the longest.
+def collate_behind_prompts(rows: Sequence[TokenRow]) -> TokenBatch:
+    """Each different prompt once, then the responses, one behind another; positions go on where a prompt ends.
 
-    A response of one token is predicted from its prompt alone and leaves its row empty; the rows are at least one
-    token wide all the same, so that every process of a sharded model takes the same steps.
+    The last token of a response is predicted and never read, so a response of one token adds nothing.
     """
     _require_rows(rows)
-    places: dict[tuple[int, ...], int] = {}
-    of_row = [places.setdefault(tuple(row.prompt_ids), len(places)) for row in rows]
-    prompt_width, width = max(map(len, places)), max(1, *(len(row.token_ids) - 1 for row in rows))
-    prompt_ids = torch.full((len(places), prompt_width), pad_token_id, dtype=torch.long)
-    for prompt, index in places.items():
-        prompt_ids[index, : len(prompt)] = torch.tensor(prompt, dtype=torch.long)
-    input_ids = torch.full((len(rows), width), pad_token_id, dtype=torch.long)
+    numbers: dict[tuple[int, ...], int] = {}
+    of_row = [numbers.setdefault(tuple(row.prompt_ids), len(numbers)) for row in rows]
+    prompts = list(numbers)
+    lengths = [*map(len, prompts), *(len(row.token_ids) - 1 for row in rows)]
+    starts = [0, *accumulate(lengths)][:-1]
+    positions = [torch.arange(len(prompt)) for prompt in prompts]
     hidden_index = []
     for index, row in enumerate(rows):
-        input_ids[index, : len(row.token_ids) - 1] = torch.tensor(row.token_ids[:-1], dtype=torch.long)
+        prompt, start = of_row[index], starts[len(prompts) + index]
+        positions.append(torch.arange(len(row.token_ids) - 1) + len(row.prompt_ids))
         # The last state of the prompt predicts the first response token, the response's own states the others.
-        states = torch.arange(len(row.token_ids)) + len(places) * prompt_width + index * width - 1
-        states[0] = of_row[index] * prompt_width + len(row.prompt_ids) - 1
+        states = torch.arange(len(row.token_ids)) + start - 1
+        states[0] = starts[prompt] + len(row.prompt_ids) - 1
         hidden_index.append(states if row.counted is None else states[torch.tensor(row.counted)])
-    lengths = torch.tensor([len(prompt) for prompt in places])
-    prompts = PromptBatch(prompt_ids, lengths, torch.tensor(of_row))
-    position_ids = lengths[prompts.of_row][:, None] + torch.arange(width)
+    ids = [*chain(*prompts), *chain(*(row.token_ids[:-1] for row in rows))]
     mask, _, target_ids, response_index = _counted_places(rows, [0] * len(rows))
-    return TokenBatch(input_ids, position_ids, None, mask, torch.cat(hidden_index), target_ids, response_index, prompts)
+    return TokenBatch(
+        torch.tensor(ids, dtype=torch.long)[None],
+        torch.cat(positions)[None],
+        None,
+        mask,
+        torch.cat(hidden_index),
+        target_ids,
+        response_index,
+        _layout(starts, lengths, of_row, len(prompts)),
+    )
+
+
+def _layout(starts: Sequence[int], lengths: Sequence[int], of_row: Sequence[int], prompts: int) -> SharedPromptLayout:
+    """Pieces of ``lengths`` tokens from ``starts``: the prompts, then the responses."""
+    tables: list[Tensor] = []
+    padded_place: list[Tensor] = []
+    before = 0
+    for part in (slice(0, prompts), slice(prompts, None)):
+        width = max([1, *lengths[part]])
+        table = torch.zeros((len(lengths[part]), width), dtype=torch.long)
+        for index, (start, length) in enumerate(zip(starts[part], lengths[part], strict=True)):
+            table[index, :length] = torch.arange(start, start + length)
+            padded_place.append(torch.arange(length) + before + index * width)
+        tables.append(table)
+        before += table.numel()
+    prompt_tokens, row_tokens = tables
+    return SharedPromptLayout(
+        prompt_tokens, row_tokens, torch.tensor(lengths[:prompts]), torch.tensor(of_row), torch.cat(padded_place)
+    )
 
 
 def _read_ids(row: TokenRow) -> Tensor:

@@ -57,7 +57,7 @@ class PolicyModule(nn.Module):
 
     def _hidden_states(self, batch: TokenBatch) -> Tensor:
         decoder = self.model.get_decoder()
-        if batch.prompts is not None:
+        if batch.shared_prompts is not None:
             return states_behind_prompts(decoder, batch)
         packed = batch.attention_mask is None
         hidden: Tensor = decoder(

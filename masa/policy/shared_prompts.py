@@ -1,27 +1,32 @@
 """The states of rows that share prompts: each prompt is computed once, and its rows attend to its keys and values.
 
-The G solutions of a problem follow one prompt, and so do its M metas. A row computed whole computes it again; here the
-prompts of a micro-batch go through the decoder first, and the responses after them with the prompts' keys and values
-in front of their own. Gradients flow back through both, so that log-probs and gradients are the same.
+The G solutions of a problem follow one prompt, and so do its M metas. A row computed whole computes it again. Here the
+different prompts of a micro-batch and its responses stand one behind another without padding, and attention alone puts
+them side by side: prompts attend to themselves, responses to their prompt and themselves. Log-probs and gradients are
+the same.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, DynamicLayer
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
 
-from masa.policy.collate import TokenBatch
+from masa.policy.collate import SharedPromptLayout, TokenBatch
+
+_NAME = "masa_shared_prompts"
 
 
 def can_share_prompts(model: Any) -> bool:
-    """Whether the model's attention can be given a mask and keys from before, and positions are all it needs beside.
+    """Whether the model's attention can be replaced, and positions are all that it needs beside.
 
-    That is rotary positions, full attention in every layer and `sdpa` kernels. Recomputing activations (gradient
-    checkpointing) would forget the prompts' keys.
+    That is rotary positions, full attention in every layer and `sdpa` kernels. Gradient checkpointing computes layers
+    again when the attention is back to the usual one.
     """
     config = model.config
     return (
@@ -34,52 +39,83 @@ def can_share_prompts(model: Any) -> bool:
 
 
 def states_behind_prompts(decoder: nn.Module, batch: TokenBatch) -> Tensor:
-    """Hidden states of the prompts followed by those of the rows, [P * S + R * W, H].
+    """Hidden states [1, T, H] of the prompts followed by those of the responses.
 
     Raises:
-        ValueError: a batch without ``prompts``.
+        ValueError: a batch without ``shared_prompts``.
     """
-    if batch.prompts is None:
+    layout = batch.shared_prompts
+    if layout is None:
         raise ValueError("the rows of this batch hold their own prompts")
-    new_layer: Any = partial(_PromptLayer, batch.prompts.of_row)
-    cache = Cache(layer_class_to_replicate=new_layer)
-    prompts = decoder(input_ids=batch.prompts.input_ids, past_key_values=cache, use_cache=True).last_hidden_state
-    rows = decoder(
-        input_ids=batch.input_ids,
-        attention_mask=_attended(batch),
-        position_ids=batch.position_ids,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    return torch.cat([prompts.flatten(0, 1), rows.flatten(0, 1)])
+    with attention_function(decoder, _NAME):
+        states: Tensor = decoder(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            layout=layout,
+            attended=attended(layout),
+        ).last_hidden_state
+    return states
 
 
-def _attended(batch: TokenBatch) -> Tensor:
+def attended(layout: SharedPromptLayout) -> Tensor:
     """[R, 1, W, S + W], true where a response token sees a key: its own prompt's, and the response's up to itself."""
-    assert batch.prompts is not None
-    device, width = batch.input_ids.device, batch.input_ids.shape[1]
-    lengths = batch.prompts.lengths[batch.prompts.of_row]
-    to_prompt = torch.arange(batch.prompts.input_ids.shape[1], device=device) < lengths[:, None]
+    rows, width = layout.row_tokens.shape
+    device = layout.row_tokens.device
+    lengths = layout.lengths[layout.of_row]
+    to_prompt = torch.arange(layout.prompt_tokens.shape[1], device=device) < lengths[:, None]
     to_response = torch.ones((width, width), dtype=torch.bool, device=device).tril()
-    rows = len(lengths)
     return torch.cat(
         [to_prompt[:, None].expand(rows, width, -1), to_response[None].expand(rows, -1, -1)], dim=2
     ).unsqueeze(1)
 
 
-class _PromptLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """One layer's keys and values of the prompts, given out to the rows that follow them."""
+@contextmanager
+def attention_function(model: Any, name: str) -> Iterator[None]:
+    """Within the block the model computes attention with the function that `AttentionInterface` knows as ``name``."""
+    used = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = used
 
-    def __init__(self, of_row: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.keys: Tensor
-        self.values: Tensor
-        self._of_row = of_row
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.keys, self.values, self.is_initialized = key_states, value_states, True
-            return key_states, value_states
-        keys = torch.cat([self.keys.index_select(0, self._of_row), key_states], dim=2)
-        values = torch.cat([self.values.index_select(0, self._of_row), value_states], dim=2)
-        return keys, values
+def shared_prompt_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: SharedPromptLayout,
+    attended: Tensor,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """An attention function of `transformers` over the T tokens of a layout: query [1, heads, T, D], keys of maybe
+    fewer heads; [1, T, heads, D]."""
+    groups = query.shape[1] // key.shape[1]
+    key_tokens = torch.cat([layout.prompt_tokens[layout.of_row], layout.row_tokens], dim=1)
+
+    def attention(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        key_heads, value_heads = (
+            _side_by_side(states, keys).repeat_interleave(groups, dim=1) for states in (key, value)
+        )
+        return scaled_dot_product_attention(
+            _side_by_side(query, queries), key_heads, value_heads, mask, is_causal=mask is None, scale=scaling
+        )
+
+    prompts = attention(layout.prompt_tokens, layout.prompt_tokens, None)
+    responses = attention(layout.row_tokens, key_tokens, attended)
+    padded = torch.cat([one.transpose(1, 2).flatten(0, 1) for one in (prompts, responses)])
+    return padded.index_select(0, layout.padded_place).unsqueeze(0), None
+
+
+def _side_by_side(states: Tensor, places: Tensor) -> Tensor:
+    """[B, heads, L, D] of [1, heads, T, D], for places [B, L]."""
+    _, heads, _, width = states.shape
+    return states[0].index_select(1, places.flatten()).view(heads, *places.shape, width).transpose(0, 1)
+
+
+AttentionInterface.register(_NAME, shared_prompt_attention)

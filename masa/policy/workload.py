@@ -42,14 +42,16 @@ def divide_work(
     plans = split_over_ranks(whole, processes, token_budget, packed=packed)
     if packed or not rows:
         return Workload(plans, pack if packed else collate, 1.0)
-    computed = _total(plans, whole)
+    computed = sum(computed_tokens(whole, batch) for batch in chain(*plans))
     if share_prompts:
         behind, prompts = _behind_prompts(rows)
         # Only where rows do share prompts is a second plan worth its time.
         if len(prompts.lengths) < len(rows):
             shared = split_over_ranks(behind, processes, token_budget, prompts=prompts)
-            if _total(shared, behind, prompts) <= _WORTH_SHARING * computed:
-                return Workload(shared, collate_behind_prompts, _total(shared, behind, prompts) / real)
+            # Attention alone pads them, so rows of like length stand together all the same.
+            tokens = sum(computed_tokens(behind, batch, packed=True, prompts=prompts) for batch in chain(*shared))
+            if tokens <= _WORTH_SHARING * computed:
+                return Workload(shared, collate_behind_prompts, tokens / real)
     return Workload(plans, collate, computed / real)
 
 
@@ -59,7 +61,3 @@ def _behind_prompts(rows: Sequence[TokenRow]) -> tuple[list[int], SharedPrompts]
     of_row = [numbers.setdefault(tuple(row.prompt_ids), len(numbers)) for row in rows]
     behind = [max(1, len(row.token_ids) - 1) for row in rows]
     return behind, SharedPrompts(of_row, [len(prompt) for prompt in numbers])
-
-
-def _total(plans: Sequence[Plan], lengths: Sequence[int], prompts: SharedPrompts | None = None) -> int:
-    return sum(computed_tokens(lengths, batch, prompts=prompts) for batch in chain(*plans))

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from masa.policy.shared_prompts import attention_function
+
 _NAME = "masa_grouped_decode"
 
 
@@ -50,12 +52,8 @@ def grouped_decode_attention(
 def decoding(model: PreTrainedModel) -> Iterator[None]:
     """Within the block a model with `sdpa` attention uses `grouped_decode_attention`."""
     used = model.config._attn_implementation
-    if used == "sdpa":
-        model.config._attn_implementation = _NAME
-    try:
+    with attention_function(model, _NAME if used == "sdpa" else used):
         yield
-    finally:
-        model.config._attn_implementation = used
 
 
 AttentionInterface.register(_NAME, grouped_decode_attention)

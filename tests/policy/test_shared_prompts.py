@@ -40,16 +40,17 @@ def _relative_distance(found: dict[str, torch.Tensor], expected: dict[str, torch
 
 
 def test_tensors_by_hand() -> None:
-    batch = collate_behind_prompts(ROWS, pad_token_id=99)
-    assert batch.prompts is not None
-    assert batch.prompts.input_ids.tolist() == [[1, 2, 3], [4, 99, 99]]
-    assert batch.prompts.lengths.tolist() == [3, 1]
-    assert batch.prompts.of_row.tolist() == [0, 1, 0]
-    assert batch.input_ids.tolist() == [[10, 99, 99], [12, 13, 14], [99, 99, 99]]
-    assert batch.position_ids.tolist() == [[3, 4, 5], [1, 2, 3], [3, 4, 5]]
-    read = torch.cat([batch.prompts.input_ids.flatten(), batch.input_ids.flatten()])
+    batch = collate_behind_prompts(ROWS)
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 10, 12, 13, 14]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 0, 3, 1, 2, 3]]
+    layout = batch.shared_prompts
+    assert layout is not None
+    assert layout.prompt_tokens.tolist() == [[0, 1, 2], [3, 0, 0]]
+    assert layout.row_tokens.tolist() == [[4, 0, 0], [5, 6, 7], [0, 0, 0]]
+    assert (layout.lengths.tolist(), layout.of_row.tolist()) == ([3, 1], [0, 1, 0])
+    assert layout.padded_place.tolist() == [0, 1, 2, 3, 6, 9, 10, 11]
     # As in whole rows: 3 predicts 10, 10 predicts 11, 4 12, 14 15, and 3 again 16.
-    assert read[batch.hidden_index].tolist() == [3, 10, 4, 14, 3]
+    assert batch.input_ids[0][batch.hidden_index].tolist() == [3, 10, 4, 14, 3]
     whole = collate(ROWS)
     for name in ("response_mask", "target_ids", "response_index"):
         assert torch.equal(getattr(batch, name), getattr(whole, name))
