@@ -28,7 +28,20 @@ if TYPE_CHECKING:
     from masa.rewards.grading import GradedGroup
 
 # A resumed run may be longer and may say more; any other difference would make it another run.
-_FREE_TO_CHANGE = ("run.steps", "run.dir", "checkpoint.", "tracking.", "rewards.verifier_workers")
+_FREE_TO_CHANGE = (
+    "run.steps",
+    "run.dir",
+    "checkpoint.",
+    "tracking.",
+    "rewards.verifier_workers",
+    # Where servers are and how long to wait for them: a run that lost its servers goes on with others.
+    "rollout.servers",
+    "rollout.server_devices",
+    "rollout.server_wait",
+    "rollout.server_patience",
+    "rollout.num_servers",
+    "rollout.transfer_folder",
+)
 
 
 class RunRecorder:
