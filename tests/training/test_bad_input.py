@@ -138,7 +138,7 @@ def test_a_run_that_lost_its_servers_may_be_resumed_with_others(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("run: {seed: 5}\n")
     others = ("rollout.servers=[http://127.0.0.1:9]", "rollout.server_wait=600")
-    message = _message(tmp_path, capsys, "--resume", *others)
+    message = _message(tmp_path, capsys, *others, "--resume")
     assert "run.seed: the run has 5, found 0" in message
     assert "rollout.servers: the run has" not in message
     assert "rollout.server_wait: the run has" not in message
