@@ -53,6 +53,7 @@ def states_behind_prompts(decoder: nn.Module, batch: TokenBatch) -> Tensor:
             position_ids=batch.position_ids,
             use_cache=False,
             layout=layout,
+            key_tokens=torch.cat([layout.prompt_tokens[layout.of_row], layout.row_tokens], dim=1),
             attended=attended(layout),
         ).last_hidden_state
     return states
@@ -89,14 +90,15 @@ def shared_prompt_attention(
     attention_mask: Tensor | None,
     *,
     layout: SharedPromptLayout,
+    key_tokens: Tensor,
     attended: Tensor,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """An attention function of `transformers` over the T tokens of a layout: query [1, heads, T, D], keys of maybe
-    fewer heads; [1, T, heads, D]."""
+    fewer heads; [1, T, heads, D]. ``key_tokens`` [R, S + W] are the places of each response's keys, its prompt's first.
+    """
     groups = query.shape[1] // key.shape[1]
-    key_tokens = torch.cat([layout.prompt_tokens[layout.of_row], layout.row_tokens], dim=1)
 
     def attention(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
         key_heads, value_heads = (
