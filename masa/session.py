@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from torch import Tensor
 
 from masa import checkpoint
 from masa.config import Config
@@ -37,7 +36,6 @@ from masa.rollout.agreement import check_agreement
 from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.engine import Rollout
 from masa.rollout.factory import make_engine
-from masa.rollout.weights import policy_weights
 from masa.saving import restore_policy, write_policy
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
@@ -95,10 +93,6 @@ class Session:
         """The objects of all processes, on each of them."""
         return objects if self.accelerator.num_processes == 1 else list(gather_object(objects))
 
-    def weights(self) -> Iterable[tuple[str, Tensor]]:
-        """The policy's named parameters, whole and one after the other, as the engine knows them."""
-        return policy_weights(self.model)
-
     def sample_with(self, sample: Callable[[int], StepBatch]) -> None:
         """Make ``rollouts``, which holds the batches of steps to come, from the function that samples one."""
         self.rollouts = RolloutsAhead(sample, self._config.rollout.async_steps, self._steps)
@@ -112,10 +106,10 @@ class Session:
         """
         self.rollouts.wait()
         metrics = self.engine.statistics()
-        self.engine.update_weights(self.weights(), version=step)
+        self.engine.update_weights(self.model, version=step)
         every = self._config.rollout.check_every
         if every and step % every == 0:
-            agreement = check_agreement(self.engine, self.model, self.weights(), stop_ids=self._stop_ids)
+            agreement = check_agreement(self.engine, self.model, stop_ids=self._stop_ids)
             metrics |= agreement.metrics()
             agreement.require()
             self.engine.statistics()
@@ -176,7 +170,7 @@ class Session:
         if self.dynamic_sampling is not None:
             self.dynamic_sampling.load_state_dict(state["carried_over"], self._prepared.train)
         restore_policy(path, self._config.model, self.updater, state["policy"])
-        self.engine.update_weights(self.weights(), version=step)
+        self.engine.update_weights(self.model, version=step)
         self.rollouts.restore(state["rollouts_ahead"], self._prepared.train, self.share)
         return step
 

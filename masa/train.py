@@ -13,7 +13,7 @@ EXIT_BAD_INPUT = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for a mistake in the configuration or the data."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     from masa.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
     from masa.problems.errors import ProblemDataError

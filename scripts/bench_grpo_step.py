@@ -100,7 +100,6 @@ def _measure_masa(options: argparse.Namespace) -> tuple[Meter, list[int]]:
     from masa.policy.update import PolicyUpdater, TrainingRow
     from masa.rollout.engine import RolloutRequest
     from masa.rollout.transformers import TransformersEngine
-    from masa.rollout.weights import policy_weights
 
     meter = Meter()
     lengths: list[int] = []
@@ -138,7 +137,7 @@ def _measure_masa(options: argparse.Namespace) -> tuple[Meter, list[int]]:
         advantages = group_advantages(rewards, [rollout.problem_id for rollout in rollouts]).tolist()
         rows = zip(rollouts, advantages, strict=True)
         updater.update([[TrainingRow(one.prompt_ids, one.token_ids, one.logprobs, value) for one, value in rows]])
-        engine.update_weights(policy_weights(model), number)
+        engine.update_weights(model, number)
 
     texts = prompts(PROMPTS * (options.steps + SKIPPED), options.path)
     for number in range(options.steps + SKIPPED):

@@ -28,7 +28,6 @@ import torch
 from masa.config import load_config
 from masa.rollout import RolloutRequest
 from masa.rollout.factory import make_engine
-from masa.rollout.weights import policy_weights
 
 SMALL = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "vocab_size": 2048}
 QWEN3_06B = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "vocab_size": 151936}
@@ -103,7 +102,7 @@ def _measure_engine(options: argparse.Namespace) -> None:
         print(f"engine     {statistics.median(ours):8.3f} s  {tokens / statistics.median(ours):10.0f} tokens/s")
         print(f"bare loop  {statistics.median(bare):8.3f} s  {tokens / statistics.median(bare):10.0f} tokens/s")
         print(f"ratio      {statistics.median(ours) / statistics.median(bare):8.3f}")
-        print(f"update     {_seconds(lambda: engine.update_weights(policy_weights(policy), 1)):8.3f} s")
+        print(f"update     {_seconds(lambda: engine.update_weights(policy, 1)):8.3f} s")
         if on_gpu:
             print(f"sleep      {_seconds(engine.sleep):8.3f} s")
             print(f"wake       {_seconds(engine.wake):8.3f} s")

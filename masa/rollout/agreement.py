@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest, Sampling
+from masa.rollout.weights import policy_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,15 +83,13 @@ def model_checksum(model: nn.Module) -> int:
     return weight_checksum(model.parameters())
 
 
-def check_agreement(
-    engine: RolloutEngine, policy: PreTrainedModel, weights: Iterable[tuple[str, Tensor]], *, stop_ids: Sequence[int]
-) -> Agreement:
-    """Compare ``engine`` with ``policy``, whose full parameters are ``weights``.
+def check_agreement(engine: RolloutEngine, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Agreement:
+    """Compare ``engine`` with ``policy``; where the policy is sharded over processes, all of them call it together.
 
     The probes are the same each time, so that a prefix cache which outlived an update answers them.
     """
     dtype = getattr(engine, "weight_dtype", policy.dtype)
-    expected = weight_checksum(tensor.to(dtype) for _, tensor in weights)
+    expected = weight_checksum(tensor.to(dtype) for _, tensor in policy_weights(policy))
     found = engine.checksums()
     equal = set(found) == {expected} if found else None
     requests = _probes(policy.config.get_text_config().vocab_size, stop_ids)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from masa.rollout.weights import Weights
 
 RolloutPath = Literal["solution", "meta"]
 FinishReason = Literal["stop", "length", "cutoff"]
@@ -95,8 +95,11 @@ class RolloutEngine(Protocol):
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``."""
         ...
 
-    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Take the policy's parameters; rollouts made from now on carry ``version``."""
+    def update_weights(self, weights: Weights, version: int) -> None:
+        """Take the policy's parameters: the policy itself, whatever wraps or shards it, or named tensors as they come.
+
+        Rollouts made from now on carry ``version``.
+        """
         ...
 
     def sleep(self) -> None:

@@ -10,7 +10,6 @@ from masa.config.schema import RolloutSection
 from masa.policy.copies import is_sharded, plain_copy
 from masa.policy.lora import has_adapters
 from masa.rollout.engine import RolloutEngine
-from masa.rollout.weights import policy_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,7 +38,7 @@ def make_engine(
     """
     engine = _make_engine(section, model, stop_ids, max_prompt_tokens, tokenizer)
     try:
-        engine.update_weights(policy_weights(model), version=0)
+        engine.update_weights(model, version=0)
     except BaseException:
         engine.close()
         raise

@@ -7,13 +7,12 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from masa.rollout.completions import completed_rollout, completion_body
 from masa.rollout.dispatch import Dispatcher
@@ -25,6 +24,7 @@ from masa.rollout.server_metrics import ServerMetrics
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.transfer import make_transfer
 from masa.rollout.vllm_arguments import engine_dtype
+from masa.rollout.weights import Weights, named_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -134,7 +134,7 @@ class ServerEngine:
         self._statistics.sampled(rollouts, time.perf_counter() - started)
         return rollouts
 
-    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+    def update_weights(self, weights: Weights, version: int) -> None:
         """Give all servers the policy's parameters, inside a pause; they forget what they cached under the old ones.
 
         All processes of a run call it together. A server that fails is dead until it answers again.
@@ -143,6 +143,7 @@ class ServerEngine:
             RolloutError: no server could be updated for ``server_wait`` seconds.
         """
         label = f"{self._run}-{version}"
+        tensors = named_tensors(weights)
         with ExitStack() as stack:
             for lock in self._observing.values():
                 stack.enter_context(lock)
@@ -150,14 +151,14 @@ class ServerEngine:
             self.weight_version = version
             if self._main:
                 clients = [self._clients[address] for address in self._fleet.updatable()]
-                failures = self._transfer.send(clients, weights, label)
+                failures = self._transfer.send(clients, tensors, label)
                 for client in clients:
                     if client.address in failures:
                         self._fleet.update_failed(client.address)
                     else:
                         self._fleet.updated(client.address)
             else:
-                for _ in weights:
+                for _ in tensors:
                     continue
         updated = _from_first_process(self._fleet.working())
         if not self._main:

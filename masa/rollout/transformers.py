@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from masa.rollout.engine import Rollout, RolloutError, RolloutRequest, Sampling
 from masa.rollout.kv_cache import GrowingCache
 from masa.rollout.sampling import draw_tokens, uniform_streams
 from masa.rollout.statistics import EngineStatistics
+from masa.rollout.weights import Weights, named_tensors
 
 # Dropping rows costs a little for each layer, so a few finished sequences are carried along until they are worth it.
 _DROP_SHARE = 1 / 16
@@ -76,11 +77,11 @@ class TransformersEngine:
         self._statistics.sampled(rollouts, time.perf_counter() - started)
         return rollouts
 
-    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+    def update_weights(self, weights: Weights, version: int) -> None:
         """Copy the named parameters in (those that are already the engine's own cost nothing)."""
         own = dict(self.model.named_parameters())
         with torch.no_grad():
-            for name, tensor in weights:
+            for name, tensor in named_tensors(weights):
                 if name not in own:
                     raise KeyError(f"the engine's model has no parameter {name!r}")
                 if own[name].data_ptr() != tensor.data_ptr():

@@ -20,6 +20,7 @@ from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
 from masa.rollout.process_state import preserved_process, preserved_random_states, process_group_kept
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.vllm_arguments import executor, vllm_arguments
+from masa.rollout.weights import Weights, named_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -111,7 +112,7 @@ class VllmEngine:
                 return self._generate_or_rebuild(requests)
             return self._generate_together(requests)
 
-    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+    def update_weights(self, weights: Weights, version: int) -> None:
         """Take the policy's parameters, one after the other, and forget everything cached under the old ones.
 
         Raises:
@@ -120,7 +121,7 @@ class VllmEngine:
         names: set[str] = set()
 
         def noted() -> Iterator[tuple[str, Tensor]]:
-            for name, tensor in weights:
+            for name, tensor in named_tensors(weights):
                 names.add(name)
                 yield name, tensor.detach()
 
@@ -292,6 +293,8 @@ class VllmEngine:
 
     def _rollout(self, request: RolloutRequest, index: int, output: Any, started: float) -> Rollout:
         completion = output.outputs[0]
+        if completion.finish_reason not in ("stop", "length"):
+            raise RolloutError(f"problem {request.problem_id!r}: vLLM ended a sample as {completion.finish_reason!r}")
         token_ids = tuple(completion.token_ids)
         return Rollout(
             problem_id=request.problem_id,
@@ -300,7 +303,7 @@ class VllmEngine:
             prompt_ids=request.prompt_ids,
             token_ids=token_ids,
             logprobs=tuple(float(at[token].logprob) for at, token in zip(completion.logprobs, token_ids, strict=True)),
-            finish_reason="stop" if completion.finish_reason == "stop" else "length",
+            finish_reason=completion.finish_reason,
             weight_version=self.weight_version,
             seconds=time.perf_counter() - started,
         )

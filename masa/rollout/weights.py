@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+Weights: TypeAlias = nn.Module | Iterable[tuple[str, Tensor]]
+"""What engines are given: a policy, or its full parameters under their names, one after the other."""
 
 # What wrappers put before or into a parameter's name.
 _PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.")
@@ -34,6 +37,11 @@ def policy_weights(model: nn.Module, *, bucket_bytes: int = 512 * 2**20) -> Iter
                 if layer is not None and name.endswith(".base_layer.weight"):
                     tensor = tensor + _adapter_change(layer).to(tensor.dtype)
                 yield plain_name(name), tensor
+
+
+def named_tensors(weights: Weights) -> Iterable[tuple[str, Tensor]]:
+    """Full parameters under the names of the plain model, from either form of `Weights`."""
+    return policy_weights(weights) if isinstance(weights, nn.Module) else weights
 
 
 def plain_name(name: str) -> str:

@@ -13,7 +13,6 @@ from vllm_runs import make_vllm_engine, peak_memory
 from masa.rollout import RolloutRequest, Sampling
 from masa.rollout.agreement import DisagreementError, check_agreement
 from masa.rollout.engine import RolloutError
-from masa.rollout.weights import policy_weights
 
 STOP = 1
 PLAIN = Sampling()
@@ -66,7 +65,7 @@ def test_logprobs_are_the_policys_after_each_of_five_updates(pair: tuple[Any, An
     engine, policy = pair
     for version in range(1, 6):
         _learn(policy, version)
-        engine.update_weights(policy_weights(policy), version)
+        engine.update_weights(policy, version)
         for temperature in (1.0, 0.7):
             for group in engine.generate(_requests(Sampling(temperature))):
                 for rollout in group:
@@ -77,31 +76,31 @@ def test_logprobs_are_the_policys_after_each_of_five_updates(pair: tuple[Any, An
 
 def test_agreement_is_proved_and_a_change_of_one_weight_disproves_it(pair: tuple[Any, Any]) -> None:
     engine, policy = pair
-    engine.update_weights(policy_weights(policy), 1)
-    assert check_agreement(engine, policy, policy_weights(policy), stop_ids=[STOP]).holds
+    engine.update_weights(policy, 1)
+    assert check_agreement(engine, policy, stop_ids=[STOP]).holds
     with torch.no_grad():
         policy.model.norm.weight[0] += 2**-12
     try:
-        agreement = check_agreement(engine, policy, policy_weights(policy), stop_ids=[STOP])
+        agreement = check_agreement(engine, policy, stop_ids=[STOP])
         assert agreement.weights_equal is False
         assert not agreement.holds
     finally:
-        engine.update_weights(policy_weights(policy), 2)
+        engine.update_weights(policy, 2)
 
 
 def test_a_prefix_cache_that_outlives_an_update_is_caught(
     pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, policy = pair
-    assert check_agreement(engine, policy, policy_weights(policy), stop_ids=[STOP]).holds
+    assert check_agreement(engine, policy, stop_ids=[STOP]).holds
     _learn(policy, 77)
     monkeypatch.setattr(engine._engine, "reset_prefix_cache", lambda: True)
-    engine.update_weights(policy_weights(policy), 3)
-    agreement = check_agreement(engine, policy, policy_weights(policy), stop_ids=[STOP])
+    engine.update_weights(policy, 3)
+    agreement = check_agreement(engine, policy, stop_ids=[STOP])
     assert agreement.weights_equal, "the weights themselves are right"
     assert not agreement.holds
     monkeypatch.undo()
-    assert check_agreement(engine, policy, policy_weights(policy), stop_ids=[STOP]).holds
+    assert check_agreement(engine, policy, stop_ids=[STOP]).holds
 
 
 def test_tokens_depend_on_seeds_and_not_on_order_batch_or_share(pair: tuple[Any, Any]) -> None:
@@ -192,7 +191,7 @@ def test_a_tied_head_that_keeps_an_old_copy_of_its_weights_is_caught(
     engine = make_vllm_engine(policy, STOP)
     try:
         # What was packed follows an update, but for the head: that the embedding has new weights goes unnoticed there.
-        agreement = check_agreement(engine, policy, policy_weights(policy), stop_ids=[STOP])
+        agreement = check_agreement(engine, policy, stop_ids=[STOP])
         assert agreement.difference > 0.01
         with pytest.raises(DisagreementError, match="does not sample from the policy"):
             agreement.require()
@@ -206,7 +205,7 @@ def test_an_update_holds_no_second_copy_of_the_weights(make_policy: Callable[...
     weight_bytes = sum(one.numel() * one.element_size() for one in policy.parameters())
     engine = make_vllm_engine(policy, STOP)
     try:
-        peak = peak_memory(lambda: engine.update_weights(policy_weights(policy), 1))
+        peak = peak_memory(lambda: engine.update_weights(policy, 1))
         copies: list[torch.Tensor] = []
         control = peak_memory(lambda: copies.extend(one.detach().clone() for one in policy.parameters()))
     finally:

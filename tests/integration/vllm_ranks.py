@@ -8,7 +8,7 @@ own, and takes weights from policies under DDP, ZeRO 1 to 3 and LoRA in turn. Th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +124,8 @@ def engines() -> dict[str, Any]:
 
 def updated(engine: Any, model: Any, accelerator: Accelerator, version: int) -> dict[str, Any]:
     """Whether the engine agrees with the policy once it has been given its weights, and what it then samples."""
-
-    def weights() -> Iterator[tuple[str, torch.Tensor]]:
-        return policy_weights(model, bucket_bytes=BUCKET_BYTES)
-
-    engine.update_weights(weights(), version)
-    agreement = check_agreement(engine, model, weights(), stop_ids=[STOP])
+    engine.update_weights(policy_weights(model, bucket_bytes=BUCKET_BYTES), version)
+    agreement = check_agreement(engine, model, stop_ids=[STOP])
     return {
         "weights_equal": agreement.weights_equal,
         "difference": agreement.difference,

@@ -10,7 +10,6 @@ from masa.config import ConfigError, load_config
 from masa.rollout import RolloutRequest
 from masa.rollout.engine import RolloutError
 from masa.rollout.vllm import VllmEngine
-from masa.rollout.weights import policy_weights
 
 REQUEST = RolloutRequest("p", "solution", (2, 3), (1,), 4)
 GIGABYTE = 2**30
@@ -85,7 +84,7 @@ def make_engine(monkeypatch: pytest.MonkeyPatch, tiny_policy: Any) -> Iterator[C
         section = load_config(None, ["rollout.engine=vllm", f"rollout.sleep_level={level}"]).rollout
         engine = VllmEngine(tiny_policy, section, stop_ids=[1], max_model_len=64)
         engines.append(engine)
-        engine.update_weights(policy_weights(tiny_policy), 0)
+        engine.update_weights(tiny_policy, 0)
         fake.calls.clear()
         return engine, fake
 
@@ -108,7 +107,7 @@ def test_an_update_brings_the_weights_back_first_and_the_cache_after_them(
     engine.sleep()
     with pytest.raises(RolloutError, match="has not been given the policy's weights"):
         engine.generate([REQUEST])
-    engine.update_weights(policy_weights(tiny_policy), 1)
+    engine.update_weights(tiny_policy, 1)
     count = len(list(tiny_policy.parameters()))
     # The cache is not there while weights are loaded: that is when memory is short.
     assert fake.calls == ["sleep 2", "wake weights", f"load {count}", "wake kv_cache", "reset"]
@@ -159,10 +158,10 @@ def test_steps_that_are_left_over_are_ended_before_prefixes_are_dropped(
 ) -> None:
     engine, fake = make_engine(0)
     fake.steps_left_over = 2
-    engine.update_weights(policy_weights(tiny_policy), 1)
+    engine.update_weights(tiny_policy, 1)
     assert fake.calls[1:] == ["reset", "step", "reset", "step", "reset"]
     fake.steps_left_over = 100
     with pytest.raises(RolloutError, match="could not drop its prefix cache"):
-        engine.update_weights(policy_weights(tiny_policy), 2)
+        engine.update_weights(tiny_policy, 2)
     with pytest.raises(RolloutError, match="has not been given the policy's weights"):
         engine.generate([REQUEST])

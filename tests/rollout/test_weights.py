@@ -8,7 +8,7 @@ from torch import nn
 
 from masa.rollout.agreement import model_checksum, weight_checksum
 from masa.rollout.transfer import buckets
-from masa.rollout.weights import plain_name, policy_weights
+from masa.rollout.weights import named_tensors, plain_name, policy_weights
 
 
 def test_a_plain_model_gives_its_parameters_and_tied_ones_once(tiny_policy: Any) -> None:
@@ -85,3 +85,13 @@ def test_the_checksum_changes_with_any_bit_and_with_swapped_columns(dtype: torch
 
 def test_a_tied_head_counts_once_in_a_models_checksum(tiny_policy: Any) -> None:
     assert model_checksum(tiny_policy) == weight_checksum(tensor for _, tensor in policy_weights(tiny_policy))
+
+
+def test_a_model_and_its_named_tensors_are_the_same_weights(tiny_policy: Any) -> None:
+    pairs = [(name, one.detach()) for name, one in tiny_policy.named_parameters()]
+    wrapped = nn.Module()
+    wrapped.module = tiny_policy
+    for given in (tiny_policy, wrapped, pairs):
+        found = list(named_tensors(given))
+        assert [name for name, _ in found] == [name for name, _ in pairs]
+        assert all(torch.equal(one, expected) for (_, one), (_, expected) in zip(found, pairs, strict=True))

@@ -117,11 +117,14 @@ def test_an_existing_run_is_not_overwritten(tmp_path: Path, capsys: pytest.Captu
     assert "--resume" in _message(tmp_path, capsys)
 
 
-def test_a_run_is_not_resumed_with_another_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("order", [("run.seed=3", "--resume"), ("--resume", "run.seed=3")])
+def test_a_run_is_not_resumed_with_another_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], order: tuple[str, str]
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("run: {seed: 5}\n")
-    message = _message(tmp_path, capsys, "--resume")
-    assert "run.seed: the run has 5, found 0" in message
+    message = _message(tmp_path, capsys, *order)
+    assert "run.seed: the run has 5, found 3" in message
 
 
 def test_the_process_exits_with_code_2(tmp_path: Path) -> None:

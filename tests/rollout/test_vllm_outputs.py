@@ -1,0 +1,33 @@
+"""What vLLM gives back as rollouts; vLLM is a stand-in."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from masa.rollout import RolloutRequest
+from masa.rollout.engine import RolloutError
+from masa.rollout.vllm import VllmEngine
+
+REQUEST = RolloutRequest("p7", "solution", (2, 3), (1,), 4)
+
+
+def _output(finish_reason: str) -> Any:
+    logprobs = [{token: SimpleNamespace(logprob=-0.5 * token)} for token in (5, 1)]
+    completion = SimpleNamespace(token_ids=[5, 1], logprobs=logprobs, finish_reason=finish_reason)
+    return SimpleNamespace(outputs=[completion])
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+def test_a_finished_sample_is_a_rollout_with_the_log_probs_of_its_own_tokens(finish_reason: str) -> None:
+    engine: Any = SimpleNamespace(weight_version=3)
+    rollout = VllmEngine._rollout(engine, REQUEST, 0, _output(finish_reason), 0.0)
+    assert (rollout.token_ids, rollout.logprobs) == ((5, 1), (-2.5, -0.5))
+    assert (rollout.finish_reason, rollout.weight_version) == (finish_reason, 3)
+
+
+@pytest.mark.parametrize("finish_reason", ["abort", "error", "repetition"])
+def test_a_sample_that_vllm_gave_up_is_an_error_and_no_long_answer(finish_reason: str) -> None:
+    engine: Any = SimpleNamespace(weight_version=3)
+    with pytest.raises(RolloutError, match=f"'p7': vLLM ended a sample as '{finish_reason}'"):
+        VllmEngine._rollout(engine, REQUEST, 0, _output(finish_reason), 0.0)
