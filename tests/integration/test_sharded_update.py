@@ -1,16 +1,13 @@
 """The gradient of an update is the same on one process, under DDP and under ZeRO 1, 2 and 3; so is going on from one
 of them in another."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from two_processes import run_on_two_processes
 from update_cases import LORA_ALPHA, STAGES, make_updater, second_update, two_updates, weights_of
 
 from masa.policy.tensor_files import TensorFiles
@@ -21,28 +18,11 @@ PROGRAM = Path(__file__).with_name("update_cases.py")
 Tensors = dict[str, torch.Tensor]
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes wrote."""
     folder = tmp_path_factory.mktemp("two_processes")
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(folder)],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=500)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-3000:] for error in errors)
+    run_on_two_processes(PROGRAM, str(folder), timeout=500)
     return folder
 
 

@@ -1,15 +1,12 @@
 """Engines in two processes, against one in one process: the same samples, the policy's weights however it is shared."""
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from two_processes import run_on_two_processes
 from vllm_runs import make_vllm_engine
 
 pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
@@ -20,28 +17,11 @@ pytestmark = pytest.mark.timeout(900)
 SHAPES = ("ddp", "lora", "zero1", "zero2", "zero3", "zero3 lora")
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What two processes wrote."""
     folder = tmp_path_factory.mktemp("two_engines")
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("vllm_ranks.py")), str(folder)],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=800)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-3000:] for error in errors)
+    run_on_two_processes(Path(__file__).with_name("vllm_ranks.py"), str(folder), timeout=800)
     found: dict[str, Any] = torch.load(folder / "outcomes.pt")
     return found
 

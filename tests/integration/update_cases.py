@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from small_policies import small_qwen3
 
 from masa.config.schema import LoraSection, OptimizerSection
 from masa.policy.lora import add_adapters
@@ -61,21 +61,8 @@ def make_updater(
     **changes: Any,
 ) -> tuple[Any, PolicyUpdater]:
     """The policy, always with the same weights, and its updater; with ``adapters`` only LoRA's are trained."""
-    torch.manual_seed(0)
-    model: Any = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=VOCABULARY,
-            hidden_size=24,
-            intermediate_size=40,
-            num_hidden_layers=2,
-            num_attention_heads=3,
-            num_key_value_heads=1,
-            head_dim=8,
-            max_position_embeddings=64,
-            tie_word_embeddings=tied,
-            initializer_range=0.2,
-        )
-    ).to(accelerator.device)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3}
+    model = small_qwen3(**sizes, tie_word_embeddings=tied, initializer_range=0.2).train().to(accelerator.device)
     if adapters:
         add_adapters(model, LoraSection(rank=3, alpha=LORA_ALPHA))
         for parameter_name, parameter in model.named_parameters():

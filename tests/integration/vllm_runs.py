@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
+from small_policies import small_qwen3
 
 from masa.config import load_config
 from masa.rollout.factory import make_engine
@@ -41,9 +41,6 @@ ENGINE = ("rollout.engine=vllm", "rollout.kv_cache_gb=0.2", "rollout.max_batch_s
 
 def make_policy(*, tied: bool = True, seed: int = 0, **changes: int) -> Any:
     """A random Qwen3 policy that vLLM's CPU build supports; ``changes`` are of its configuration."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    torch.manual_seed(seed)
     shape = {
         "vocab_size": 203,
         "hidden_size": 64,
@@ -52,17 +49,9 @@ def make_policy(*, tied: bool = True, seed: int = 0, **changes: int) -> Any:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 32,
-        **changes,
+        "max_position_embeddings": 1024,
     }
-    config = Qwen3Config(
-        **shape,
-        max_position_embeddings=1024,
-        tie_word_embeddings=tied,
-        eos_token_id=1,
-        pad_token_id=0,
-        bos_token_id=None,
-    )
-    return Qwen3ForCausalLM(config).float().eval()
+    return small_qwen3(seed=seed, tie_word_embeddings=tied, **{**shape, **changes})
 
 
 def make_vllm_engine(policy: Any, stop: int, *settings: str) -> Any:

@@ -4,6 +4,7 @@ from functools import cache
 
 import pytest
 import torch
+from small_policies import small_qwen3
 from torch import Tensor
 
 from masa.policy.collate import TokenBatch, TokenRow, collate, pack
@@ -89,21 +90,9 @@ def test_empty_rows_and_batches_are_refused() -> None:
 
 @cache
 def tiny_policy() -> torch.nn.Module:
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.Qwen3Config(
-        vocab_size=120,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        attn_implementation="sdpa",
-    )
-    return transformers.Qwen3ForCausalLM(config).eval()
+    sizes = {"vocab_size": 120, "hidden_size": 32, "intermediate_size": 48}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    return small_qwen3(**sizes, **heads, initializer_range=0.3, attn_implementation="sdpa")
 
 
 def random_rows(count: int) -> list[TokenRow]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_policies import small_qwen3
 
 from masa.config import ConfigError
 from masa.policy.liger import take_out_liger_kernels, use_liger_kernels
@@ -38,12 +39,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def _policy() -> Any:
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 8, "vocab_size": 32}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-    return Qwen3ForCausalLM(Qwen3Config(**sizes, **heads, max_position_embeddings=32))
+    return small_qwen3(vocab_size=32)
 
 
 def _loss_and_gradient(policy: Any) -> tuple[torch.Tensor, torch.Tensor]:

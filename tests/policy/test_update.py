@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from small_policies import small_qwen3
 
 from masa.config.schema import OptimizerSection
 from masa.policy.optimizer import make_optimizer
@@ -19,20 +19,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def _model() -> Any:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=61,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-    )
-    return Qwen3ForCausalLM(config)
+    return small_qwen3(initializer_range=0.2).train()
 
 
 def _updater(*, name: str = "dapo", packed: bool = False, loss: dict[str, Any] | None = None, **section: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from small_policies import small_qwen3
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from masa.rollout.decode_attention import decoding, grouped_decode_attention
@@ -28,16 +28,7 @@ def test_one_new_token_attends_as_in_the_usual_way(heads: tuple[int, int]) -> No
 
 
 def test_the_models_own_attention_is_back_after_decoding() -> None:
-    config = Qwen3Config(
-        vocab_size=16,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-    )
-    model = Qwen3ForCausalLM(config)
+    model = small_qwen3()
     before = model.config._attn_implementation
     during = []
 

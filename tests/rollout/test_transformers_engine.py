@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from small_policies import small_qwen3
 
 from masa.rollout.engine import Rollout, RolloutRequest
 from masa.rollout.kv_cache import GrowingCache
@@ -15,19 +15,8 @@ LIMIT = 80  # more than one block of the cache
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        initializer_range=0.3,
-        tie_word_embeddings=False,
-    )
-    return Qwen3ForCausalLM(config).eval()
+    sizes = {"vocab_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return small_qwen3(**sizes, initializer_range=0.3, tie_word_embeddings=False, pad_token_id=None)
 
 
 def _requests(samples: int = 8) -> list[RolloutRequest]:
