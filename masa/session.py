@@ -105,6 +105,8 @@ class Session:
             DisagreementError: a check was due (``rollout.check_every``), and the engine samples from something else.
         """
         self.rollouts.wait()
+        # Other processes may still be sampling from servers that all of them share.
+        self.accelerator.wait_for_everyone()
         metrics = self.engine.statistics()
         self.engine.update_weights(self.model, version=step)
         every = self._config.rollout.check_every
@@ -114,6 +116,14 @@ class Session:
             agreement.require()
             self.engine.statistics()
         return metrics
+
+    def wake_engine(self, step: int) -> None:
+        """Make the engine ready to sample more for ``step``, before the policy has learned from it."""
+        if self._config.rollout.sleep_level == 2:
+            # Asleep like this it has dropped its weights; those of the step before are still the policy's.
+            self.engine.update_weights(self.model, version=step - 1)
+        else:
+            self.engine.wake()
 
     def verifier_counters(self) -> dict[str, float]:
         """What the verifier pool counted since the last call, as metrics; none for a verifier handed in."""

@@ -182,7 +182,7 @@ class MASATrainer:
 
         def draw(count: int, beside: set[str]) -> list[GradedGroup]:
             problems = sampler.next_batch(count, beside=beside)
-            session.engine.wake()
+            session.wake_engine(step)
             batch = roll_out_problems(step, problems, session, self.prepared.builder, self.config)
             session.engine.sleep()
             return session.gather(session.grader.grade(batch.mine, batch.rollouts), problems)

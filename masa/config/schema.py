@@ -144,7 +144,7 @@ class RolloutSection(Section):
     server_patience: PositiveFloat = 30.0
     """Seconds a server may be silent before it counts as dead and its requests go to the others."""
     weight_transfer: Literal["auto", "file", "nccl"] = "auto"
-    """How servers get weights; `auto`: `nccl` where there is a GPU, else `file`."""
+    """How servers get weights; `auto`: `nccl` where there are GPUs that servers have for themselves, else `file`."""
     transfer_folder: str | None = None
     """Folder that the run and its servers see, for `file`; null: a temporary one."""
     bucket_mb: PositiveInt = 512
@@ -154,7 +154,8 @@ class RolloutSection(Section):
     def _asynchrony_fits(self) -> RolloutSection:
         if self.async_steps and self.sleep_level:
             raise ValueError("async_steps and sleep_level exclude each other: an engine that samples cannot sleep")
-        if self.async_steps and self.engine == "vllm" and self.tensor_parallel_size > 1:
+        in_process = self.engine == "vllm" or (self.engine == "auto" and not self.servers)
+        if self.async_steps and in_process and self.tensor_parallel_size > 1:
             raise ValueError("async_steps needs engine=vllm_server where tensor_parallel_size is over 1")
         return self
 

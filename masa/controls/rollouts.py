@@ -78,7 +78,7 @@ def roll_out_problems(
         num_solutions=algorithm.num_solutions,
         num_metas=algorithm.num_metas if algorithm.meta else 0,
     )
-    return StepBatch(problems, mine, processes.engine.generate(requests) if requests else [])
+    return StepBatch(problems, mine, processes.engine.generate(requests))
 
 
 def roll_out_metas_first(
@@ -103,7 +103,7 @@ def roll_out_metas_first(
     parts = [part for problem in mine for part in solution_parts(plans[problem.id], limit)]
     with timed(timings, "time/solution_rollout"):
         requests = [part_request(part, builder, step) for part in parts]
-        solutions = merge_parts(parts, processes.engine.generate(requests) if requests else [], limit)
+        solutions = merge_parts(parts, processes.engine.generate(requests), limit)
     metas = {one.problem.id: list(one.metas) for one in solve}
     rollouts = [group for problem in mine for group in (solutions[problem.id], metas[problem.id])]
     return ShapedBatch(
@@ -152,7 +152,7 @@ def _predict(
     """The metas of ``problems`` and what they predict, on every process, in their order."""
     mine = processes.share(problems)
     requests = builder.requests(mine, step=step, num_solutions=0, num_metas=config.algorithm.num_metas)
-    samples = processes.engine.generate(requests) if requests else []
+    samples = processes.engine.generate(requests)
     own = [
         PredictedProblem(problem, tuple(metas), tuple(processes.grader.predictions(metas)))
         for problem, metas in zip(mine, samples, strict=True)

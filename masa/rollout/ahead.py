@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
+
+import torch
 
 from masa.config import ConfigError
 from masa.problems import Problem
@@ -55,7 +58,10 @@ class RolloutsAhead:
         self._steps_ahead = steps_ahead
         self._last_step = last_step
         self._pending: dict[int, Future[StepBatch]] = {}
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masa-rollouts") if steps_ahead else None
+        self._executor: ThreadPoolExecutor | None = None
+        if steps_ahead:
+            on_this_device = partial(_use_device, torch.cuda.current_device() if torch.cuda.is_available() else None)
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="masa-rollouts", initializer=on_this_device)
 
     def take(self, step: int) -> StepBatch:
         """The batch of ``step``; those of the next ``steps_ahead`` steps are being sampled from now on.
@@ -120,6 +126,12 @@ class RolloutsAhead:
         """Sample nothing more; what is being sampled ends when its engine is closed."""
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _use_device(device: int | None) -> None:
+    """A thread's current GPU is the first one until it is told otherwise."""
+    if device is not None:
+        torch.cuda.set_device(device)
 
 
 def _rollout(values: Mapping[str, Any]) -> Rollout:

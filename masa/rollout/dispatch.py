@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from masa.rollout.engine import Rollout
+
+_MOST_FAILURES = 5
 
 
 class Dispatcher:
     """Hands out the numbers of samples; what a failed server leaves behind goes to the others.
 
     The samples of one prompt go to one server, whose cache then holds the prompt; a server that has run out of its own
-    takes over from the one that has most left.
+    takes over from the one that has most left. A server gets a sample that it has failed at only while no other works
+    that has not.
 
     Args:
         groups: how many samples each request has; samples are numbered through.
@@ -26,6 +29,7 @@ class Dispatcher:
         self._open = len(self.results)
         self._may_work = may_work
         self._queues: dict[str, deque[int]] = {server: deque() for server in servers}
+        self._failures: dict[int, list[str]] = {}
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         start = 0
@@ -39,9 +43,10 @@ class Dispatcher:
         with self._changed:
             while self._open and self._error is None:
                 if self._may_work(server):
-                    queue = self._queues[server] or max(self._queues.values(), key=len)
-                    if queue:
-                        return queue.popleft() if queue is self._queues[server] else queue.pop()
+                    for queue, sample in self._candidates(server):
+                        if self._may_make(server, sample):
+                            queue.remove(sample)
+                            return sample
                 # The timeout lets a server work again that has become healthy without anything else happening.
                 self._changed.wait(0.2)
             return None
@@ -56,10 +61,23 @@ class Dispatcher:
                     self._changed.notify_all()
 
     def give_back(self, sample: int, server: str) -> None:
-        """``server`` failed to make ``sample``: another one is to."""
+        """``server`` is gone: another one is to make ``sample``."""
         with self._changed:
             self._queues[server].appendleft(sample)
             self._changed.notify_all()
+
+    def failed(self, sample: int, server: str) -> int:
+        """``server`` is there and failed to make ``sample``: another one is to.
+
+        Returns:
+            0, or how often it has failed if it has on every server that works, and often enough to leave it.
+        """
+        with self._changed:
+            failures = self._failures.setdefault(sample, [])
+            failures.append(server)
+            self.give_back(sample, server)
+            hopeless = len(failures) >= _MOST_FAILURES and not self._others(server, failures)
+            return len(failures) if hopeless else 0
 
     def abort(self, error: BaseException) -> None:
         """Let all waiting threads go; `wait` raises ``error``."""
@@ -79,3 +97,19 @@ class Dispatcher:
             if self._error is not None:
                 raise self._error
             return not self._open
+
+    def _candidates(self, server: str) -> Iterator[tuple[deque[int], int]]:
+        """What is left to make: the server's own from the front, then from the end of the longest queues."""
+        own = self._queues[server]
+        yield from ((own, sample) for sample in own)
+        others = [queue for queue in self._queues.values() if queue is not own]
+        for queue in sorted(others, key=len, reverse=True):
+            yield from ((queue, sample) for sample in reversed(queue))
+
+    def _may_make(self, server: str, sample: int) -> bool:
+        failures = self._failures.get(sample, [])
+        return server not in failures or not self._others(server, failures)
+
+    def _others(self, server: str, failures: Sequence[str]) -> bool:
+        """Whether another server works that has not failed yet."""
+        return any(one != server and one not in failures and self._may_work(one) for one in self._queues)

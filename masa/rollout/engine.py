@@ -92,7 +92,10 @@ class RolloutEngine(Protocol):
     """The interface shared by all engines."""
 
     def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
-        """Samples of each request, in the order of ``requests`` and of each request's ``seeds``."""
+        """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
+
+        All processes of a run call it equally often, with no requests where they have none: some share an engine.
+        """
         ...
 
     def update_weights(self, weights: Weights, version: int) -> None:

@@ -24,7 +24,7 @@ class RequestRefusedError(ServerError):
 
 
 class ServerClient:
-    """One server; safe to use from many threads, each of which has a connection of its own."""
+    """One server; safe to use from many threads. Connections are kept for whoever calls next."""
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address if "://" in address else f"http://{address}")
@@ -33,8 +33,8 @@ class ServerClient:
         self.address = address
         self.host = parts.hostname
         self.port = parts.port or 80
-        self._local = threading.local()
-        self._open: set[http.client.HTTPConnection] = set()
+        self._idle: list[http.client.HTTPConnection] = []
+        self._busy: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
 
     def get(self, path: str, *, timeout: float | None) -> Any:
@@ -56,15 +56,16 @@ class ServerClient:
         return self._call("POST", path, body, timeout)
 
     def cut(self) -> None:
-        """Break all open connections, so that threads that wait for an answer get an error."""
+        """Break all connections, so that threads that wait for an answer get an error."""
         with self._lock:
-            connections, self._open = self._open, set()
-        for connection in connections:
+            busy, self._busy = self._busy, set()
+        for connection in busy:
             if connection.sock is not None:
                 try:
                     connection.sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue
+        self._close_idle()
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float | None) -> Any:
         payload = None if body is None else json.dumps(body)
@@ -79,37 +80,57 @@ class ServerClient:
     def _exchange(
         self, method: str, path: str, payload: str | None, timeout: float | None
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        connection, reused = self._connection(timeout)
+        connection, reused = self._take(timeout)
         try:
             connection.request(method, path, payload, {"Content-Type": "application/json"})
             response = connection.getresponse()
-            return response, response.read()
+            content = response.read()
         except ConnectionRefusedError as error:
             self._drop(connection)
             raise ServerRefusedError(f"{self.address}: nothing listens there") from error
         except (OSError, http.client.HTTPException) as error:
-            self._drop(connection)
-            if reused and isinstance(error, ConnectionError):
+            was_cut = self._drop(connection)
+            if reused and not was_cut and isinstance(error, ConnectionError):
                 # Servers close connections that were idle for long; whether this was one shows on a fresh connection.
+                self._close_idle()
                 return self._exchange(method, path, payload, timeout)
             raise ServerError(f"{self.address}{path}: {type(error).__name__} {error}".rstrip()) from error
+        except BaseException:
+            self._drop(connection)
+            raise
+        self._give_back(connection)
+        return response, content
 
-    def _connection(self, timeout: float | None) -> tuple[http.client.HTTPConnection, bool]:
-        """This thread's connection, and whether it has been used before."""
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        reused = connection is not None and connection.sock is not None
-        if connection is None or connection.sock is None:
-            connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-            self._local.connection = connection
-        else:
-            connection.sock.settimeout(timeout)
-        connection.timeout = timeout
+    def _take(self, timeout: float | None) -> tuple[http.client.HTTPConnection, bool]:
+        """A connection that nobody else uses, and whether it has been used before."""
         with self._lock:
-            self._open.add(connection)
+            reused = bool(self._idle)
+            connection = self._idle.pop() if reused else http.client.HTTPConnection(self.host, self.port)
+            self._busy.add(connection)
+        connection.timeout = timeout
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
         return connection, reused
 
-    def _drop(self, connection: http.client.HTTPConnection) -> None:
-        connection.close()
-        self._local.connection = None
+    def _give_back(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
-            self._open.discard(connection)
+            kept = connection in self._busy and connection.sock is not None
+            self._busy.discard(connection)
+            if kept:
+                self._idle.append(connection)
+        if not kept:
+            connection.close()
+
+    def _drop(self, connection: http.client.HTTPConnection) -> bool:
+        """Close a connection that failed; whether that was because of `cut`."""
+        with self._lock:
+            was_cut = connection not in self._busy
+            self._busy.discard(connection)
+        connection.close()
+        return was_cut
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()

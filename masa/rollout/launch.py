@@ -102,6 +102,16 @@ class ServerProcess:
                 self._restarts_left -= 1
                 self.start()
 
+    def restart(self) -> None:
+        """End a server that does not answer any more, and start it again, a few times."""
+        with self._lock:
+            if not self._restarts_left or self._stopped:
+                return
+            self._restarts_left -= 1
+            self._close_pipe()
+            self.wait()
+            self.start()
+
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -115,10 +125,7 @@ class ServerProcess:
         """Let the guardian end the server; `wait` waits for it."""
         with self._lock:
             self._stopped = True
-            if self._process is not None:
-                pipe: IO[bytes] | None = self._process.stdin
-                if pipe is not None:
-                    pipe.close()
+            self._close_pipe()
 
     def wait(self) -> None:
         if self._process is not None:
@@ -127,6 +134,11 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+    def _close_pipe(self) -> None:
+        pipe: IO[bytes] | None = self._process.stdin if self._process is not None else None
+        if pipe is not None:
+            pipe.close()
 
 
 class StartedServers:

@@ -68,6 +68,8 @@ class NcclTransfer:
         connect: forms a group from the trainer's address, a port and the number of members.
     """
 
+    keeps_weights = False
+
     def __init__(
         self, *, bucket_bytes: int, timeout: float, connect: Callable[[str, int, int], Group] = NcclGroup
     ) -> None:
@@ -160,7 +162,7 @@ class NcclTransfer:
             return
         members = tuple(client.address for client in servers.clients)
         offsets = {name: 1 + sum(sizes[one] for one in members[:place]) for place, name in enumerate(members)}
-        address, port = _own_address(servers.clients[0]), _free_port()
+        address, port = _own_address(servers.clients), _free_port()
         size = 1 + sum(sizes[one] for one in members)
         common = {"master_address": address, "master_port": port, "world_size": size, "packed": False}
 
@@ -173,12 +175,14 @@ class NcclTransfer:
         self._members = members
 
 
-def _own_address(client: ServerClient) -> str:
-    """The address of this machine as the server sees it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((client.host, client.port))
-        address: str = probe.getsockname()[0]
-        return address
+def _own_address(clients: Sequence[ServerClient]) -> str:
+    """The address of this machine as servers see it; one that those on other machines can use as well."""
+    addresses = []
+    for client in clients:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((client.host, client.port))
+            addresses.append(str(probe.getsockname()[0]))
+    return next((one for one in addresses if not one.startswith("127.")), addresses[0])
 
 
 def _free_port() -> int:

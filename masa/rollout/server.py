@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,11 @@ from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
 from masa.rollout.health import Fleet
 from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
 from masa.rollout.launch import StartedServers, server_arguments, wait_until_up
-from masa.rollout.server_metrics import ServerMetrics
+from masa.rollout.leftovers import claimed_folder
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.transfer import make_transfer
 from masa.rollout.vllm_arguments import engine_dtype
+from masa.rollout.watch import Watch
 from masa.rollout.weights import Weights, named_tensors
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from masa.config.schema import RolloutSection
 
 _LOOK_EVERY = 0.5
-_ANSWER_WITHIN = 5.0
-_ATTEMPTS_OF_A_SAMPLE = 5
 
 
 class ServerEngine:
@@ -72,12 +71,10 @@ class ServerEngine:
         self._stop_ids = sorted(set(stop_ids))
         self._main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         self._run = uuid.uuid4().hex[:12]
-        self._label = ""
         self._statistics = EngineStatistics()
-        self._stopping = threading.Event()
-        self._folder = Path(tempfile.mkdtemp(prefix="masa-servers-"))
+        self._folder = claimed_folder(Path(tempfile.gettempdir()), "masa-servers")
         self._started = StartedServers()
-        backend, self._transfer = make_transfer(section, self._folder, self._run)
+        backend, self._transfer = make_transfer(section, self._folder)
         try:
             addresses = [ServerClient(address).address for address in section.servers]
             if self._main and not addresses:
@@ -87,8 +84,6 @@ class ServerEngine:
                 addresses = self._started.start(section, self._folder, arguments)
             self._run, addresses = _from_first_process((self._run, addresses))
             self._clients = {address: ServerClient(address) for address in addresses}
-            self._metrics = {address: ServerMetrics() for address in addresses}
-            self._observing = {address: threading.Lock() for address in addresses}
             self._fleet = Fleet(self._clients, clock, section.server_patience)
             self._names = {
                 address: wait_until_up(client, self._started.get(address), section.server_wait)
@@ -97,8 +92,16 @@ class ServerEngine:
         except BaseException:
             self._release()
             raise
-        for address in self._clients:
-            threading.Thread(target=self._observe, args=(address,), daemon=True, name=f"masa-{address}").start()
+        self._watch = Watch(
+            self._clients,
+            self._fleet,
+            self._started,
+            bring_back=self._transfer.send_again if self._main else None,
+            patience=section.server_patience,
+            clock=clock,
+            statistics=self._statistics,
+        )
+        self._watch.start()
 
     def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
@@ -113,9 +116,8 @@ class ServerEngine:
             list(self._clients),
             lambda address: self._fleet[address].takes_work,
         )
-        attempts = [0] * len(samples)
         threads = [
-            threading.Thread(target=self._work, args=(address, samples, dispatcher, attempts, started), daemon=True)
+            threading.Thread(target=self._work, args=(address, samples, dispatcher, started), daemon=True)
             for address in self._clients
             for _ in range(min(self._section.max_batch_size, len(samples)))
         ]
@@ -142,34 +144,13 @@ class ServerEngine:
         Raises:
             RolloutError: no server could be updated for ``server_wait`` seconds.
         """
-        label = f"{self._run}-{version}"
-        tensors = named_tensors(weights)
-        with ExitStack() as stack:
-            for lock in self._observing.values():
-                stack.enter_context(lock)
-            self._label = label
-            self.weight_version = version
-            if self._main:
-                clients = [self._clients[address] for address in self._fleet.updatable()]
-                failures = self._transfer.send(clients, tensors, label)
-                for client in clients:
-                    if client.address in failures:
-                        self._fleet.update_failed(client.address)
-                    else:
-                        self._fleet.updated(client.address)
-            else:
-                for _ in tensors:
-                    continue
-        updated = _from_first_process(self._fleet.working())
-        if not self._main:
-            for address in self._clients:
-                if address in updated:
-                    self._fleet.updated(address)
-                else:
-                    self._fleet.update_failed(address)
-        while not self._fleet.working():
-            self._require_servers()
-            self._stopping.wait(_LOOK_EVERY)
+        while True:
+            self._send(weights, version)
+            if self._fleet.working():
+                return
+            self._wait_for_servers(can_send_again=isinstance(weights, torch.nn.Module))
+            if self._fleet.working():
+                return
 
     def sleep(self) -> None:
         """Servers have their own memory, and keep it."""
@@ -179,10 +160,9 @@ class ServerEngine:
 
     def statistics(self) -> dict[str, float]:
         """Speed, time to first token, queues, KV usage, preemptions and prefix hits since the last call."""
-        for address, metrics in self._metrics.items():
-            text = self._try(address, lambda client: client.get("/metrics", timeout=_ANSWER_WITHIN))
-            if text is not None:
-                metrics.read(str(text), self._statistics)
+        for address in self._clients:
+            with suppress(ServerError):
+                self._watch.read_metrics(address)
         values = self._statistics.reading()
         values["rollout/servers_working"] = float(len(self._fleet.working()))
         return values
@@ -193,10 +173,9 @@ class ServerEngine:
             return []
         found: list[int] = []
         for address in self._fleet.working():
-            answer = self._try(
-                address, lambda client: client.post("/collective_rpc", {"method": "masa_checksum"}, timeout=60.0)
-            )
-            found += [int(value) for value in answer["results"]] if answer else []
+            with suppress(ServerError):
+                answer = self._clients[address].post("/collective_rpc", {"method": "masa_checksum"}, timeout=60.0)
+                found += [int(value) for value in answer["results"]]
         return found
 
     def describe(self) -> str:
@@ -205,7 +184,7 @@ class ServerEngine:
 
     def close(self) -> None:
         """Give up what is being sampled, and end the servers that were started here."""
-        self._stopping.set()
+        self._watch.stop()
         for client in self._clients.values():
             client.cut()
         self._release()
@@ -215,7 +194,6 @@ class ServerEngine:
         address: str,
         samples: Sequence[tuple[RolloutRequest, int]],
         dispatcher: Dispatcher,
-        attempts: list[int],
         started: float,
     ) -> None:
         """Make samples on one server until there are none."""
@@ -225,13 +203,7 @@ class ServerEngine:
             except RequestRefusedError as error:
                 dispatcher.abort(RolloutError(f"problem {samples[number][0].problem_id!r}: {error}"))
             except ServerError as error:
-                refused = isinstance(error, ServerRefusedError)
-                (self._fleet.refused if refused else self._fleet.failed)(address)
-                attempts[number] += not refused
-                if attempts[number] >= _ATTEMPTS_OF_A_SAMPLE:
-                    message = f"{attempts[number]} servers failed on one request, the last with: {error}"
-                    dispatcher.abort(RolloutError(f"problem {samples[number][0].problem_id!r}: {message}"))
-                dispatcher.give_back(number, address)
+                self._failed(dispatcher, number, samples[number][0].problem_id, address, error)
             except Exception as error:
                 dispatcher.abort(error)
             else:
@@ -242,44 +214,69 @@ class ServerEngine:
         answer = self._clients[address].post("/v1/completions", body, timeout=None)
         return completed_rollout(request, index, answer, self.weight_version, time.perf_counter() - started)
 
-    def _observe(self, address: str) -> None:
-        """Watch one server until the engine closes: is it there, with which weights; bring it back if it can be."""
-        while not self._stopping.wait(_LOOK_EVERY):
-            # Not while weights change: a server then has neither the old nor the new ones.
-            with self._observing[address]:
-                try:
-                    self._look(address)
-                    self._bring_back(address)
-                except ServerRefusedError:
-                    self._fleet.refused(address)
-                    process = self._started.get(address)
-                    if process is not None:
-                        process.restart_if_ended()
-                except ServerError:
-                    self._fleet.failed(address)
-            if self._fleet[address].state == "dead":
-                self._clients[address].cut()
+    def _failed(self, dispatcher: Dispatcher, number: int, problem_id: str, address: str, error: ServerError) -> None:
+        """A server did not make a sample: because it is gone, or although it is there."""
+        if isinstance(error, ServerRefusedError):
+            self._fleet.refused(address)
+            dispatcher.give_back(number, address)
+            return
+        self._fleet.failed(address)
+        failures = dispatcher.failed(number, address)
+        if failures:
+            message = f"no server could answer one request in {failures} attempts, the last failed with: {error}"
+            dispatcher.abort(RolloutError(f"problem {problem_id!r}: {message}"))
 
-    def _look(self, address: str) -> None:
-        client = self._clients[address]
-        client.get("/health", timeout=_ANSWER_WITHIN)
-        info = client.get("/weight_info", timeout=_ANSWER_WITHIN)
-        current = info["weight_version"] == self._label
-        health = self._fleet.answered(address, current=current)
-        if current and health.state == "rejoining" and not self._main:
-            self._fleet.updated(address)
-        if health.takes_work:
-            self._metrics[address].look(str(client.get("/metrics", timeout=_ANSWER_WITHIN)), self._statistics)
+    def _send(self, weights: Weights, version: int) -> None:
+        """One attempt to give all servers the weights that can take them."""
+        label = f"{self._run}-{version}"
+        tensors = named_tensors(weights)
+        with self._watch.nobody_looks():
+            self._watch.label = label
+            self.weight_version = version
+            if self._main:
+                clients = [self._clients[address] for address in self._fleet.updatable()]
+                failures = self._transfer.send(clients, tensors, label)
+                for client in clients:
+                    if client.address in failures:
+                        self._fleet.update_failed(client.address)
+                    else:
+                        self._fleet.updated(client.address)
+            else:
+                # What is shared over processes is gathered by all of them together.
+                for _ in tensors:
+                    continue
+        updated = _from_first_process(self._fleet.working())
+        if not self._main:
+            for address in self._clients:
+                if address in updated:
+                    self._fleet.updated(address)
+                else:
+                    self._fleet.update_failed(address)
 
-    def _bring_back(self, address: str) -> None:
-        """Give a server that has returned the weights that were sent last."""
-        wanted = self._main and self._label and self._fleet[address].state == "rejoining"
-        if wanted and self._transfer.send_again(self._clients[address]):
-            self._fleet.updated(address)
+    def _wait_for_servers(self, *, can_send_again: bool) -> None:
+        """Until a server works, or could be given the weights once more; what the first process sees counts for all.
+
+        Raises:
+            RolloutError: no server could be used for ``server_wait`` seconds.
+        """
+        send_again = can_send_again and not self._transfer.keeps_weights
+        error = ""
+        try:
+            while self._main and not (self._fleet.working() or (send_again and self._fleet.updatable())):
+                self._require_servers()
+                self._watch.wait()
+        except RolloutError as given_up:
+            error = str(given_up)
+        working, error = _from_first_process((self._fleet.working(), error))
+        if error:
+            raise RolloutError(error)
+        if not self._main:
+            for address in working:
+                self._fleet.updated(address)
 
     def _require_servers(self) -> None:
         """Give up when there has been no server to use for too long."""
-        if self._stopping.is_set():
+        if self._watch.stopped:
             raise RolloutError("the engine was closed while it sampled")
         idle = self._fleet.idle_seconds()
         if idle > self._section.server_wait:
@@ -288,12 +285,6 @@ class ServerEngine:
                 f"{self._section.server_wait:g}): {self._fleet.describe()}. Resume the run from its last checkpoint "
                 "when servers are back"
             )
-
-    def _try(self, address: str, call: Callable[[ServerClient], Any]) -> Any:
-        try:
-            return call(self._clients[address])
-        except ServerError:
-            return None
 
     def _release(self) -> None:
         self._started.close()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from masa.config import ConfigError
 from masa.rollout.http_client import ServerClient, ServerError
+from masa.rollout.leftovers import claimed_folder
 
 if TYPE_CHECKING:
     from masa.config.schema import RolloutSection
@@ -26,6 +27,9 @@ FILE_BACKEND = "masa_file"
 
 class Transfer(Protocol):
     """A way for the bytes."""
+
+    keeps_weights: bool
+    """Whether `send_again` can work: what was sent last is still there."""
 
     def send(
         self, clients: Sequence[ServerClient], weights: Iterable[tuple[str, Tensor]], label: str
@@ -46,29 +50,34 @@ class Transfer(Protocol):
         ...
 
 
-def make_transfer(section: RolloutSection, folder: Path, run: str) -> tuple[str, Transfer]:
+def make_transfer(section: RolloutSection, folder: Path) -> tuple[str, Transfer]:
     """The way for the bytes that ``section`` asks for, and what vLLM's servers know it as.
 
     Args:
         section: the configuration of rollouts.
         folder: where files go that have no folder of their own.
-        run: a name that no other run has.
 
     Raises:
-        ConfigError: NCCL without a GPU.
+        ConfigError: NCCL without a GPU, or to servers that would be started on the trainer's own GPUs.
     """
+    # NCCL refuses a group of which two members are on one GPU.
+    shares_gpus = not section.servers and not section.server_devices
     kind = section.weight_transfer
     if kind == "auto":
-        kind = "nccl" if torch.cuda.is_available() else "file"
+        kind = "nccl" if torch.cuda.is_available() and not shares_gpus else "file"
     bucket_bytes = section.bucket_mb * 2**20
     if kind == "nccl":
         if not torch.cuda.is_available():
             raise ConfigError("rollout.weight_transfer: found 'nccl', allowed without a GPU: auto, file")
+        if shares_gpus:
+            raise ConfigError(
+                "rollout.weight_transfer: found 'nccl', allowed where started servers share the run's GPUs: auto, "
+                "file; rollout.server_devices gives them GPUs of their own"
+            )
         from masa.rollout.nccl_transfer import NcclTransfer
 
         return "nccl", NcclTransfer(bucket_bytes=bucket_bytes, timeout=section.server_wait)
-    own = Path(section.transfer_folder or folder) / f"weights-{run}"
-    own.mkdir(parents=True, exist_ok=True)
+    own = claimed_folder(Path(section.transfer_folder or folder), "masa-weights")
     return FILE_BACKEND, FileTransfer(own, bucket_bytes=bucket_bytes, timeout=section.server_wait)
 
 
@@ -77,6 +86,8 @@ class FileTransfer:
 
     Memory holds one part of at most ``bucket_bytes`` at a time (or one larger tensor).
     """
+
+    keeps_weights = True
 
     def __init__(self, folder: Path, *, bucket_bytes: int, timeout: float) -> None:
         self._folder = folder

@@ -136,6 +136,9 @@ class VllmEngine:
         self.wake()
         if not self._drop_prefixes():
             raise RolloutError("vLLM could not drop its prefix cache after a weight update: requests were running")
+        if not self._on_cpu:
+            # Another thread may sample next, on a stream of its own, which would not wait for this one's copies.
+            torch.cuda.synchronize()
         self.weight_version = version
         self._has_weights = True
 
@@ -218,18 +221,20 @@ class VllmEngine:
     def _generate_or_rebuild(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         try:
             return self._generate(requests)
-        except Exception as first:
+        except Exception as error:
             if self._closing.is_set():
                 raise
-            try:
-                self._rebuild()
-                return self._generate(requests)
-            except Exception as second:
-                self._has_weights = False
-                raise RolloutError(
-                    f"the vLLM engine failed ({_brief(first)}), was built again, and failed again ({_brief(second)}); "
-                    "resume the run from its last checkpoint"
-                ) from second
+            first = _brief(error)
+        # Not while the error is held: its traceback keeps the old engine's memory.
+        try:
+            self._rebuild()
+            return self._generate(requests)
+        except Exception as error:
+            self._has_weights = False
+            raise RolloutError(
+                f"the vLLM engine failed ({first}), was built again, and failed again ({_brief(error)}); "
+                "resume the run from its last checkpoint"
+            ) from error
 
     def _generate(self, requests: Iterable[RolloutRequest]) -> list[list[Rollout]]:
         started = time.perf_counter()

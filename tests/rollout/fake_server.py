@@ -3,6 +3,7 @@
 ``python fake_server.py PORT SECONDS_A_SAMPLE [DEFECT]``; a defect is one of ``updates`` (every update fails),
 ``samples`` (every sample fails) or ``parts`` (an update that has begun fails). It is strict where a real one is: an
 update outside of a pause is refused, and so is one that was not started, or that comes through a group it is not in.
+Requests that come in a pause wait for its end.
 """
 
 import json
@@ -12,7 +13,15 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-STATE = {"label": "default", "paused": False, "updating": False, "files": 0, "requests": 0, "groups": []}
+STATE = {
+    "label": "default",
+    "paused": False,
+    "updating": False,
+    "files": 0,
+    "requests": 0,
+    "groups": [],
+    "announced": [],
+}
 
 
 def completion(prompt: list[int], seed: int, limit: int) -> dict:
@@ -41,6 +50,8 @@ class Handler(BaseHTTPRequestHandler):
             "/v1/models": {"data": [{"id": "fake"}]},
             "/get_world_size": {"world_size": 2},
             "/groups": STATE["groups"],
+            "/is_paused": {"is_paused": STATE["paused"]},
+            "/state": STATE,
         }
         if self.path == "/metrics":
             self._answer(200, f'vllm:num_requests_running{{engine="0"}} {STATE["requests"]}\n', "text/plain")
@@ -51,8 +62,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null") or {}
-        route = self.path.split("?")[0]
+        route, _, query = self.path.partition("?")
         try:
+            assert route != "/pause" or query == "mode=wait", "samples would be lost or go on under other weights"
             answer = self._route(route, body)
         except AssertionError as error:
             self._answer(500, json.dumps({"error": str(error)}))
@@ -62,8 +74,9 @@ class Handler(BaseHTTPRequestHandler):
     def _route(self, route: str, body: dict) -> dict | None:
         match route:
             case "/v1/completions":
-                assert not STATE["paused"], "paused"
                 assert self.defect != "samples", "broken"
+                while STATE["paused"]:
+                    time.sleep(0.01)
                 time.sleep(self.seconds)
                 STATE["requests"] += 1
                 return {"choices": [completion(body["prompt"], body["seed"], body["max_tokens"])]}
@@ -79,6 +92,7 @@ class Handler(BaseHTTPRequestHandler):
                 assert self.defect != "parts", "broken"
                 if "names" in body["update_info"]:
                     assert STATE["groups"], "in no group"
+                    STATE["announced"].append(body["update_info"])
                 else:
                     assert Path(body["update_info"]["path"]).is_file(), "no file"
                 STATE["files"] += 1

@@ -1,14 +1,17 @@
 """Sampling steps ahead: which weights a batch is made with, and what a checkpoint keeps of it."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from masa.config import ConfigError, load_config
 from masa.problems import Problem
 from masa.rollout import Rollout
 from masa.rollout.ahead import RolloutsAhead, StepBatch, require_correction
+from masa.session import Session
 
 PROBLEMS = [Problem(id=f"q{number}", statement=f"{number}?", answer=str(number)) for number in range(8)]
 
@@ -66,6 +69,32 @@ def test_the_next_batch_is_sampled_while_this_one_is_learned_from() -> None:
     ahead.close()
 
 
+def test_later_batches_are_sampled_on_this_processs_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[tuple[int, str]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(
+        torch.cuda, "set_device", lambda device: devices.append((device, threading.current_thread().name))
+    )
+    loop = Loop(1)
+    loop.step(1)
+    assert devices == [(3, "masa-rollouts_0")]
+    loop.ahead.close()
+
+
+def test_weights_change_only_when_no_process_samples_any_more() -> None:
+    order: list[str] = []
+    session: Any = SimpleNamespace(
+        rollouts=SimpleNamespace(wait=lambda: order.append("own batches are sampled")),
+        accelerator=SimpleNamespace(wait_for_everyone=lambda: order.append("all processes are here")),
+        engine=SimpleNamespace(statistics=dict, update_weights=lambda *_, **__: order.append("update")),
+        model=None,
+        _config=load_config(None, []),
+    )
+    Session.synchronise(session, 1)
+    assert order == ["own batches are sampled", "all processes are here", "update"]
+
+
 def test_nothing_is_sampled_for_steps_after_the_last() -> None:
     loop = Loop(3, last_step=2)
     loop.step(1)
@@ -114,6 +143,16 @@ def test_older_rollouts_without_importance_weights_are_refused() -> None:
     require_correction(2, 2.0)
     with pytest.raises(ConfigError, match=r"rollout\.async_steps: found 1, .* set algorithm\.tis_cap"):
         require_correction(1, None)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "auto"])
+def test_processes_that_share_an_engine_cannot_sample_ahead(engine: str) -> None:
+    shared = ["rollout.async_steps=1", "rollout.tensor_parallel_size=2", f"rollout.engine={engine}"]
+    with pytest.raises(ConfigError, match="async_steps needs engine=vllm_server"):
+        load_config(None, shared)
+    servers = "rollout.servers=[http://127.0.0.1:8000]"
+    if engine == "auto":
+        assert load_config(None, [*shared, servers]).rollout.async_steps == 1
 
 
 def test_an_engine_that_samples_cannot_sleep() -> None:

@@ -34,6 +34,28 @@ def test_a_second_result_of_a_sample_is_ignored() -> None:
     assert dispatcher.wait(0.0)
 
 
+def test_a_sample_that_one_server_fails_at_is_made_by_another_that_works() -> None:
+    working = {"a", "b"}
+    dispatcher = Dispatcher([1, 1], ["a", "b"], working.__contains__)
+    assert dispatcher.take("a") == 0
+    for _ in range(3):
+        assert dispatcher.failed(0, "a") == 0
+    assert dispatcher.take("b") == 1
+    assert dispatcher.take("b") == 0, "never a again while b works"
+    dispatcher.give_back(0, "b")
+    working.discard("b")
+    assert dispatcher.take("a") == 0, "there is nobody else now"
+
+
+def test_a_sample_is_hopeless_once_every_working_server_has_failed_often() -> None:
+    working = {"a", "b"}
+    dispatcher = Dispatcher([1], ["a", "b", "c"], working.__contains__)
+    assert [dispatcher.failed(0, "a") for _ in range(6)] == [0] * 6, "b has not tried"
+    assert dispatcher.failed(0, "b") == 7
+    working.add("c")
+    assert dispatcher.failed(0, "a") == 0
+
+
 def test_an_error_frees_waiting_threads_and_is_raised() -> None:
     dispatcher = Dispatcher([1], ["a"], lambda _: False)
     taken: list[int | None] = []
@@ -54,8 +76,11 @@ def test_every_sample_is_made_whatever_fails(groups: list[int], seed: int) -> No
     def work(server: str) -> None:
         generator = random.Random(f"{seed} {server}")
         while (number := dispatcher.take(server)) is not None:
-            if generator.random() < 0.3:
+            chance = generator.random()
+            if chance < 0.2:
                 dispatcher.give_back(number, server)
+            elif chance < 0.4:
+                dispatcher.failed(number, server)
             else:
                 dispatcher.finish(number, _rollout(number))
 

@@ -24,12 +24,14 @@ class FakeGroup:
     def __init__(self, address: str, port: int, size: int) -> None:
         self.size = size
         self.sent: list[float] = []
+        self.shapes: list[list[int]] = []
         self.closed = False
         FakeGroup.made.append(self)
 
     def broadcast(self, tensor: Tensor) -> None:
         assert not self.closed
         self.sent.append(float(tensor[0, 0]))
+        self.shapes.append(list(tensor.shape))
 
     def done(self) -> bool:
         return not self.hangs
@@ -60,6 +62,12 @@ def test_one_group_of_all_workers_serves_all_updates(fakes: Fakes) -> None:
     (group,) = FakeGroup.made
     assert group.size == 5, "the trainer and two workers of each server"
     assert group.sent == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0] * 2
+    for one in clients:
+        announced = one.get("/state", timeout=5.0)["announced"]
+        names = [name for info in announced for name in info["names"]]
+        assert names == [name for name, _ in WEIGHTS] * 2, "what is announced is what is sent, in this order"
+        assert [shape for info in announced for shape in info["shapes"]] == group.shapes
+        assert {name for info in announced for name in info["dtype_names"]} == {"float32"}
     places = [one.get("/groups", timeout=5.0)[0] for one in clients]
     assert [place["rank_offset"] for place in places] == [1, 3]
     assert {place["world_size"] for place in places} == {5}

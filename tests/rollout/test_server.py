@@ -20,6 +20,7 @@ from masa.config import load_config
 from masa.rollout import RolloutRequest
 from masa.rollout.engine import RolloutError
 from masa.rollout.server import ServerEngine
+from masa.rollout.transfer import FileTransfer
 
 WEIGHTS = [("a.weight", torch.ones(3, 4)), ("b.weight", torch.zeros(5))]
 MODEL: Any = SimpleNamespace(dtype=torch.float32)
@@ -47,6 +48,9 @@ class Fakes:
 
     def send(self, number: int, signal_number: int) -> None:
         self._processes[number].send_signal(signal_number)
+
+    def pid(self, number: int) -> int:
+        return self._processes[number].pid
 
     def kill(self, number: int) -> None:
         self._processes[number].kill()
@@ -148,7 +152,7 @@ def test_a_server_killed_in_the_middle_of_a_step_costs_no_sample_and_rejoins_wit
 def test_a_server_that_hangs_is_dead_after_the_patience_and_its_requests_go_to_the_other(
     fakes: Fakes, connect: Callable[..., ServerEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("masa.rollout.server._ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr("masa.rollout.watch._ANSWER_WITHIN", 0.3)
     engine = connect([fakes.start(0.1), fakes.start(0.1)], server_patience=0.5)
     engine.update_weights(iter(WEIGHTS), version=1)
     requests = _requests(8)
@@ -198,10 +202,63 @@ def test_a_server_that_fails_an_update_gets_no_work(fakes: Fakes, connect: Calla
 
 
 def test_a_request_that_breaks_every_server_ends_the_step(fakes: Fakes, connect: Callable[..., ServerEngine]) -> None:
-    engine = connect([fakes.start(defect="samples")])
+    engine = connect([fakes.start(defect="samples"), fakes.start(defect="samples")])
     engine.update_weights(iter(WEIGHTS), version=1)
-    with pytest.raises(RolloutError, match=r"problem 'p0': 5 servers failed on one request.*broken"):
+    with pytest.raises(RolloutError, match=r"problem 'p0': no server could answer one request in \d+ attempts.*broken"):
         engine.generate(_requests(1, samples=1))
+
+
+def test_a_server_that_is_there_and_makes_nothing_costs_no_sample(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    engine = connect([fakes.start(defect="samples"), fakes.start(0.05)])
+    engine.update_weights(iter(WEIGHTS), version=1)
+    requests = _requests(12)
+    _assert_complete(requests, engine.generate(requests), version=1)
+
+
+def test_weights_that_nobody_could_take_are_sent_again_when_a_server_is_back(
+    fakes: Fakes, connect: Callable[..., ServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an NCCL update that broke off: no file is left that a returning server could be given."""
+    monkeypatch.setattr(FileTransfer, "keeps_weights", False)
+    monkeypatch.setattr(FileTransfer, "send_again", lambda self, client: False)
+    engine = connect([fakes.start(defect="parts")])
+    policy = torch.nn.Linear(3, 4)
+
+    def mend() -> None:
+        fakes.kill(0)
+        fakes.start(number=0)
+
+    timer = threading.Timer(1.0, mend)
+    timer.start()
+    engine.update_weights(policy, version=2)
+    requests = _requests(3)
+    _assert_complete(requests, engine.generate(requests), version=2)
+
+
+def test_a_started_server_that_hangs_is_started_again(
+    fakes: Fakes, connect: Callable[..., ServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("masa.rollout.watch._ANSWER_WITHIN", 0.2)
+    engine = connect([fakes.start()], server_patience=0.4)
+    engine.update_weights(iter(WEIGHTS), version=1)
+
+    def restart() -> None:
+        fakes.kill(0)
+        fakes.start(number=0)
+
+    process = SimpleNamespace(restart=restart, restart_if_ended=lambda: None)
+    monkeypatch.setattr(engine._started, "get", lambda address: process)
+    fakes.send(0, signal.SIGSTOP)
+    _until(lambda: "dead" in engine.describe())
+    _until(lambda: len(engine._fleet.working()) == 1)
+
+
+def test_no_requests_are_no_work(fakes: Fakes, connect: Callable[..., ServerEngine]) -> None:
+    engine = connect([fakes.start()])
+    engine.update_weights(iter(WEIGHTS), version=1)
+    assert engine.generate([]) == []
 
 
 def test_weights_go_in_parts_and_only_the_last_version_is_kept(

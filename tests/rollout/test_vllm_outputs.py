@@ -1,5 +1,7 @@
-"""What vLLM gives back as rollouts; vLLM is a stand-in."""
+"""What vLLM gives back as rollouts, and what is left of an engine that failed; vLLM is a stand-in."""
 
+import threading
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,3 +33,33 @@ def test_a_sample_that_vllm_gave_up_is_an_error_and_no_long_answer(finish_reason
     engine: Any = SimpleNamespace(weight_version=3)
     with pytest.raises(RolloutError, match=f"'p7': vLLM ended a sample as '{finish_reason}'"):
         VllmEngine._rollout(engine, REQUEST, 0, _output(finish_reason), 0.0)
+
+
+class _Memory:
+    """Stands for what a failed engine holds."""
+
+
+class _FailsOnce:
+    def __init__(self) -> None:
+        self._closing = threading.Event()
+        self.memory = _Memory()
+        self.held: weakref.ref[_Memory] = weakref.ref(self.memory)
+        self.rebuilt = 0
+
+    def _generate(self, requests: object) -> list[str]:
+        memory = self.memory
+        if not self.rebuilt:
+            raise RuntimeError(f"the kernel failed in {type(memory).__name__}")
+        return ["samples"]
+
+    def _rebuild(self) -> None:
+        del self.memory
+        assert self.held() is None, "the error keeps the old engine's memory while the new one is built"
+        self.memory = _Memory()
+        self.rebuilt += 1
+
+
+def test_the_memory_of_an_engine_that_failed_is_free_when_the_new_one_is_built() -> None:
+    engine: Any = _FailsOnce()
+    assert VllmEngine._generate_or_rebuild(engine, []) == ["samples"]
+    assert engine.rebuilt == 1

@@ -1,6 +1,7 @@
 """How the vLLM engine shares a GPU, in which order it gives memory up and takes it back; vLLM and GPU are stand-ins."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from masa.config import ConfigError, load_config
 from masa.rollout import RolloutRequest
 from masa.rollout.engine import RolloutError
 from masa.rollout.vllm import VllmEngine
+from masa.session import Session
 
 REQUEST = RolloutRequest("p", "solution", (2, 3), (1,), 4)
 GIGABYTE = 2**30
@@ -81,6 +83,7 @@ def make_engine(monkeypatch: pytest.MonkeyPatch, tiny_policy: Any) -> Iterator[C
         monkeypatch.setattr(VllmEngine, "_shut_down", lambda self: setattr(self, "_engine", None))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: ((75 if fake.asleep else 50) * GIGABYTE, 80 * GIGABYTE))
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: fake.calls.append("synchronize"))
         section = load_config(None, ["rollout.engine=vllm", f"rollout.sleep_level={level}"]).rollout
         engine = VllmEngine(tiny_policy, section, stop_ids=[1], max_model_len=64)
         engines.append(engine)
@@ -110,9 +113,23 @@ def test_an_update_brings_the_weights_back_first_and_the_cache_after_them(
     engine.update_weights(tiny_policy, 1)
     count = len(list(tiny_policy.parameters()))
     # The cache is not there while weights are loaded: that is when memory is short.
-    assert fake.calls == ["sleep 2", "wake weights", f"load {count}", "wake kv_cache", "reset"]
+    assert fake.calls == ["sleep 2", "wake weights", f"load {count}", "wake kv_cache", "reset", "synchronize"]
     engine.wake()
-    assert fake.calls[-1] == "reset", "it is awake already"
+    assert fake.calls[-1] == "synchronize", "it is awake already"
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_an_engine_that_is_asked_for_more_samples_before_the_update_has_the_weights_of_the_step_before(
+    make_engine: Callable[[int], tuple[Any, FakeVllm]], tiny_policy: Any, level: int
+) -> None:
+    engine, fake = make_engine(level)
+    config = load_config(None, [f"rollout.sleep_level={level}"])
+    session: Any = SimpleNamespace(engine=engine, model=tiny_policy, _config=config)
+    engine.weight_version = 6
+    engine.sleep()
+    Session.wake_engine(session, 7)
+    _sample(engine, fake)
+    assert engine.weight_version == 6
 
 
 def test_weights_that_were_moved_to_the_cpu_can_be_sampled_from_after_waking(
@@ -159,7 +176,7 @@ def test_steps_that_are_left_over_are_ended_before_prefixes_are_dropped(
     engine, fake = make_engine(0)
     fake.steps_left_over = 2
     engine.update_weights(tiny_policy, 1)
-    assert fake.calls[1:] == ["reset", "step", "reset", "step", "reset"]
+    assert fake.calls[1:] == ["reset", "step", "reset", "step", "reset", "synchronize"]
     fake.steps_left_over = 100
     with pytest.raises(RolloutError, match="could not drop its prefix cache"):
         engine.update_weights(tiny_policy, 2)
