@@ -1,4 +1,4 @@
-"""The options of MASA-efficient (method, section 4): when controls are on, and what each does."""
+"""The options of MASA-efficient (docs/controls.md): when controls are on, and what each does."""
 
 from __future__ import annotations
 

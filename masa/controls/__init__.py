@@ -1,1 +1,1 @@
-"""MASA-efficient (method, section 4): behaviour cloning, audited gating, early cutoff, notion hinting."""
+"""MASA-efficient (docs/controls.md): behaviour cloning, audited gating, early cutoff, notion hinting."""

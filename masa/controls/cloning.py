@@ -1,4 +1,4 @@
-"""Behaviour cloning of experts (method, section 4), through the policy's own optimiser."""
+"""Behaviour cloning of experts (docs/controls.md), through the policy's own optimiser."""
 
 from __future__ import annotations
 

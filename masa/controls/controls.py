@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Controls:
-    """MASA-efficient (method, section 4). A control that is not enabled is None here, and costs nothing."""
+    """MASA-efficient (docs/controls.md). A control that is not enabled is None here, and costs nothing."""
 
     def __init__(self, config: Config, builder: RequestBuilder, grader: Grader) -> None:
         section = config.controls

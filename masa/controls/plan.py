@@ -64,7 +64,7 @@ class PlanSettings:
 
 
 def plan_solutions(predicted: PredictedProblem, step: int, settings: PlanSettings) -> SolutionPlan:
-    """Budget, audits and hint of one problem's solutions (method, section 4)."""
+    """Budget, audits and hint of one problem's solutions (docs/controls.md)."""
     problem, count = predicted.problem, settings.num_solutions
     budget, audited = settings.limit, [False] * count
     if settings.cutoff is not None:

@@ -1,4 +1,4 @@
-"""How well a model knows itself: predicted against actual pass rate, length and notions (method, sections 2 and 5)."""
+"""How well a model knows itself: predicted against actual pass rate, length and notions (docs/evaluation.md)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AGGREGATES: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.medi
 
 @dataclass(frozen=True)
 class ControlThresholds:
-    """At which thresholds predictive gating and early cutoff are judged (method, section 4).
+    """At which thresholds predictive gating and early cutoff are judged (docs/controls.md).
 
     A problem is gated when the standard deviation of its predicted pass rates is below ``agreement`` and their mean at
     least ``trivial`` or at most ``unsolvable``. A solution is cut at ``cutoff_factor`` times the ``cutoff_aggregate``

@@ -21,7 +21,7 @@ def training_rows(
 ) -> list[list[TrainingRow]]:
     """The rows of each of ``algorithm.updates_per_step`` updates; all rows of a problem belong to one update.
 
-    The G solutions of a problem are one advantage group and its M metas another (method, section 2); hinted and plain
+    The G solutions of a problem are one advantage group and its M metas another (docs/method.md); hinted and plain
     solutions share a group, each with the prompt it was sampled from. ``mask_cut`` leaves cut solutions out of the
     loss; as incorrect ones they still count in their group's mean.
     """

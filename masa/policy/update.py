@@ -121,7 +121,7 @@ class PolicyUpdater:
         return merged
 
     def clone(self, rows: Sequence[TokenRow], *, weight: float, learning_rate_factor: float) -> dict[str, float]:
-        """One optimiser step of behaviour cloning (method, section 4), by the same optimiser.
+        """One optimiser step of behaviour cloning (docs/controls.md), by the same optimiser.
 
         L_BC = -mean over all response tokens of ``rows`` of log pi(token), times ``weight``; the learning rate is
         ``learning_rate_factor`` times what the schedule says of policy updates, whose count does not move.

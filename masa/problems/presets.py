@@ -1,4 +1,4 @@
-"""Data sets that have a short name (method, section 6)."""
+"""Data sets that have a short name (docs/problems.md)."""
 
 from __future__ import annotations
 

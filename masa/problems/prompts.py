@@ -1,4 +1,4 @@
-"""From a problem to its two prompts: q_sol and q_meta of the paper (method, section 2). Templates are data."""
+"""From a problem to its two prompts: q_sol and q_meta of the paper (docs/problems.md). Templates are data."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ These notions may help: {{ hint }}
 {% endif %}
 """  # noqa: E501 (a line of the template is a line of the prompt)
 
-# Method, section 2: free reasoning between <meta> and </meta>, then one JSON object with the three predictions.
+# Free reasoning between <meta> and </meta>, then one JSON object with the three predictions.
 DEFAULT_META = r"""
 {% set shortest = 128 if response_limit > 128 else 1 %}
 Here is a problem. Do not solve it now. Predict instead what would happen if you solved it {{ pass_rate_total }} times, starting afresh each time and writing at most {{ response_limit }} tokens.

@@ -78,7 +78,7 @@ def predictions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
 
 
 def contributions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
-    """Shapley shares of explained variance (figure 8 in method.md, 6 in the paper): what goes with accuracy."""
+    """Shapley shares of explained variance (docs/report.md): what goes with accuracy."""
     panels, rows = [], []
     for group in groups:
         found = [one for run in group.runs if (one := contributions(run)) is not None]

@@ -1,4 +1,4 @@
-"""Figures over training: accuracy and its cost, predicted and actual values, rewards, gating (method, section 5)."""
+"""Figures over training: accuracy and its cost, predicted and actual values, rewards, gating (docs/report.md)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 RolloutPath = Literal["solution", "meta"]
 FinishReason = Literal["stop", "length", "cutoff"]
-"""``cutoff``: it reached a budget of its own below the response limit (method, section 4). Engines say ``length``."""
+"""``cutoff``: it reached a budget of its own below the response limit (docs/controls.md). Engines say ``length``."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RequestBuilder:
-    """Builds the requests of a step: q_sol and q_meta of every problem (method, section 2).
+    """Builds the requests of a step: q_sol and q_meta of every problem (docs/method.md).
 
     Seeds derive from (run seed, step, problem id, path, index), so a sample is the same whatever is sampled beside it.
     """
