@@ -1,6 +1,8 @@
 """Throughput of the verifier pool against a plain serial loop over math-verify, in one run, on the same answers.
 
-    python scripts/bench_verifier.py ../shared/data/math_train.parquet [--items 2048] [--workers 2]
+    python scripts/bench_verifier.py PATH/math_train.parquet [--items 2048] [--workers 2]
+
+The file is the split `train` of TianHongZXY/MATH on the hub, as parquet.
 
 Half of the answers are the right ones of MATH problems, half belong to another problem. Both sides get the responses as
 a model would give them (the worked solution, answer in its box); neither has seen an answer before it is timed.

@@ -1,6 +1,8 @@
 """How often the math verifier is right on the MATH training problems: a Markdown table with every failing row.
 
-    python scripts/verify_gold_answers.py ../shared/data/math_train.parquet [--rounds 3] [--workers 2]
+    python scripts/verify_gold_answers.py PATH/math_train.parquet [--rounds 3] [--workers 2]
+
+The file is the split `train` of TianHongZXY/MATH on the hub, as parquet.
 
 (a) The worked solution of each problem, given as a model's response, must verify.
 (b) The same responses, each given to another problem with a different gold answer (drawn anew in each round), must not,

