@@ -60,8 +60,9 @@ def dry_run(config: Config, console: Console) -> None:
             "of training problems"
         )
     directory = RunDirectory(config.run.dir)
+    earlier = directory.check(resume=True)
     directory.require_writable()
-    if directory.check(resume=True):
+    if earlier:
         notes.append(f"run.dir: {config.run.dir} holds a run already; start with --resume or choose another")
 
     problem = (train or [_STAND_IN])[0]

@@ -1,6 +1,7 @@
 """What engines report, as metrics."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
