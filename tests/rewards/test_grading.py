@@ -54,7 +54,6 @@ def _r_meta(notion: str, *options: str) -> float:
         (["rewards.meta_weights.notion=0"], (1 + 0.1) / 2),
         (["rewards.meta_weights.length=2", "rewards.meta_weights.difficulty=5"], (2 * 1 + 5 * 0.1 + 1) / 8),
     ],
-    ids=" ".join,
 )
 def test_metas_are_rewarded_under_the_configured_weights_base_and_count(options: list[str], expected: float) -> None:
     assert _r_meta("square", *options) == pytest.approx(expected)
