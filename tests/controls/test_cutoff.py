@@ -128,6 +128,16 @@ def test_a_solution_that_would_have_been_right_lowers_the_precision() -> None:
     assert metrics["control/cutoff_lost"] == 1.0
 
 
+@pytest.mark.parametrize(("length", "lost"), [(40, 0.0), (41, 1.0)])
+def test_an_audited_solution_that_stops_at_its_budget_would_have_been_kept(length: int, lost: float) -> None:
+    rates = dict.fromkeys(("p0", "p1"), 1.0)
+    options = ("controls.cutoff.enabled=true", "controls.cutoff.audit_share=1.0", "algorithm.num_problems=2")
+    world = World(lambda problem, draw: prediction(1.0, 20), rates, *options, length=lambda problem, right: length)
+    batch, _, metrics = world.step(1)
+    assert {plan.budget for plan in batch.plans.values()} == {40}
+    assert metrics["control/cutoff_lost"] == lost
+
+
 @pytest.mark.parametrize("mask", [False, True])
 def test_cut_solutions_can_be_left_out_of_the_loss(mask: bool) -> None:
     world = _world("controls.cutoff.audit_share=0.0")

@@ -139,6 +139,22 @@ def test_the_gates_state_goes_through_json_without_a_trace(counts: list[tuple[in
     assert resumed.state_dict() == whole.state_dict()
 
 
+def test_problems_let_through_for_their_doubt_are_no_audits() -> None:
+    rates = {f"p{n}": 1.0 for n in range(4)}
+    options = ("gated=leave_out", "start=open", "audit_share=0.0", "max_share=0.75")
+    world = World(
+        lambda problem, draw: prediction(rates[problem], 20),
+        rates,
+        "algorithm.num_problems=4",
+        "controls.gating.enabled=true",
+        *(f"controls.gating.{option}" for option in options),
+    )
+    batch, groups, metrics = world.step(1)
+    assert [group.problem.id for group in groups] == list(batch.let_through)
+    assert metrics["control/gate_let_through"] == 1
+    assert metrics["control/gate_audits"] == metrics["control/gate_measured"] == 0
+
+
 def _rates(count: int, flat_share: float) -> dict[str, float]:
     draw = random.Random(5)
     return {f"p{n}": draw.choice((0.0, 1.0)) if draw.random() < flat_share else 0.5 for n in range(count)}
