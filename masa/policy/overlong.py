@@ -20,11 +20,3 @@ def overlong_punishment(lengths: Sequence[int] | Tensor, limit: int, buffer: int
         raise ValueError(f"buffer is {buffer} tokens; allowed are 1 to the limit of {limit}")
     tokens = torch.as_tensor(lengths, dtype=torch.float64)
     return ((limit - buffer - tokens) / buffer).clamp(-1.0, 0.0).to(torch.float32)
-
-
-def mask_truncated(mask: Tensor, truncated: Sequence[bool] | Tensor) -> Tensor:
-    """``mask`` [B, T] with the rows of truncated responses set to 0: they say nothing about the policy's answer."""
-    flags = torch.as_tensor(truncated, dtype=torch.bool, device=mask.device)
-    if flags.shape != mask.shape[:1]:
-        raise ValueError(f"{tuple(flags.shape)} flags for a mask of shape {tuple(mask.shape)}; one per row needed")
-    return mask.masked_fill(flags[:, None], 0)

@@ -121,6 +121,7 @@ def test_without_audits_the_gate_stays_as_it_is() -> None:
     gate = PredictiveGate(GatingSection(start="open", audit_share=0.0))
     for _ in range(50):
         gate.observe(GateEvidence(10, 0, 0, 5, 5))
+        gate.observe(GateEvidence(10, 8, 0, 5, 5))  # of steps before it acts, when all are sampled
     assert gate.is_open
 
 
@@ -136,6 +137,22 @@ def test_the_gates_state_goes_through_json_without_a_trace(counts: list[tuple[in
         again.load_state_dict(json.loads(json.dumps(resumed.state_dict())))
         resumed = again
     assert resumed.state_dict() == whole.state_dict()
+
+
+def test_problems_let_through_for_their_doubt_are_no_audits() -> None:
+    rates = {f"p{n}": 1.0 for n in range(4)}
+    options = ("gated=leave_out", "start=open", "audit_share=0.0", "max_share=0.75")
+    world = World(
+        lambda problem, draw: prediction(rates[problem], 20),
+        rates,
+        "algorithm.num_problems=4",
+        "controls.gating.enabled=true",
+        *(f"controls.gating.{option}" for option in options),
+    )
+    batch, groups, metrics = world.step(1)
+    assert [group.problem.id for group in groups] == list(batch.let_through)
+    assert metrics["control/gate_let_through"] == 1
+    assert metrics["control/gate_audits"] == metrics["control/gate_measured"] == 0
 
 
 def _rates(count: int, flat_share: float) -> dict[str, float]:

@@ -3,35 +3,12 @@
 import json
 
 import pytest
+from graded_groups import PROBLEMS, graded_group
 
 from masa.config import config_from_mapping
 from masa.config.schema import DynamicSamplingSection
 from masa.policy.dynamic_sampling import DynamicSampling
-from masa.problems import Problem
-from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.grading import GradedGroup
-from masa.rollout.engine import Rollout
-
-PROBLEMS = [Problem(f"p{number}", f"What is {number}?", str(number)) for number in range(40)]
-
-
-def _rollout(problem: Problem, index: int, path: str = "solution") -> Rollout:
-    return Rollout(problem.id, path, index, (1, 2), (3, 4 + index), (-0.5, -1.0), "stop", 7, 0.1)  # type: ignore[arg-type]
-
-
-def _group(number: int, rewards: tuple[float, ...]) -> GradedGroup:
-    problem = PROBLEMS[number]
-    return GradedGroup(
-        problem=problem,
-        solutions=tuple(_rollout(problem, index) for index in range(len(rewards))),
-        solution_texts=("text",) * len(rewards),
-        verdicts=(),
-        solution_rewards=rewards,
-        statistics=SolutionGroup(pass_rate=0.5),
-        metas=(_rollout(problem, 0, "meta"), _rollout(problem, 1, "meta")),
-        meta_rewards=(MetaReward(0.5, 0.5, 0.5, 0.5), MetaReward(0.0, 0.0, 0.0, 0.0)),
-    )
-
 
 MIXED, EQUAL = (1.0, 0.0), (1.0, 1.0)
 
@@ -45,7 +22,7 @@ class Source:
 
     def draw(self, count: int, seen: set[str]) -> list[GradedGroup]:
         self.calls.append((count, set(seen)))
-        return [_group(20 + len(self.calls) * 5 + place, self.rewards.pop(0)) for place in range(count)]
+        return [graded_group(20 + len(self.calls) * 5 + place, self.rewards.pop(0)) for place in range(count)]
 
 
 def _sampling(num_problems: int = 2, **options: object) -> DynamicSampling:
@@ -58,7 +35,7 @@ def _trained(groups: list[GradedGroup]) -> list[str]:
 
 def test_a_full_batch_is_taken_as_it_is() -> None:
     source = Source()
-    filled = _sampling().fill([_group(0, MIXED), _group(1, MIXED)], source.draw)
+    filled = _sampling().fill([graded_group(0, MIXED), graded_group(1, MIXED)], source.draw)
     assert _trained(filled.training) == ["p0", "p1"]
     assert source.calls == []
     assert filled.metrics["rollout/replaced_share"] == 0
@@ -66,7 +43,7 @@ def test_a_full_batch_is_taken_as_it_is() -> None:
 
 def test_constant_groups_are_replaced_until_the_batch_is_full() -> None:
     source = Source(EQUAL, MIXED)
-    filled = _sampling().fill([_group(0, EQUAL), _group(1, MIXED)], source.draw)
+    filled = _sampling().fill([graded_group(0, EQUAL), graded_group(1, MIXED)], source.draw)
     assert [count for count, _ in source.calls] == [1, 1]
     assert source.calls[1][1] == {"p0", "p1", "p25"}
     assert _trained(filled.training) == ["p1", "p30"]
@@ -77,7 +54,7 @@ def test_constant_groups_are_replaced_until_the_batch_is_full() -> None:
 
 def test_the_number_of_draws_is_bounded_and_the_step_goes_on_with_what_there_is() -> None:
     source = Source(*[EQUAL] * 9)
-    filled = _sampling(max_rounds=3).fill([_group(0, EQUAL), _group(1, MIXED)], source.draw)
+    filled = _sampling(max_rounds=3).fill([graded_group(0, EQUAL), graded_group(1, MIXED)], source.draw)
     assert len(source.calls) == 3
     assert _trained(filled.training) == ["p1"]
     assert filled.metrics["rollout/batch_filled"] == 0.5
@@ -86,17 +63,17 @@ def test_the_number_of_draws_is_bounded_and_the_step_goes_on_with_what_there_is(
 def test_no_more_problems_are_drawn_than_there_are() -> None:
     source = Source(EQUAL, EQUAL)
     sampling = DynamicSampling(DynamicSamplingSection(enabled=True), 2, 3)
-    filled = sampling.fill([_group(0, EQUAL), _group(1, EQUAL)], source.draw)
+    filled = sampling.fill([graded_group(0, EQUAL), graded_group(1, EQUAL)], source.draw)
     assert [count for count, _ in source.calls] == [1]
     assert _trained(filled.training) == []
 
 
 def test_what_is_too_much_is_trained_on_first_in_the_next_step() -> None:
     sampling = _sampling(oversample=3.0)
-    first = sampling.fill([_group(0, EQUAL), _group(1, MIXED)], Source(MIXED, MIXED, MIXED).draw)
+    first = sampling.fill([graded_group(0, EQUAL), graded_group(1, MIXED)], Source(MIXED, MIXED, MIXED).draw)
     assert _trained(first.training) == ["p1", "p25"]
     assert first.metrics["rollout/carried_out"] == 2
-    second = sampling.fill([_group(2, EQUAL), _group(3, EQUAL)], Source().draw)
+    second = sampling.fill([graded_group(2, EQUAL), graded_group(3, EQUAL)], Source().draw)
     assert _trained(second.training) == ["p26", "p27"]
     assert [group.problem.id for group in second.sampled] == ["p2", "p3"]
     assert second.metrics["rollout/carried_in"] == 2
@@ -104,16 +81,16 @@ def test_what_is_too_much_is_trained_on_first_in_the_next_step() -> None:
 
 def test_what_is_carried_over_survives_a_checkpoint() -> None:
     sampling = _sampling(oversample=3.0)
-    sampling.fill([_group(0, EQUAL), _group(1, MIXED)], Source(MIXED, MIXED, MIXED).draw)
+    sampling.fill([graded_group(0, EQUAL), graded_group(1, MIXED)], Source(MIXED, MIXED, MIXED).draw)
     restored = _sampling(oversample=3.0)
     restored.load_state_dict(json.loads(json.dumps(sampling.state_dict())), PROBLEMS)
-    nothing = [_group(2, EQUAL), _group(3, EQUAL)]
+    nothing = [graded_group(2, EQUAL), graded_group(3, EQUAL)]
     assert restored.fill(nothing, Source().draw) == sampling.fill(nothing, Source().draw)
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_the_metas_of_replaced_problems_are_trained_on_or_not_as_asked(keep: bool) -> None:
-    filled = _sampling(keep_metas=keep).fill([_group(0, EQUAL), _group(1, MIXED)], Source(MIXED).draw)
+    filled = _sampling(keep_metas=keep).fill([graded_group(0, EQUAL), graded_group(1, MIXED)], Source(MIXED).draw)
     assert [group.problem.id for group in filled.training if group.metas] == ["p1", "p25", *(["p0"] if keep else [])]
     assert _trained(filled.training) == ["p1", "p25"]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from masa.policy.overlong import mask_truncated, overlong_punishment
+from masa.policy.overlong import overlong_punishment
 
 
 def test_the_punishment_is_linear_over_the_buffer() -> None:
@@ -17,11 +17,3 @@ def test_the_punishment_is_linear_over_the_buffer() -> None:
 def test_a_buffer_outside_the_limit_is_refused(buffer: int) -> None:
     with pytest.raises(ValueError, match=f"buffer is {buffer} tokens; allowed are 1 to the limit of 100"):
         overlong_punishment([1], limit=100, buffer=buffer)
-
-
-def test_rows_of_truncated_responses_are_masked() -> None:
-    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    assert mask_truncated(mask, [True, False, False]).tolist() == [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
-    assert mask.sum() == 5.0
-    with pytest.raises(ValueError, match="one per row needed"):
-        mask_truncated(mask, [True])

@@ -1,7 +1,9 @@
 """One update: whatever shares its rows out, the gradient is the same; what is not finite never reaches the weights."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from accelerate import Accelerator
 from small_policies import small_qwen3
 
 from masa.config.schema import OptimizerSection
+from masa.policy.collate import TokenRow
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule
 from masa.policy.presets import preset
@@ -52,6 +55,10 @@ def _rows(advantages: tuple[float, ...] = (1.0, -0.5, 0.0, 2.0, -1.5, 0.0)) -> l
 
 def _gradient(updater: Any, rows: list[TrainingRow]) -> Tensors:
     updater.update([rows])
+    return _first_means(updater)
+
+
+def _first_means(updater: Any) -> Tensors:
     return {key: tensor.clone() for key, tensor in updater.state_tensors() if key.startswith("exp_avg|")}
 
 
@@ -161,3 +168,35 @@ def test_later_updates_on_the_same_rollouts_measure_how_far_the_policy_has_moved
     metrics = _updater().update([rows[:3], rows[3:]])
     assert metrics["policy/approximate_kl"] > 0
     assert _updater().update([rows])["policy/approximate_kl"] == 0
+
+
+def _norm(gradient: Tensors) -> float:
+    return float(torch.stack([one.norm() for one in gradient.values()]).norm())
+
+
+def test_a_gradient_is_clipped_to_its_norm_and_measured_before() -> None:
+    # Adam's first mean of gradients is the share 1 - beta1 of the gradient that it was given.
+    whole = _norm(_gradient(_updater(), _rows())) / 0.1
+    clipping = _updater(max_grad_norm=0.01)
+    assert clipping.update([_rows()])["policy/gradient_norm"] == pytest.approx(whole)
+    assert whole > 1
+    assert _norm(_first_means(clipping)) == pytest.approx(0.1 * 0.01, rel=1e-4)
+
+
+def test_policy_updates_and_cloning_move_the_weights_by_the_scheduled_learning_rate() -> None:
+    def largest_move(updater: Any, step: Callable[[], Any]) -> float:
+        before = [one.detach().clone() for one in updater.sharded.module.parameters()]
+        step()
+        after = updater.sharded.module.parameters()
+        return max(float((new - old).abs().max()) for new, old in zip(after, before, strict=True))
+
+    def scheduled() -> Any:
+        return _updater(learning_rate=0.01, warmup_steps=4, weight_decay=0.0, epsilon=1e-12)
+
+    cloned = [TokenRow(row.prompt_ids, row.token_ids) for row in _rows()]
+    updater = scheduled()
+    # The first step of Adam is as long as the learning rate in every direction that has a gradient.
+    assert largest_move(updater, lambda: updater.update([_rows()])) == pytest.approx(0.0025, rel=1e-3)
+    cloner = scheduled()
+    clone = partial(cloner.clone, cloned, weight=1.0, learning_rate_factor=3.0)
+    assert largest_move(cloner, clone) == pytest.approx(0.0075, rel=1e-3)
