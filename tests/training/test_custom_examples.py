@@ -1,0 +1,60 @@
+"""The Python blocks of docs/custom.md run as they stand, on fewer and shorter rollouts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import masa
+from masa.rewards.verifiers import Limits, judge, resolve_verifier
+
+PROJECT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "custom.md").read_text(encoding="utf-8"), re.DOTALL)
+TRAINS = [block for block in BLOCKS if "MASATrainer(" in block]
+(VERIFIER,) = [block for block in BLOCKS if "# my_verifiers.py" in block]
+TINY = [
+    "run.steps=1",
+    "run.threads=1",
+    "problems.limit=16",
+    "problems.eval_limit=2",
+    "evaluation.num_samples=1",
+    "evaluation.num_metas=1",
+    "rollout.max_solution_tokens=48",
+    "rollout.max_meta_tokens=56",
+    "rewards.verifier_workers=1",
+    "algorithm.num_problems=3",
+    "algorithm.num_solutions=2",
+    "algorithm.num_metas=2",
+    "checkpoint.every=0",
+    "tracking.figures=false",
+]
+
+
+@pytest.mark.parametrize("block", TRAINS, ids=["reward", "verifier", "data"])
+def test_an_example_trains(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = masa.load_config
+    monkeypatch.setattr(
+        masa, "load_config", lambda path, overrides: load(PROJECT / path, [*overrides, *TINY]), raising=False
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/custom.md", "exec"), {"__name__": "__main__"})
+    (metrics,) = tmp_path.glob("runs/*/metrics.jsonl")
+    last: dict[str, Any] = json.loads(metrics.read_text().splitlines()[-1])
+    assert last["step"] == 1
+    assert ("reward/verifier_errors" in last) == ("verifier=" not in block)
+    if "reward_functions" in block:
+        assert last["reward/solution"] == pytest.approx(last["reward/correctness"] + 0.1, abs=0.1)
+
+
+def test_the_verifier_of_the_page_gives_partial_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_verifiers.py").write_text(VERIFIER)
+    monkeypatch.syspath_prepend(tmp_path)
+    verifier = resolve_verifier("my_verifiers:nearly")
+    limits = Limits(1.0, 1024, tmp_path / "scratch")
+    item = {"verifier": "my_verifiers:nearly", "answer": "7"}
+    scores = [judge(verifier, {**item, "response": text}, limits).score for text in ("so 7", "so 8", "so 9", "none")]
+    assert scores == [1.0, 0.5, 0.0, 0.0]
