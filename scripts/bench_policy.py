@@ -7,8 +7,10 @@ wider and for fewer examples, and it answers held-out problems with lengths that
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,5 +76,14 @@ def _train(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nMakes the policy where it is not there yet, and prints its folder.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(arguments)
     print(policy_folder())
+
+
+if __name__ == "__main__":
+    main()

@@ -8,10 +8,11 @@ one update (forward and backward; TRL in micro-batches of 16), alternating, medi
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
-import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -80,7 +81,10 @@ class Both:
         return count
 
 
-def main(repeats: int) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repeats", type=int, nargs="?", default=3, help="updates of each kind (default: 3)")
+    repeats = parser.parse_args(arguments).repeats
     torch.set_num_threads(1)
     lengths = [16] * 31 + [256]
     rows = _rows(lengths, [1.0, -1.0] * 16, prompt=8)
@@ -110,4 +114,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    main()

@@ -6,12 +6,14 @@ tokens, of which all or a quarter count. Memory is the peak resident set above w
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 ROWS, PROMPT, COMPLETION, VOCABULARY = 4, 64, 960, 151_936
@@ -102,12 +104,20 @@ def _reset_peak() -> None:
         file.write("5")
 
 
-def main(repeats: int) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repeats", type=int, nargs="?", default=3, help="runs of each (default: 3)")
+    parser.add_argument("--child", choices=["trl", "masa"], help=argparse.SUPPRESS)
+    parser.add_argument("--share", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.child:
+        print(json.dumps(_measure(options.child, options.share)))
+        return
     for share in (1.0, 0.25):
         found: dict[str, list[dict[str, float]]] = {"trl": [], "masa": []}
-        for _ in range(repeats):
+        for _ in range(options.repeats):
             for which, runs in found.items():
-                command = [sys.executable, __file__, which, str(share)]
+                command = [sys.executable, __file__, "--child", which, "--share", str(share)]
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 runs.append(json.loads(output.strip().splitlines()[-1]))
         medians = {
@@ -121,7 +131,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        print(json.dumps(_measure(sys.argv[1], float(sys.argv[2]))))
-    else:
-        main(int(sys.argv[1]) if len(sys.argv) == 2 else 3)
+    main()

@@ -5,8 +5,10 @@ Prints the relative distance of the losses and of the gradients (all parameters 
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +29,9 @@ TRL: dict[str, dict[str, Any]] = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args(arguments)
     torch.set_num_threads(1)
     numbers = random.Random(0)
     model = qwen3(hidden=64, layers=2, vocabulary=VOCABULARY, initializer_range=0.1)
