@@ -1,5 +1,7 @@
 """Every option of a run, with its type, range, default and meaning: the one place where defaults live.
 
+Sections of their own file: `masa.config.algorithm` (the update), `masa.config.controls` (MASA-efficient).
+
 A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
 nor any engine.
 """
