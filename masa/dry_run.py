@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.panel import Panel
@@ -12,9 +12,17 @@ from rich.text import Text
 from masa.config import Config, ConfigError
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
-from masa.preflight import load_problems_of, make_templates, plan_step, total_steps
+from masa.preflight import (
+    benchmark_problems_of,
+    check_verifiers,
+    load_problems_of,
+    make_templates,
+    plan_step,
+    total_steps,
+)
 from masa.problems import Problem
 from masa.problems.errors import HubUnavailableError
+from masa.rollout.ahead import require_correction
 from masa.rollout.requests import RequestBuilder
 from masa.tracking.run_directory import RunDirectory
 
@@ -38,17 +46,23 @@ def dry_run(config: Config, console: Console) -> None:
     """
     resolve_model_path(config.model)
     algorithm = resolve_algorithm(config.algorithm)
+    require_correction(config.rollout.async_steps, algorithm.loss.tis_cap)
     templates = make_templates(config)
     notes: list[str] = []
-    train = _problems(config, "train", notes)
+    train = _problems("problems.train", lambda: load_problems_of(config, "train", notes), notes)
+    held_out = _problems("evaluation.benchmarks", lambda: benchmark_problems_of(config), notes)
     if config.problems.eval:
-        _problems(config, "eval", notes)
+        held_out += _problems("problems.eval", lambda: load_problems_of(config, "eval", notes), notes)
+    check_verifiers([*train, *held_out])
     if train and len(train) < config.algorithm.num_problems:
         raise ConfigError(
             f"algorithm.num_problems: found {config.algorithm.num_problems}, allowed: at most {len(train)}, the number "
             "of training problems"
         )
-    if RunDirectory(config.run.dir).check(resume=True):
+    directory = RunDirectory(config.run.dir)
+    earlier = directory.check(resume=True)
+    directory.require_writable()
+    if earlier:
         notes.append(f"run.dir: {config.run.dir} holds a run already; start with --resume or choose another")
 
     problem = (train or [_STAND_IN])[0]
@@ -76,11 +90,11 @@ def dry_run(config: Config, console: Console) -> None:
     console.print("The configuration is valid. No model was loaded.")
 
 
-def _problems(config: Config, which: str, notes: list[str]) -> list[Problem]:
+def _problems(key: str, load: Callable[[], list[Problem]], notes: list[str]) -> list[Problem]:
     try:
-        return load_problems_of(config, which, notes)
+        return load()
     except HubUnavailableError as error:
-        notes.append(f"problems.{which}: not checked: {error}")
+        notes.append(f"{key}: not checked: {error}")
         return []
 
 

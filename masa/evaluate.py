@@ -129,6 +129,7 @@ def _settings(options: argparse.Namespace, config: Config) -> EvaluationSettings
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m masa.evaluate",
         description="Evaluate a model: pass@k, majority vote, lengths and meta-awareness, with 95 %% intervals. "
         "An evaluation that was stopped goes on where it was when the same command is given again.",

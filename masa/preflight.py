@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from masa.config import Config, ConfigError
 from masa.controls.requirements import check_controls
 from masa.policy.loading import load_tokenizer, resolve_model_path
 from masa.problems import Problem
+from masa.problems.errors import ProblemDataError
 from masa.problems.loading import load_problems
 from masa.problems.prompts import PromptTemplates, leave_out_overlong
 from masa.problems.report import LoadReport
@@ -69,9 +71,11 @@ def prepare(
         held_out = list(eval_problems)
     else:
         held_out = load_problems_of(config, "eval", notes) if config.problems.eval else []
-        held_out += _benchmark_problems(config)
+        held_out += benchmark_problems_of(config)
+    _require_ids_of_their_own(train, "training problems")
+    _require_ids_of_their_own(held_out, "held-out problems")
     if not own_verifier:
-        _check_verifiers([*train, *held_out])
+        check_verifiers([*train, *held_out])
     tokenizer = tokenizer or load_tokenizer(config.model)
     builder = RequestBuilder(config, templates, tokenizer)
     train = _within_limit(config, builder, train, "problems.train", notes)
@@ -80,6 +84,13 @@ def prepare(
         raise ConfigError(
             f"algorithm.num_problems: found {config.algorithm.num_problems}, allowed: at most {len(train)}, the number "
             "of training problems that can be used"
+        )
+    expert = config.controls.expert
+    if expert.enabled and expert.batch_size > min(len(train), expert.capacity):
+        raise ConfigError(
+            f"controls.expert.batch_size: found {expert.batch_size}, allowed: at most "
+            f"{min(len(train), expert.capacity)}, for there is one expert a training problem and a capacity of "
+            f"{expert.capacity}; otherwise nothing would ever be cloned"
         )
     return Prepared(tokenizer, builder, train, held_out, notes)
 
@@ -151,7 +162,20 @@ def load_problems_of(config: Config, which: str, notes: list[str]) -> list[Probl
     return loaded.problems
 
 
-def _benchmark_problems(config: Config) -> list[Problem]:
+def _require_ids_of_their_own(problems: Sequence[Problem], what: str) -> None:
+    """Rollouts find their problem by its id."""
+    counts = Counter(problem.id for problem in problems)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ProblemDataError(f"{what}: {len(twice)} ids stand more than once, such as {twice[0]!r}")
+
+
+def benchmark_problems_of(config: Config) -> list[Problem]:
+    """The problems of ``evaluation.benchmarks``.
+
+    Raises:
+        ProblemDataError: an unknown name, or data that cannot be read.
+    """
     section = config.evaluation
     if not section.benchmarks:
         return []
@@ -160,8 +184,12 @@ def _benchmark_problems(config: Config) -> list[Problem]:
     return benchmark_problems(section.benchmarks, section.benchmark_data, limit=section.benchmark_limit)
 
 
-def _check_verifiers(problems: Sequence[Problem]) -> None:
-    """Every verifier that the problems name must exist and be able to run on this machine."""
+def check_verifiers(problems: Sequence[Problem]) -> None:
+    """Every verifier that the problems name must exist and be able to run on this machine.
+
+    Raises:
+        ConfigError: one that does not, or cannot.
+    """
     for name in dict.fromkeys(problem.verifier for problem in problems):
         try:
             check_verifier(name)

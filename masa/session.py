@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -126,10 +127,13 @@ class Session:
             self.engine.wake()
 
     def verifier_counters(self) -> dict[str, float]:
-        """What the verifier pool counted since the last call, as metrics; none for a verifier handed in."""
+        """What the verifier pools of all processes counted since the last call; nothing for a verifier handed in."""
         if self._pool is None:
             return {}
-        return {f"reward/verifier_{name}": float(count) for name, count in self._pool.reset_counters().items()}
+        counts = Counter[str]()
+        for own in self.gather_objects([dict(self._pool.reset_counters())]):
+            counts.update(own)
+        return {f"verifier_{name}": float(count) for name, count in counts.items()}
 
     def asked_to_stop(self) -> bool:
         """Whether any process was sent SIGTERM; the same answer on all of them."""

@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from rich.console import Console
 
 EXIT_BAD_INPUT = 2
+EXIT_FAILURE = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for a mistake in the configuration or the data."""
+    """Run the command line; returns the exit code: 0, 2 for a mistake in what was asked for, 1 for failed engines."""
     options = _parser().parse_intermixed_args(arguments)
     from masa.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
     from masa.problems.errors import ProblemDataError
-    from masa.tracking.run_directory import RunExistsError
+    from masa.rollout.engine import RolloutError
+    from masa.tracking.run_directory import RunExistsError, RunFolderError
 
     try:
         config = load_config(options.config, options.overrides)
@@ -29,15 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from masa.trainer import MASATrainer
 
         MASATrainer(config).train(resume=options.resume)
-    except (ConfigError, ProblemDataError, RunExistsError, NotADirectoryError, CheckpointError) as error:
+    except (ConfigError, ProblemDataError, RunExistsError, RunFolderError, CheckpointError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except RolloutError as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_FAILURE
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m masa.train", description="Train a policy with MASA, or with plain GRPO (algorithm.meta=false)."
+        allow_abbrev=False,
+        prog="python -m masa.train",
+        description="Train a policy with MASA, or with plain GRPO (algorithm.meta=false).",
     )
     parser.add_argument("--config", required=True, help="YAML file with the run's configuration")
     parser.add_argument(

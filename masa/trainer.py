@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 
 from masa.config import Config, load_config
@@ -21,7 +22,7 @@ from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_p
 from masa.evaluation.held_out import evaluate_held_out, held_out_rows, record_held_out
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.dynamic_sampling import Draw
-from masa.policy.processes import join_processes
+from masa.policy.processes import join_processes, require_precise_updates
 from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
 from masa.problems import Problem
@@ -101,23 +102,30 @@ class MASATrainer:
             DivergedError: several updates in a row had no finite gradient.
         """
         join_processes()
+        model_section = self.config.model
+        dtype = getattr(torch, model_section.dtype) if self._model is None else self._model.dtype
+        require_precise_updates(dtype, model_section.lora.rank)
         recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
-        recorder.open(resume=resume)
-        with Session(
-            self.config,
-            self.algorithm,
-            self.prepared,
-            self.steps,
-            model=self._model,
-            verifier=self._verifier,
-            reward_functions=self._reward_functions,
-        ) as session:
+        with (
+            recorder.opened(resume=resume),
+            Session(
+                self.config,
+                self.algorithm,
+                self.prepared,
+                self.steps,
+                model=self._model,
+                verifier=self._verifier,
+                reward_functions=self._reward_functions,
+            ) as session,
+        ):
             sampler = ProblemSampler(self.prepared.train, self.config.algorithm.num_problems, self.config.run.seed)
             session.sample_with(lambda step: self._sample(step, session, sampler))
             done = session.restore(recorder.directory, sampler) if resume else None
             with recorder.recording(done):
                 if done is None:
-                    recorder.write(0, self._evaluate(0, session, recorder))
+                    before = self._evaluate(0, session, recorder)
+                    recorder.write(0, before)
+                    recorder.expect(self.config.checkpoint.best_metric, before)
                 for step in range((done or 0) + 1, self.steps + 1):
                     metrics = self._step(step, session, sampler, recorder)
                     stopping = step < self.steps and session.asked_to_stop()
@@ -152,7 +160,7 @@ class MASATrainer:
 
             training = groups
             if session.dynamic_sampling is not None:
-                filled = session.dynamic_sampling.fill(groups, self._drawing(step, session, sampler))
+                filled = session.dynamic_sampling.fill(groups, self._drawing(step, session, sampler, metrics))
                 training, groups = filled.training, filled.sampled
                 metrics.lasts(filled.metrics)
 
@@ -170,22 +178,24 @@ class MASATrainer:
 
         record_groups(metrics, groups, batch.gated)
         record_step_cost(metrics, session.shape, groups, batch, session.updater.take_trained_lengths())
-        record_staleness(metrics, batch.rollouts, step)
-        metrics.lasts(session.verifier_counters())
+        record_staleness(metrics, training, step)
+        metrics.lasts({f"reward/{name}": count for name, count in session.verifier_counters().items()})
         if self._evaluation_is_due(step):
             metrics.merge(self._evaluate(step, session, recorder))
         recorder.write(step, metrics, groups, batch.gated)
         return metrics.flatten()
 
-    def _drawing(self, step: int, session: Session, sampler: ProblemSampler) -> Draw:
-        """How dynamic sampling (DAPO) gets the graded rollouts of further problems."""
+    def _drawing(self, step: int, session: Session, sampler: ProblemSampler, metrics: StepMetrics) -> Draw:
+        """How dynamic sampling (DAPO) gets the graded rollouts of further problems; their time goes to ``metrics``."""
 
         def draw(count: int, beside: set[str]) -> list[GradedGroup]:
             problems = sampler.next_batch(count, beside=beside)
-            session.wake_engine(step)
-            batch = roll_out_problems(step, problems, session, self.prepared.builder, self.config)
-            session.engine.sleep()
-            return session.gather(session.grader.grade(batch.mine, batch.rollouts), problems)
+            with timed(metrics, "time/rollout"):
+                session.wake_engine(step)
+                batch = roll_out_problems(step, problems, session, self.prepared.builder, self.config)
+                session.engine.sleep()
+            with timed(metrics, "time/verify"):
+                return session.gather(session.grader.grade(batch.mine, batch.rollouts), problems)
 
         return draw
 
@@ -198,6 +208,7 @@ class MASATrainer:
                 groups = evaluate_held_out(self.config, problems, self.prepared.builder, session.engine, session.grader)
                 groups = session.gather(groups, self.prepared.evaluation)
                 record_held_out(metrics, groups)
+                metrics.lasts({f"eval/{name}": count for name, count in session.verifier_counters().items()})
             recorder.write_held_out(held_out_rows(step, groups))
             # What the engine says of evaluation is none of the next step's business.
             session.engine.statistics()

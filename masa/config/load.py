@@ -24,6 +24,7 @@ _TYPE_NAMES = {
     "bool": "true or false",
     "string": "text",
     "dict": "a mapping",
+    "list": "a list, such as [a, b]",
 }
 
 

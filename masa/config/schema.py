@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from masa.config.controls import ControlsSection
-from masa.config.section import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from masa.config.section import AutoSwitch, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 
 
 class LoraSection(Section):
@@ -36,7 +36,7 @@ class ModelSection(Section):
     """Attention implementation of `transformers`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    liger_kernel: Literal["auto", "on", "off"] = "auto"
+    liger_kernel: AutoSwitch = "auto"
     """Fused norms and MLPs of the package liger-kernel on a GPU; `auto`: where it is installed and a timed pass is
     faster with them. As that may turn out differently, say `on` or `off` where a resumed run is to be equal bit for
     bit."""
@@ -186,7 +186,7 @@ class RewardsSection(Section):
     notion_count: Literal["count", "rate"] = "count"
     """Compare how many correct and incorrect solutions hold a notion (`count`), or which share of each (`rate`)."""
     verifier_workers: PositiveInt = 2
-    """Isolated processes that check answers."""
+    """Isolated processes that check answers, for each process of the run."""
     verifier_seconds: PositiveFloat = 10.0
     """Wall-clock limit of one check; a worker that passes it is killed and replaced."""
     verifier_memory_mb: Annotated[int, Field(ge=256)] = 2048
@@ -224,13 +224,13 @@ class AlgorithmSection(Section):
     meta: bool = True
     """Roll out and train the meta path; false is plain GRPO in the same loop."""
     num_problems: PositiveInt = 128
-    """Problems a step."""
+    """Problems a step, over all processes."""
     num_solutions: Annotated[int, Field(ge=2)] = 16
     """G: solutions a problem."""
     num_metas: Annotated[int, Field(ge=2)] = 16
     """M: meta-predictions a problem."""
     updates_per_step: PositiveInt = 1
-    """Optimiser steps on the rollouts of one step; the rollouts are split among them by problem."""
+    """Optimiser steps on the rollouts of one step; the rollouts of all processes are split among them by problem."""
     clip_low: Share | None = None
     """The ratio is clipped to at least 1 - clip_low."""
     clip_high: NonNegativeFloat | None = None
@@ -283,11 +283,11 @@ class OptimizerSection(Section):
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this norm."""
     micro_batch_tokens: PositiveInt = 16384
-    """Padded tokens (prompt and response) of one forward and backward pass; a longer sequence goes alone."""
-    packing: Literal["auto", "on", "off"] = "auto"
+    """Padded tokens (prompt and response) of one process's forward and backward pass; a longer sequence goes alone."""
+    packing: AutoSwitch = "auto"
     """Put sequences one behind another instead of padding them; `auto`: where the attention kernel skips the work
     between them (`flash_attention_2`)."""
-    share_prompts: Literal["auto", "on", "off"] = "auto"
+    share_prompts: AutoSwitch = "auto"
     """Compute the prompt that a group's rows have in common once for each pass instead of once for each row, where that
     saves at least a tenth of the tokens. Needs `sdpa` attention over the whole sequence in every layer, and no
     `model.gradient_checkpointing`; without these rows are padded whole. `auto`: on a CPU alone, for a response behind a

@@ -126,9 +126,17 @@ class ExpertBuffer:
 
 
 def measured(group: GradedGroup, pass_rate_total: int) -> Measured:
-    """d_sol as a count out of ``pass_rate_total``, and the median length of the correct solutions, in tokens."""
+    """d_sol as a count out of ``pass_rate_total``, and the median length of the correct solutions, in tokens.
+
+    None and all are said only where they are true: an expert that calls a hard problem unsolvable would teach the gate
+    to withhold just the problems that teach most.
+    """
     lengths = group.statistics.correct_lengths
+    pass_rate = group.statistics.pass_rate
+    count = round(pass_rate * pass_rate_total)
+    if 0 < pass_rate < 1 and pass_rate_total > 1:
+        count = min(max(count, 1), pass_rate_total - 1)
     return Measured(
-        pass_rate=round(group.statistics.pass_rate * pass_rate_total),
+        pass_rate=count,
         length=round(statistics.median(lengths)) if lengths else None,
     )

@@ -114,12 +114,15 @@ class PredictiveGate:
         self._evidence: list[GateEvidence] = []
 
     def observe(self, evidence: GateEvidence) -> None:
-        """Take in a step's evidence, forget what is older than the window, and open or close."""
+        """Take in a step's evidence, forget what is older than the window, and open or close.
+
+        Without audits (``audit_share`` 0) there is nothing to go by once the gate is open: it stays as it starts.
+        """
         self._evidence.append(evidence)
         while sum(one.audited for one in self._evidence[1:]) >= self.section.window:
             self._evidence.pop(0)
         reading = self.reading()
-        if reading.audits < self.section.min_audits:
+        if reading.audits < self.section.min_audits or not self.section.audit_share:
             return
         if self.is_open:
             self.is_open = reading.precision.high >= self.section.target_precision

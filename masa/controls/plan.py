@@ -31,7 +31,8 @@ class SolutionPlan:
     """How the G solutions of one problem are rolled out.
 
     ``budget`` is in tokens; ``audited`` says of each solution whether it runs to the response limit all the same,
-    ``hinted`` whether its prompt holds ``hint``.
+    ``hinted`` whether its prompt holds ``hint``. With ``in_full`` all of them run to the limit, and yet only the
+    audited ones say how good the budget is.
     """
 
     problem: Problem
@@ -39,6 +40,7 @@ class SolutionPlan:
     audited: tuple[bool, ...]
     hint: str | None
     hinted: tuple[bool, ...]
+    in_full: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ class PlanSettings:
     hint_fits: Callable[[Problem, str], bool] = lambda problem, hint: True
 
 
-def plan_solutions(predicted: PredictedProblem, step: int, settings: PlanSettings) -> SolutionPlan:
-    """Budget, audits and hint of one problem's solutions (method, section 4)."""
+def plan_solutions(
+    predicted: PredictedProblem, step: int, settings: PlanSettings, *, in_full: bool = False
+) -> SolutionPlan:
+    """Budget, audits and hint of one problem's solutions; ``in_full``: none of them is cut."""
     problem, count = predicted.problem, settings.num_solutions
     budget, audited = settings.limit, [False] * count
     if settings.cutoff is not None:
@@ -80,14 +84,14 @@ def plan_solutions(predicted: PredictedProblem, step: int, settings: PlanSetting
         if hint is not None and not settings.hint_fits(problem, hint):
             hint = None
         hinted = settings.hinting.hinted(count) if hint is not None else 0
-    return SolutionPlan(problem, budget, tuple(audited), hint, tuple(index < hinted for index in range(count)))
+    return SolutionPlan(problem, budget, tuple(audited), hint, tuple(index < hinted for index in range(count)), in_full)
 
 
 def solution_parts(plan: SolutionPlan, limit: int) -> list[SolutionPart]:
     """The plan as requests, in a fixed order; together they hold every solution once."""
     by_kind: dict[tuple[bool, int], list[int]] = {}
     for index, (audited, hinted) in enumerate(zip(plan.audited, plan.hinted, strict=True)):
-        by_kind.setdefault((hinted, limit if audited else plan.budget), []).append(index)
+        by_kind.setdefault((hinted, limit if audited or plan.in_full else plan.budget), []).append(index)
     return [SolutionPart(plan, tuple(indices), tokens, hinted) for (hinted, tokens), indices in by_kind.items()]
 
 

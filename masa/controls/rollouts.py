@@ -96,7 +96,12 @@ def roll_out_metas_first(
     timings = StepMetrics()
     with timed(timings, "time/meta_rollout"):
         solve, gated, decisions = _select(step, sampler, processes, builder, config, controls)
-    plans = {one.problem.id: plan_solutions(one, step, controls.plan_settings) for one in solve}
+    audited = frozenset(id for one in decisions for id in one.audited)
+    # A cut solution counts as wrong: cutting what audits the gate would make its flags come true.
+    plans = {
+        one.problem.id: plan_solutions(one, step, controls.plan_settings, in_full=one.problem.id in audited)
+        for one in solve
+    }
     problems = [one.problem for one in solve]
     mine = processes.share(problems)
     limit = config.rollout.max_solution_tokens
@@ -112,7 +117,7 @@ def roll_out_metas_first(
         rollouts,
         gated,
         plans,
-        audited=frozenset(id for one in decisions for id in one.audited),
+        audited=audited,
         let_through=frozenset(id for one in decisions for id in one.let_through),
         seconds=timings.flatten(),
     )

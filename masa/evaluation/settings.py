@@ -57,6 +57,11 @@ class EvaluationSettings:
     ks: tuple[int, ...] | None = None
     resamples: int = RESAMPLES
 
+    def __post_init__(self) -> None:
+        too_large = [k for k in self.ks or () if k > self.budget.samples]
+        if too_large:
+            raise ConfigError(f"--pass-at: found {too_large[0]}, allowed: at most --samples, {self.budget.samples}")
+
     def row(self) -> dict[str, Any]:
         """The settings as JSON values, one flat key each for what has to stay the same when an evaluation goes on."""
         rewards = self.config.rewards

@@ -49,6 +49,8 @@ def add_adapters(model: PreTrainedModel, section: LoraSection) -> None:
         ) from error
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
+        if "lora_" in name:
+            parameter.data = parameter.data.float()  # what is trained, unlike what is frozen, needs the precision
     setattr(model, _CONFIG, {"default": config})
 
 

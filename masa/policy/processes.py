@@ -9,6 +9,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import InitProcessGroupKwargs
 
+from masa.config import ConfigError
+
 
 def join_processes() -> PartialState:
     """Join the processes that a launcher started; alone, this one. To be called before anything asks who is first."""
@@ -20,13 +22,37 @@ def join_processes() -> PartialState:
 
 
 def make_accelerator() -> Accelerator:
-    """The accelerator of this process: on its GPU, or on the CPU with gloo between processes."""
+    """The accelerator of this process: on its GPU, or on the CPU with gloo between processes.
+
+    Raises:
+        ConfigError: accelerate is set to fp16, whose skipped steps would be taken for a diverged policy.
+    """
     join_processes()
     if _left_to_accelerate():
-        return Accelerator()
+        accelerator = Accelerator()
+        if accelerator.mixed_precision == "fp16":
+            raise ConfigError("accelerate's mixed_precision: found 'fp16', allowed: 'no', 'bf16'")
+        return accelerator
     # Accelerate refuses DeepSpeed together with cpu=True, and finds no processes on CPUs without it.
     group: list[Any] = [InitProcessGroupKwargs(backend="gloo")]
     return Accelerator(cpu=not _under_deepspeed(), kwargs_handlers=group)
+
+
+def require_precise_updates(dtype: torch.dtype, lora_rank: int) -> None:
+    """AdamW on bfloat16 parameters loses most of a step of the size of the learning rate to rounding.
+
+    DeepSpeed keeps float32 copies, and adapters are float32 themselves.
+
+    Raises:
+        ConfigError: all parameters are trained, they are not float32, and DeepSpeed is not at work.
+    """
+    if dtype != torch.float32 and not lora_rank and not _under_deepspeed():
+        raise ConfigError(
+            f"model.dtype: found {str(dtype).removeprefix('torch.')}, allowed without DeepSpeed and LoRA: float32, as "
+            "the rounding of bfloat16 swallows most of an update. Start with accelerate launch --config_file "
+            "configs/accelerate/node_zero3.yaml, or set model.dtype=float32 (with accelerate's mixed_precision: bf16), "
+            "or model.lora.rank"
+        )
 
 
 def _left_to_accelerate() -> bool:

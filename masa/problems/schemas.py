@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ class Draft:
     answer: Any
     verifier: str
     solution: Any = None
+    options: Sequence[str] = ()
 
 
 def problem_from_row(
@@ -69,7 +70,11 @@ def problem_from_row(
         source=source,
         verifier=chosen,
         solution=solution,
-        metadata={name: value for name, value in row.items() if name not in _CONSUMED and _is_short_scalar(value)},
+        metadata={
+            **{name: value for name, value in row.items() if name not in _CONSUMED and _is_short_scalar(value)},
+            # The verifier then takes the right option's text as well as its letter.
+            **({"options": list(draft.options)} if draft.options and chosen == "choice" else {}),
+        },
     )
 
 
@@ -137,7 +142,8 @@ def _from_choice(row: Mapping[str, Any], raw_options: Any) -> Draft:
     if isinstance(explanation, list):
         explanation = "\n".join(map(str, explanation))
     solution = first_of(row, SOLUTION_COLUMNS) or explanation
-    return Draft(statement, None if answer is None else letter_of(answer, options), "choice", solution)
+    letter = None if answer is None else letter_of(answer, options)
+    return Draft(statement, letter, "choice", solution, options=options.texts)
 
 
 def _from_tests(row: Mapping[str, Any], tests: Any) -> Draft:

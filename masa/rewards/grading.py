@@ -31,7 +31,8 @@ class GradedGroup:
     """Everything known of one problem after its rollouts were judged.
 
     ``verdicts`` and ``solution_rewards`` go with ``solutions``, ``predictions`` and ``meta_rewards`` with ``metas``.
-    A solution's reward is its correctness, 1 or 0, plus shaping such as an overlong punishment.
+    A solution's reward is its correctness, 1 or 0 (or between, where a user's own verifier gives a part of the score),
+    plus shaping such as an overlong punishment. Pass rates count what is wholly correct.
     """
 
     problem: Problem
@@ -110,7 +111,7 @@ class Grader:
         metas: tuple[Rollout, ...],
     ) -> GradedGroup:
         statistics = _statistics(problem, solutions, texts, verdicts)
-        rewards = [float(verdict.correct) for verdict in verdicts]
+        rewards = [1.0 if verdict.correct else verdict.score for verdict in verdicts]
         if self._shaping is not None:
             shaping = self._shaping
             rewards = [

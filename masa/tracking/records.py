@@ -41,6 +41,21 @@ _FREE_TO_CHANGE = (
     "rollout.server_patience",
     "rollout.num_servers",
     "rollout.transfer_folder",
+    "rollout.gpu_memory_utilization",
+    "rollout.kv_cache_gb",
+    "rollout.sleep_level",
+    "evaluation.every",
+)
+# How the same arithmetic is cut into pieces, as memory and machines demand.
+_CHANGES_ROUNDING = (
+    "optimizer.micro_batch_tokens",
+    "optimizer.packing",
+    "optimizer.share_prompts",
+    "model.gradient_checkpointing",
+    "model.liger_kernel",
+    "rollout.max_batch_size",
+    "rollout.enforce_eager",
+    "run.threads",
 )
 
 
@@ -57,21 +72,36 @@ class RunRecorder:
         self._progress: Progress | None = None
         self._logger = CompositeLogger()
 
-    def open(self, *, resume: bool) -> None:
+    @contextmanager
+    def opened(self, *, resume: bool) -> Iterator[None]:
         """Make the directory, or check that the run in it can be continued.
+
+        A new run that fails before its first row leaves no directory, so that it can be started again.
 
         Raises:
             RunExistsError: it holds a run and ``resume`` is false.
+            RunFolderError: it cannot be made.
             ConfigError: the run in it had another configuration.
         """
         if not self._writes:
+            yield
             return
+        continued = self._open(resume)
+        try:
+            yield
+        except BaseException:
+            if not continued and not self.directory.metrics.exists():
+                self.directory.forget()
+            raise
+
+    def _open(self, resume: bool) -> bool:
         if self.directory.check(resume=resume) and self.directory.config.exists():
             self._refuse_another_run()
-        self.directory.create(dump_config(self._config), resume=resume)
+        continued = self.directory.create(dump_config(self._config), resume=resume)
         self.directory.write_environment({"training_problems": len(self._prepared.train)})
         for note in self._prepared.notes:
             self._console.print(note, highlight=False)
+        return continued
 
     @contextmanager
     def recording(self, done: int | None) -> Iterator[None]:
@@ -80,6 +110,8 @@ class RunRecorder:
             yield
             return
         self.directory.truncate_after(-1 if done is None else done)
+        if done is not None and done >= self._steps:
+            self._console.print(f"Nothing to do: the run has {done} of {self._steps} steps", highlight=False)
         section = self._config.tracking.wandb
         earlier = self.directory.read_metrics()
         with Progress(self._steps, done or 0, self._console, earlier=earlier) as self._progress:
@@ -121,13 +153,19 @@ class RunRecorder:
         if self._writes:
             self.directory.append_held_out(rows)
 
+    def expect(self, key: str | None, evaluated: StepMetrics) -> None:
+        """Say so where ``key`` should have been among what was evaluated, and is not: it may be misspelt."""
+        known = sorted(evaluated.flatten())
+        if key and key.startswith("eval/") and known and key not in known:
+            self.message(f"checkpoint.best_metric {key} was not measured this time; measured: {', '.join(known)}")
+
     def message(self, text: str) -> None:
         """A line for whoever watches."""
         if self._progress is not None:
             self._progress.message(text)
 
     def finish(self) -> dict[str, Any]:
-        """Write and show the summary, draw the figures; every process gets the summary."""
+        """Write and show the summary, draw the figures; processes but the first get an empty one."""
         if not self._writes:
             return {}
         summary = summarize(self.directory.read_metrics())
@@ -154,9 +192,16 @@ class RunRecorder:
             for key, values in differing_keys(before, self._config).items()
             if not key.startswith(_FREE_TO_CHANGE)
         }
+        rounding = [key for key in changed if key in _CHANGES_ROUNDING]
+        if rounding and len(rounding) == len(changed):
+            self._console.print(
+                f"{', '.join(rounding)} changed: the run goes on as before but for the last bits of its numbers",
+                highlight=False,
+            )
+            return
         if changed:
             lines = [f"{key}: the run has {old!r}, found {new!r}" for key, (old, new) in changed.items()]
             raise ConfigError(
                 f"{self.directory.path} cannot be resumed with another configuration; allowed to change: "
-                f"{', '.join(name.rstrip('.') for name in _FREE_TO_CHANGE)}\n" + "\n".join(lines)
+                f"{', '.join(name.rstrip('.') for name in (*_FREE_TO_CHANGE, *_CHANGES_ROUNDING))}\n" + "\n".join(lines)
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ from masa.tracking.samples import Prediction, Sample
 
 class RunExistsError(FileExistsError):
     """A new run was asked for where an earlier one lies."""
+
+
+class RunFolderError(OSError):
+    """``run.dir`` cannot be a folder that is written to."""
 
 
 class RunDirectory:
@@ -66,11 +72,11 @@ class RunDirectory:
 
         Raises:
             RunExistsError: an earlier run lies here and ``resume`` is False.
-            NotADirectoryError: the path, or a part of it, is a file.
+            RunFolderError: the path, or a part of it, is a file.
         """
         for part in (self.path, *self.path.parents):
             if part.exists() and not part.is_dir():
-                raise NotADirectoryError(f"run.dir is {self.path}, but {part} is a file; choose another run.dir")
+                raise RunFolderError(f"run.dir is {self.path}, but {part} is a file; choose another run.dir")
         found = self._traces()
         if found and not resume:
             raise RunExistsError(
@@ -78,6 +84,16 @@ class RunDirectory:
                 "Continue it with --resume, or choose another run.dir"
             )
         return bool(found)
+
+    def require_writable(self) -> None:
+        """Whether the directory could be made, or written to, without making it.
+
+        Raises:
+            RunFolderError: it could not.
+        """
+        nearest = next(part for part in (self.path, *self.path.absolute().parents) if part.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise RunFolderError(f"run.dir is {self.path}, but {nearest} cannot be written to; choose another run.dir")
 
     def create(self, config_yaml: str, *, resume: bool) -> bool:
         """Make the directory and write the resolved configuration; returns whether an earlier run is continued.
@@ -87,17 +103,30 @@ class RunDirectory:
 
         Raises:
             RunExistsError: an earlier run lies here and ``resume`` is False.
-            NotADirectoryError: the path, or a part of it, is a file.
+            RunFolderError: the path, or a part of it, is a file, or it cannot be made.
         """
         continued = self.check(resume=resume)
-        for folder in (self.path, self.checkpoints, self.figures):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in (self.path, self.checkpoints, self.figures):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"run.dir is {self.path}, which cannot be made: {error.strerror}; choose another run.dir"
+            ) from error
         if self.config.exists():
             earlier = self.config.read_bytes()
             if earlier != config_yaml.encode():
                 jsonl.write_atomically(self._free_config_name(), earlier)
         jsonl.write_atomically(self.config, config_yaml.encode())
         return continued
+
+    def forget(self) -> None:
+        """Take back what `create` and `write_environment` made, where no step has been recorded."""
+        for path in (self.config, self.environment):
+            path.unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.figures, self.path):
+            with suppress(OSError):  # something else lies there
+                folder.rmdir()
 
     def truncate_after(self, step: int) -> dict[str, int]:
         """Drop all rows of later steps, and a torn last line, from the row files; returns rows left by file.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from masa.config import Config, ConfigError, config_from_mapping, differing_keys, dump_config, load_config
 
@@ -117,3 +118,13 @@ def test_every_option_is_documented() -> None:
         return missing
 
     assert undocumented(Config, "") == []
+
+
+@pytest.mark.parametrize("key", ["optimizer.packing", "optimizer.share_prompts", "model.liger_kernel"])
+@pytest.mark.parametrize(("written", "meant"), [("on", "on"), ("off", "off"), ("'on'", "on"), ("auto", "auto")])
+def test_on_and_off_are_words_where_yaml_reads_truth_values(tmp_path: Path, key: str, written: str, meant: str) -> None:
+    section, name = key.split(".")
+    (tmp_path / "config.yaml").write_text(f"{section}: {{{name}: {written}}}\n")
+    for config in (load_config(None, [f"{key}={written}"]), load_config(tmp_path / "config.yaml")):
+        assert getattr(getattr(config, section), name) == meant
+        assert config_from_mapping(yaml.safe_load(dump_config(config))) == config

@@ -167,3 +167,25 @@ def test_random_lengths_are_handled() -> None:
     for step in range(1, 4):
         batch, _, _ = world.step(step)
         assert all(8 <= plan.budget <= 64 for plan in batch.plans.values())
+
+
+def test_solutions_that_audit_the_gate_are_not_cut() -> None:
+    # All predict that nobody solves it; in truth half are right, but after three times the predicted length.
+    world = World(
+        lambda problem, draw: prediction(0.0, 10),
+        {f"p{n}": 0.5 for n in range(64)},
+        "controls.cutoff.enabled=true",
+        "controls.cutoff.audit_share=0.0",
+        "controls.gating.enabled=true",
+        "controls.gating.start=open",
+        "controls.gating.audit_share=0.5",
+        "controls.gating.max_share=0.9",
+        length=lambda problem, right: 30,
+    )
+    batch, groups, metrics = world.step(1)
+    audited = [group for group in groups if group.problem.id in batch.audited]
+    others = [group for group in groups if group.problem.id not in batch.audited]
+    assert audited
+    assert not any(one.cut for group in audited for one in group.solutions)
+    assert all(one.cut for group in others for one in group.solutions)
+    assert metrics["control/gate_precision"] < 0.5, "cut, they would all have been wrong and the flags right"

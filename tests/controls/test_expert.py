@@ -1,6 +1,7 @@
 """The expert buffer and behaviour cloning."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ from hypothesis import strategies as st
 
 from masa.config.schema import OptimizerSection
 from masa.controls.cloning import clone_experts
+from masa.controls.expert import measured
+from masa.controls.splice import Measured
 from masa.embedded.model import fresh_policy
 from masa.policy.collate import TokenRow, collate
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule
 from masa.policy.presets import preset
 from masa.policy.update import PolicyUpdater
-from masa.rewards.alignment import MetaReward
+from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.meta_prediction import parse_meta_prediction
 
 
@@ -192,3 +195,9 @@ def test_due_batches_are_cloned_and_measured() -> None:
     assert metrics["control/expert_rows"] == 16
     assert metrics["control/expert_age"] == 0
     assert clone_experts(1, world.controls, updater).flatten() == {}
+
+
+@pytest.mark.parametrize(("pass_rate", "count"), [(0.0, 0), (1 / 16, 1), (3 / 16, 2), (0.5, 4), (15 / 16, 7), (1.0, 8)])
+def test_none_and_all_are_said_only_where_they_are_true(pass_rate: float, count: int) -> None:
+    group: Any = SimpleNamespace(statistics=SolutionGroup(pass_rate=pass_rate))
+    assert measured(group, 8) == Measured(count, None)

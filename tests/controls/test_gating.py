@@ -121,6 +121,7 @@ def test_without_audits_the_gate_stays_as_it_is() -> None:
     gate = PredictiveGate(GatingSection(start="open", audit_share=0.0))
     for _ in range(50):
         gate.observe(GateEvidence(10, 0, 0, 5, 5))
+        gate.observe(GateEvidence(10, 8, 0, 5, 5))  # of steps before it acts, when all are sampled
     assert gate.is_open
 
 

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from masa.problems import Problem, load_problems
+from masa.rewards.grading import verifier_item
+from masa.rewards.verifiers import Limits
+from masa.rewards.verifiers.choice import verify_choice
 
+LIMITS = Limits(seconds=1.0, memory_mb=512, scratch=Path("unused"))
 BOXING = " Let's think step by step and output the final answer within \\boxed{}."
 
 
@@ -92,6 +96,10 @@ def test_options_in_any_form_give_one_statement(options: Any) -> None:
     problem = one(row)
     assert problem.statement == "Max is a cat.\n\nIs Max a dog?\n\nA) True\nB) False"
     assert (problem.id, problem.answer, problem.verifier) == ("L1", "B", "choice")
+    # A response may box the option's text in place of its letter.
+    for option, score in (("False", 1), ("True", 0)):
+        item = verifier_item(problem, f"So: \\boxed{{{option}}}")
+        assert verify_choice(item["response"], item["answer"], item["options"], LIMITS).score == score
 
 
 @pytest.mark.parametrize(("answer", "letter"), [("B", "B"), ("b", "B"), ("B) no", "B"), ("(B)", "B"), ("no", "B")])

@@ -1,6 +1,7 @@
 """What engines report, as metrics."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,8 @@ def test_a_reading_covers_what_happened_since_the_last_one() -> None:
 
 def test_staleness_is_counted_in_updates_since_the_weights_that_made_a_rollout() -> None:
     metrics = StepMetrics()
-    record_staleness(metrics, [[ROLLOUT], [ROLLOUT]], step=4)
+    group: Any = SimpleNamespace(solutions=(ROLLOUT,), metas=(ROLLOUT,))
+    record_staleness(metrics, [group, group], step=4)
     assert metrics.flatten() == {"rollout/staleness": 1.0, "rollout/staleness_max": 1.0}
 
 

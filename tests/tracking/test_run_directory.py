@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masa.tracking import jsonl
-from masa.tracking.run_directory import RunDirectory, RunExistsError
+from masa.tracking.run_directory import RunDirectory, RunExistsError, RunFolderError
 from masa.tracking.samples import Prediction, Sample
 
 
@@ -79,7 +79,7 @@ def test_resume_where_nothing_lies_begins_a_new_run(tmp_path: Path) -> None:
 
 def test_a_run_directory_under_a_file_is_refused_with_the_file_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match=r"file is a file; choose another run\.dir"):
+    with pytest.raises(RunFolderError, match=r"file is a file; choose another run\.dir"):
         RunDirectory(tmp_path / "file" / "run").create("a: 1\n", resume=True)
 
 

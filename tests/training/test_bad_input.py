@@ -4,10 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from rich.console import Console
 
-from masa import train
+from masa import MASATrainer, Problem, load_config, train
+from masa.config import dump_config
+from masa.policy.processes import require_precise_updates
+from masa.problems.errors import ProblemDataError
+from masa.tracking.records import RunRecorder
 
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 GOOD_ROWS = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(32)]
@@ -145,3 +152,71 @@ def test_a_run_that_lost_its_servers_may_be_resumed_with_others(
     assert "run.seed: the run has 5, found 0" in message
     assert "rollout.servers: the run has" not in message
     assert "rollout.server_wait: the run has" not in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["rollout.async_steps=1"], "set algorithm.tis_cap"),
+        (["problems.verifier=no_such_module:f"], "No module named 'no_such_module'"),
+        (["evaluation.benchmarks=[aime]"], "nearest: 'aime25'"),
+        (["run.dir={folder}/file/run"], "is a file; choose another run.dir"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], part: str
+) -> None:
+    (tmp_path / "file").touch()
+    filled = [override.format(folder=tmp_path) for override in overrides]
+    for mode in ([], ["--dry-run"]):
+        assert part in _message(tmp_path, capsys, *filled, *mode)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "which cannot be made" in _message(tmp_path, capsys, "run.dir=/proc/nowhere/run")
+
+
+def test_a_resumed_run_may_be_cut_into_other_pieces_and_says_what_that_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config(QUICKSTART, [f"run.dir={tmp_path / 'run'}"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(dump_config(config))
+    changed = ["optimizer.micro_batch_tokens=1000", "run.threads=1"]
+    # It gets past the comparison to a model that does not fit.
+    message = _message(tmp_path, capsys, *changed, "model.lora.rank=2", "--resume")
+    assert "model.lora.rank: the run has 0, found 2" in message
+    recorder = RunRecorder(
+        load_config(QUICKSTART, [f"run.dir={tmp_path / 'run'}", *changed]),
+        SimpleNamespace(train=[], notes=[]),  # type: ignore[arg-type]
+        1,
+        Console(),
+    )
+    with recorder.opened(resume=True):
+        said = capsys.readouterr().out
+    assert "optimizer.micro_batch_tokens, run.threads changed" in said
+    assert "last bits" in said
+
+
+def test_parameters_too_coarse_for_an_update_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = _message(tmp_path, capsys, "model.dtype=bfloat16")
+    assert "model.dtype: found bfloat16, allowed without DeepSpeed and LoRA: float32" in message
+    require_precise_updates(torch.float32, lora_rank=0)
+    require_precise_updates(torch.bfloat16, lora_rank=4)
+
+
+def test_more_experts_a_batch_than_there_can_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = _message(tmp_path, capsys, "controls.expert.enabled=true", "problems.limit=100")
+    assert "controls.expert.batch_size: found 128, allowed: at most 100" in message
+
+
+@pytest.mark.parametrize("which", ["problems", "eval_problems"])
+def test_problems_with_one_id_twice_are_refused(which: str) -> None:
+    problems = [Problem(f"p{n % 40}", f"{n} + 1", str(n + 1)) for n in range(41)]
+    with pytest.raises(ProblemDataError, match="1 ids stand more than once, such as 'p0'"):
+        MASATrainer(load_config(QUICKSTART), **{which: problems})  # type: ignore[arg-type]
+
+
+def test_an_option_is_not_guessed_from_its_beginning(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--config", QUICKSTART, "--resum"])

@@ -224,3 +224,14 @@ def test_real_competition_problems_run_through_every_part(small_config: Config) 
     summary = MASATrainer(config).train()
     assert summary["steps"] == 2
     assert summary["accuracy_before"] is None
+
+
+def test_a_part_of_the_score_is_the_reward_and_no_correct_solution(small_config: Config) -> None:
+    class HalfRight:
+        def verify(self, items: list[dict[str, str]]) -> list[Verdict]:
+            return [Verdict(correct=False, status="incorrect", score=0.5) for _ in items]
+
+    MASATrainer(_changed(small_config, run={"steps": 1}), verifier=HalfRight()).train()
+    row = _rows(small_config)[1]
+    assert row["reward/solution"] == 0.5
+    assert row["rollout/solved_none"] == 1.0
