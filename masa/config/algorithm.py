@@ -87,7 +87,7 @@ class OptimizerSection(Section):
     warmup_steps: NonNegativeInt = 20
     """Updates over which the learning rate rises linearly."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After warm-up: constant, or decaying to zero at the last step."""
+    """After warm-up: constant, or decaying so that the update after the last one would be of rate zero."""
     weight_decay: NonNegativeFloat = 0.1
     """Decoupled weight decay of matrices; norms and biases are not decayed."""
     beta1: Share = 0.9
