@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from masa.config import Config, load_config
@@ -102,9 +101,7 @@ class MASATrainer:
             DivergedError: several updates in a row had no finite gradient.
         """
         join_processes()
-        model_section = self.config.model
-        dtype = getattr(torch, model_section.dtype) if self._model is None else self._model.dtype
-        require_precise_updates(dtype, model_section.lora.rank)
+        require_precise_updates(self.config.model, self._model)
         recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
         with (
             recorder.opened(resume=resume),

@@ -91,7 +91,7 @@ def _measure_trl(options: argparse.Namespace) -> tuple[Meter, list[int]]:
 def _measure_masa(options: argparse.Namespace) -> tuple[Meter, list[int]]:
     from accelerate import Accelerator
 
-    from masa.config.schema import OptimizerSection
+    from masa.config.algorithm import OptimizerSection
     from masa.embedded import load_embedded_tokenizer
     from masa.policy.advantages import group_advantages
     from masa.policy.optimizer import make_optimizer

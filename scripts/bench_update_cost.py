@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from trl_common import qwen3, trl_inputs, trl_trainer
 
-from masa.config.schema import OptimizerSection
+from masa.config.algorithm import OptimizerSection
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule
 from masa.policy.presets import preset

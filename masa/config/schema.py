@@ -1,5 +1,7 @@
 """Every option of a run, with its type, range, default and meaning: the one place where defaults live.
 
+Sections of their own file: `masa.config.algorithm` (the update), `masa.config.controls` (MASA-efficient).
+
 A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
 nor any engine.
 """
@@ -10,8 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from masa.config.algorithm import AlgorithmSection, OptimizerSection
 from masa.config.controls import ControlsSection
-from masa.config.section import AutoSwitch, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from masa.config.section import AutoSwitch, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
 
 
 class LoraSection(Section):
@@ -191,107 +194,6 @@ class RewardsSection(Section):
     """Wall-clock limit of one check; a worker that passes it is killed and replaced."""
     verifier_memory_mb: Annotated[int, Field(ge=256)] = 2048
     """Memory limit of one worker."""
-
-
-class OverlongSection(Section):
-    """What happens to solutions near or at the response limit (DAPO)."""
-
-    punish_tokens: NonNegativeInt = 0
-    """Soft punishment: from 0 to -1 over the last this many tokens before the limit; 0: none."""
-    mask_truncated: bool = False
-    """Leave truncated responses out of the loss."""
-
-
-class DynamicSamplingSection(Section):
-    """DAPO's dynamic sampling: solution groups of equal rewards teach nothing, so fresh problems take their place."""
-
-    enabled: bool = False
-    """Replace them until the batch is full."""
-    max_rounds: PositiveInt = 4
-    """Draws of fresh problems a step after the first; then the step goes on with the groups it has."""
-    oversample: Annotated[float, Field(ge=1, le=8)] = 1.0
-    """Draw so many times the missing problems; what is too much is carried over to the next step. Above 1 rollouts can
-    be a step old: corrected by truncated importance sampling (`algorithm.tis_cap`, which it requires)."""
-    keep_metas: bool = True
-    """Train on the meta-predictions of replaced problems too, so that trivial and unsolvable ones are known."""
-
-
-class AlgorithmSection(Section):
-    """The policy-gradient method. Null means: as the preset `name` says."""
-
-    name: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo"] = "grpo"
-    """Preset of loss and advantage parameters."""
-    meta: bool = True
-    """Roll out and train the meta path; false is plain GRPO in the same loop."""
-    num_problems: PositiveInt = 128
-    """Problems a step, over all processes."""
-    num_solutions: Annotated[int, Field(ge=2)] = 16
-    """G: solutions a problem."""
-    num_metas: Annotated[int, Field(ge=2)] = 16
-    """M: meta-predictions a problem."""
-    updates_per_step: PositiveInt = 1
-    """Optimiser steps on the rollouts of one step; the rollouts of all processes are split among them by problem."""
-    clip_low: Share | None = None
-    """The ratio is clipped to at least 1 - clip_low."""
-    clip_high: NonNegativeFloat | None = None
-    """The ratio is clipped to at most 1 + clip_high."""
-    dual_clip: Annotated[float, Field(gt=1)] | None = None
-    """c of dual clip: the bound of the ratio where the advantage is negative; null: none."""
-    kl_coefficient: NonNegativeFloat | None = None
-    """Weight of the KL to the frozen initial policy; above 0 a copy of it is kept in memory."""
-    kl_estimator: Literal["k1", "k2", "k3"] | None = None
-    """Estimator of that KL, per token."""
-    entropy_coefficient: NonNegativeFloat | None = None
-    """Weight of an entropy bonus."""
-    tis_cap: PositiveFloat | None = None
-    """Truncated importance sampling against the engine's log-probs: cap of the weights; null: no correction."""
-    aggregation: Literal["token", "sequence", "constant"] | None = None
-    """How token losses become one number: mean over tokens, mean over responses of their means, or a constant."""
-    advantage_scale: Literal["std", "none", "batch"] | None = None
-    """What advantages are divided by: the group's standard deviation, nothing, or that of the path's whole batch."""
-    overlong: OverlongSection = OverlongSection()
-    dynamic_sampling: DynamicSamplingSection = DynamicSamplingSection()
-
-    @model_validator(mode="after")
-    def _what_is_carried_over_is_corrected(self) -> AlgorithmSection:
-        dynamic = self.dynamic_sampling
-        if dynamic.enabled and dynamic.oversample > 1 and self.tis_cap is None:
-            raise ValueError(
-                f"dynamic_sampling.oversample is {dynamic.oversample}, allowed without tis_cap is 1: set "
-                "algorithm.tis_cap, for example to 2"
-            )
-        return self
-
-
-class OptimizerSection(Section):
-    """AdamW and the update's shape."""
-
-    learning_rate: PositiveFloat = 1e-6
-    """Peak learning rate."""
-    warmup_steps: NonNegativeInt = 20
-    """Updates over which the learning rate rises linearly."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After warm-up: constant, or decaying to zero at the last step."""
-    weight_decay: NonNegativeFloat = 0.1
-    """Decoupled weight decay of matrices; norms and biases are not decayed."""
-    beta1: Share = 0.9
-    """Decay of the mean of gradients."""
-    beta2: Share = 0.999
-    """Decay of the mean of squared gradients."""
-    epsilon: PositiveFloat = 1e-8
-    """Added to the denominator."""
-    max_grad_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this norm."""
-    micro_batch_tokens: PositiveInt = 16384
-    """Padded tokens (prompt and response) of one process's forward and backward pass; a longer sequence goes alone."""
-    packing: AutoSwitch = "auto"
-    """Put sequences one behind another instead of padding them; `auto`: where the attention kernel skips the work
-    between them (`flash_attention_2`)."""
-    share_prompts: AutoSwitch = "auto"
-    """Compute the prompt that a group's rows have in common once for each pass instead of once for each row, where that
-    saves at least a tenth of the tokens. Needs `sdpa` attention over the whole sequence in every layer, and no
-    `model.gradient_checkpointing`; without these rows are padded whole. `auto`: on a CPU alone, for a response behind a
-    prompt needs an explicit mask, and a GPU's fastest kernels take none."""
 
 
 class EvaluationSection(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from masa.config import ConfigError
-from masa.config.schema import AlgorithmSection
+from masa.config.algorithm import AlgorithmSection
 from masa.policy.presets import Algorithm, preset
 
 _LOSS_PARAMETERS = (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from masa.config.schema import DynamicSamplingSection
+from masa.config.algorithm import DynamicSamplingSection
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.grading import GradedGroup

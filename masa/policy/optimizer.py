@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import nn
 from torch.optim import AdamW
 
-from masa.config.schema import OptimizerSection
+from masa.config.algorithm import OptimizerSection
 
 
 def make_optimizer(module: nn.Module, section: OptimizerSection) -> AdamW:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import InitProcessGroupKwargs
 
 from masa.config import ConfigError
+from masa.config.schema import ModelSection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def join_processes() -> PartialState:
@@ -38,7 +42,7 @@ def make_accelerator() -> Accelerator:
     return Accelerator(cpu=not _under_deepspeed(), kwargs_handlers=group)
 
 
-def require_precise_updates(dtype: torch.dtype, lora_rank: int) -> None:
+def require_precise_updates(section: ModelSection, model: PreTrainedModel | None = None) -> None:
     """AdamW on bfloat16 parameters loses most of a step of the size of the learning rate to rounding.
 
     DeepSpeed keeps float32 copies, and adapters are float32 themselves.
@@ -46,9 +50,10 @@ def require_precise_updates(dtype: torch.dtype, lora_rank: int) -> None:
     Raises:
         ConfigError: all parameters are trained, they are not float32, and DeepSpeed is not at work.
     """
-    if dtype != torch.float32 and not lora_rank and not _under_deepspeed():
+    dtype = section.dtype if model is None else str(model.dtype).removeprefix("torch.")
+    if dtype != "float32" and not section.lora.rank and not _under_deepspeed():
         raise ConfigError(
-            f"model.dtype: found {str(dtype).removeprefix('torch.')}, allowed without DeepSpeed and LoRA: float32, as "
+            f"model.dtype: found {dtype}, allowed without DeepSpeed and LoRA: float32, as "
             "the rounding of bfloat16 swallows most of an update. Start with accelerate launch --config_file "
             "configs/accelerate/node_zero3.yaml, or set model.dtype=float32 (with accelerate's mixed_precision: bf16), "
             "or model.lora.rank"

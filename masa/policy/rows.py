@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from masa.config.schema import AlgorithmSection
+from masa.config.algorithm import AlgorithmSection
 from masa.policy.advantages import group_advantages
 from masa.policy.parameters import AdvantageParameters
 from masa.policy.update import TrainingRow

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from masa.config.schema import OptimizerSection
+from masa.config.algorithm import OptimizerSection
 from masa.policy.collate import TokenBatch, TokenRow
 from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
 from masa.policy.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors

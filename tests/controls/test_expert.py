@@ -11,7 +11,7 @@ from controls_world import World, prediction, tokenizer_of_the_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masa.config.schema import OptimizerSection
+from masa.config.algorithm import OptimizerSection
 from masa.controls.cloning import clone_experts
 from masa.controls.expert import measured
 from masa.controls.splice import Measured

@@ -10,6 +10,7 @@ import pytest
 import torch
 from vllm_runs import make_vllm_engine, peak_memory
 
+from masa.embedded import load_embedded_policy
 from masa.rollout import RolloutRequest, Sampling
 from masa.rollout.agreement import DisagreementError, check_agreement
 from masa.rollout.engine import RolloutError
@@ -223,3 +224,16 @@ def test_an_engine_works_on_the_device_of_its_process(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     _, rank, local_rank = executor._distributed_args()
     assert (rank, local_rank) == (0, 3)
+
+
+def test_a_policy_in_bfloat16_agrees_with_its_engine_and_its_changed_weights_do_not() -> None:
+    policy = load_embedded_policy().to(torch.bfloat16)
+    engine = make_vllm_engine(policy, STOP)
+    try:
+        agreement = check_agreement(engine, policy, stop_ids=[STOP])
+        assert agreement.weights_equal
+        assert 0 < agreement.difference < agreement.tolerance
+        _learn(policy, 1)
+        assert not check_agreement(engine, policy, stop_ids=[STOP]).holds
+    finally:
+        engine.close()

@@ -19,7 +19,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from small_policies import small_qwen3
 
-from masa.config.schema import LoraSection, OptimizerSection
+from masa.config.algorithm import OptimizerSection
+from masa.config.schema import LoraSection
 from masa.policy.lora import add_adapters
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule

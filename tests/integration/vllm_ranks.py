@@ -20,7 +20,8 @@ from update_cases import deepspeed_accelerator
 from vllm.distributed import parallel_state
 from vllm_runs import make_policy, make_vllm_engine, peak_memory
 
-from masa.config.schema import LoraSection, OptimizerSection
+from masa.config.algorithm import OptimizerSection
+from masa.config.schema import LoraSection
 from masa.policy.lora import add_adapters
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from masa.config.schema import AlgorithmSection
+from masa.config.algorithm import AlgorithmSection
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.presets import PRESETS
 

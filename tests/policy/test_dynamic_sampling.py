@@ -6,7 +6,7 @@ import pytest
 from graded_groups import PROBLEMS, graded_group
 
 from masa.config import config_from_mapping
-from masa.config.schema import DynamicSamplingSection
+from masa.config.algorithm import DynamicSamplingSection
 from masa.policy.dynamic_sampling import DynamicSampling
 from masa.rewards.grading import GradedGroup
 

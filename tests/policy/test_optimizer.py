@@ -3,7 +3,7 @@
 import pytest
 from small_policies import small_qwen3
 
-from masa.config.schema import OptimizerSection
+from masa.config.algorithm import OptimizerSection
 from masa.policy.optimizer import learning_rate_factor, make_optimizer
 
 

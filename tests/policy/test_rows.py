@@ -3,7 +3,7 @@
 import pytest
 from graded_groups import graded_group
 
-from masa.config.schema import AlgorithmSection, OverlongSection
+from masa.config.algorithm import AlgorithmSection, OverlongSection
 from masa.policy.parameters import AdvantageParameters
 from masa.policy.rows import training_rows
 from masa.rewards import MetaReward

@@ -188,7 +188,7 @@ def test_policy_updates_and_cloning_move_the_weights_by_the_scheduled_learning_r
         before = [one.detach().clone() for one in updater.sharded.module.parameters()]
         step()
         after = updater.sharded.module.parameters()
-        return max(float((new - old).abs().max()) for new, old in zip(after, before, strict=True))
+        return max(float((new.detach() - old).abs().max()) for new, old in zip(after, before, strict=True))
 
     def scheduled() -> Any:
         return _updater(learning_rate=0.01, warmup_steps=4, weight_decay=0.0, epsilon=1e-12)

@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 
 from masa import MASATrainer, Problem, load_config, train
-from masa.config import dump_config
+from masa.config import ConfigError, dump_config
+from masa.embedded import load_embedded_policy
 from masa.policy.processes import require_precise_updates
 from masa.problems.errors import ProblemDataError
 from masa.tracking.records import RunRecorder
@@ -201,8 +202,12 @@ def test_a_resumed_run_may_be_cut_into_other_pieces_and_says_what_that_changes(
 def test_parameters_too_coarse_for_an_update_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = _message(tmp_path, capsys, "model.dtype=bfloat16")
     assert "model.dtype: found bfloat16, allowed without DeepSpeed and LoRA: float32" in message
-    require_precise_updates(torch.float32, lora_rank=0)
-    require_precise_updates(torch.bfloat16, lora_rank=4)
+    coarse = load_config(None, ["model.dtype=bfloat16"]).model
+    require_precise_updates(coarse, load_embedded_policy())
+    require_precise_updates(load_config(None, ["model.dtype=bfloat16", "model.lora.rank=4"]).model)
+    fine = load_config(None).model
+    with pytest.raises(ConfigError, match="found bfloat16"):
+        require_precise_updates(fine, load_embedded_policy().to(torch.bfloat16))
 
 
 def test_more_experts_a_batch_than_there_can_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

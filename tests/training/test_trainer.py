@@ -1,7 +1,10 @@
 """The training loop, end to end, on the embedded policy."""
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import safe_open
@@ -9,7 +12,9 @@ from safetensors import safe_open
 from masa import Config, MASATrainer, Problem
 from masa.config import config_from_mapping
 from masa.embedded import load_embedded_policy, load_embedded_tokenizer
+from masa.policy.update import TrainingRow
 from masa.rewards import Verdict
+from masa.session import Session
 
 
 def _changed(config: Config, **sections: dict[str, object]) -> Config:
@@ -21,6 +26,31 @@ def _changed(config: Config, **sections: dict[str, object]) -> Config:
 
 def _rows(config: Config) -> list[dict[str, float]]:
     return [json.loads(line) for line in (Path(config.run.dir) / "metrics.jsonl").read_text().splitlines()]
+
+
+def _tiny(config: Config, **sections: dict[str, object]) -> Config:
+    """Nothing held out, no figures, and few short rollouts."""
+    small: dict[str, dict[str, object]] = {
+        "problems": {"eval": None},
+        "rollout": {"max_solution_tokens": 48, "max_meta_tokens": 40},
+        "algorithm": {"num_problems": 2},
+        "tracking": {"figures": False},
+    }
+    return _changed(config, **{name: small.get(name, {}) | sections.get(name, {}) for name in small | sections})
+
+
+class RightAtFirst:
+    """Finds everything right in its first ``calls`` and everything wrong afterwards."""
+
+    def __init__(self, calls: float = math.inf) -> None:
+        self.calls = calls
+        self.answers: set[str] = set()
+
+    def verify(self, items: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+        self.answers |= {item["answer"] for item in items}
+        self.calls -= 1
+        right = self.calls >= 0
+        return [Verdict(correct=right, status="correct" if right else "incorrect") for _ in items]
 
 
 def test_a_run_writes_a_whole_run_directory(small_config: Config) -> None:
@@ -84,13 +114,7 @@ def test_the_policy_changes_and_the_checkpoint_loads_in_transformers(small_confi
 
 def test_objects_take_the_place_of_what_the_config_names(small_config: Config) -> None:
     problems = [Problem(f"p{n}", f"{n} + {n + 1}", str(2 * n + 1)) for n in range(8)]
-    seen: list[str] = []
-
-    class EverythingIsRight:
-        def verify(self, items: list[dict[str, str]]) -> list[Verdict]:
-            seen.extend(item["answer"] for item in items)
-            return [Verdict(correct=True, status="correct") for _ in items]
-
+    verifier = RightAtFirst()
     policy = load_embedded_policy()
     trainer = MASATrainer(
         small_config,
@@ -98,12 +122,12 @@ def test_objects_take_the_place_of_what_the_config_names(small_config: Config) -
         tokenizer=load_embedded_tokenizer(),
         problems=problems,
         eval_problems=problems[:2],
-        verifier=EverythingIsRight(),
+        verifier=verifier,
         reward_functions=[lambda problem, text: 0.25],
     )
     summary = trainer.train()
     assert summary["accuracy_after"] == 1.0
-    assert set(seen) == {problem.answer for problem in problems}
+    assert verifier.answers == {problem.answer for problem in problems}
     assert _rows(small_config)[1]["reward/solution"] == 1.25
 
 
@@ -124,6 +148,49 @@ def test_an_overlong_solution_is_punished(small_config: Config) -> None:
     row = _rows(config)[1]
     assert row["rollout/solution_truncated"] > 0
     assert row["reward/solution"] < row["reward/correctness"]
+
+
+def test_training_and_engine_agree_at_any_temperature_of_the_rollouts(small_config: Config) -> None:
+    config = _tiny(small_config, rollout={"temperature": 0.7}, run={"steps": 1})
+    MASATrainer(config, verifier=RightAtFirst(), reward_functions=[lambda problem, text: len(set(text))]).train()
+    row = _rows(config)[1]
+    assert row["policy/rows_trained"] > 0
+    assert row["policy/engine_mismatch_max"] < 1e-4
+
+
+def test_dr_grpo_divides_by_the_response_limit_of_solutions(small_config: Config) -> None:
+    config = _tiny(small_config, algorithm={"name": "dr_grpo"})
+    trainer = MASATrainer(config)
+    row = TrainingRow((5,), (6, 7, 8), (-1.0, -1.0, -1.0), advantage=1.0)
+    with Session(config, trainer.algorithm, trainer.prepared, steps=1, verifier=RightAtFirst()) as session:
+        metrics = session.updater.update([[row]])
+    assert metrics["policy/loss"] == pytest.approx(-3 / 48)
+
+
+def test_every_step_learns_from_rollouts_of_the_weights_it_starts_from(small_config: Config) -> None:
+    config = _tiny(small_config, run={"steps": 3})
+    MASATrainer(config, verifier=RightAtFirst()).train()
+    assert [row["rollout/staleness_max"] for row in _rows(config)[1:]] == [0, 0, 0]
+
+
+def test_the_checkpoint_with_the_best_evaluation_is_kept_beside_the_newest(small_config: Config) -> None:
+    problems = [Problem(f"p{n}", f"{n} + {n + 1}", str(2 * n + 1)) for n in range(2)]
+    config = _tiny(
+        small_config, run={"steps": 3}, evaluation={"every": 1, "num_metas": 0}, checkpoint={"every": 1, "keep": 1}
+    )
+    # The evaluation before training, the first step, and the evaluation after it.
+    MASATrainer(config, problems=problems, eval_problems=problems, verifier=RightAtFirst(calls=3)).train()
+    assert [row.get("eval/accuracy") for row in _rows(config)] == [1.0, 1.0, 0.0, 0.0]
+    kept = sorted(path.name for path in (Path(config.run.dir) / "checkpoints").iterdir())
+    assert kept == ["step_000001", "step_000003"]
+
+
+def test_what_the_verifier_pool_could_not_judge_is_counted_in_the_step(small_config: Config) -> None:
+    problems = [Problem(f"p{n}", f"{n} + 1", answer="") for n in range(2)]  # an answer that no verifier can read
+    config = _tiny(small_config, run={"steps": 2})
+    MASATrainer(config, problems=problems).train()
+    assert [row["reward/verifier_errors"] for row in _rows(config)[1:]] == [2 * 4, 2 * 4]
+    assert _rows(config)[1]["reward/verifier_timeouts"] == 0
 
 
 @pytest.mark.parametrize("name", ["grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo"])
