@@ -23,7 +23,6 @@ from masa.policy.dynamic_sampling import DynamicSampling
 from masa.policy.liger import use_liger_kernels
 from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
 from masa.policy.optimizer import make_optimizer
-from masa.policy.overlong import overlong_punishment
 from masa.policy.policy_module import PolicyModule, packs
 from masa.policy.presets import Algorithm
 from masa.policy.processes import make_accelerator
@@ -33,9 +32,9 @@ from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler
 from masa.rewards import VerifierPool
 from masa.rewards.grading import GradedGroup, Grader, RewardFunction, Verifier
+from masa.rewards.shaping import make_shaping
 from masa.rollout.agreement import check_agreement
 from masa.rollout.ahead import RolloutsAhead, StepBatch
-from masa.rollout.engine import Rollout
 from masa.rollout.factory import make_engine
 from masa.saving import restore_policy, write_policy
 from masa.tracking.cost import model_shape
@@ -217,7 +216,7 @@ class Session:
                 memory_limit_mb=section.verifier_memory_mb,
             )
             verifier = self._stack.enter_context(self._pool)
-        self.grader = Grader(config, self._prepared.tokenizer, verifier, self._shaping())
+        self.grader = Grader(config, self._prepared.tokenizer, verifier, make_shaping(config, self._reward_functions))
         self.controls = Controls(config, self._prepared.builder, self.grader)
 
         dynamic = config.algorithm.dynamic_sampling
@@ -253,22 +252,6 @@ class Session:
             tokenizer=self._prepared.tokenizer,
         )
         self._stack.callback(self.engine.close)
-
-    def _shaping(self) -> Callable[[Problem, str, Rollout], float] | None:
-        """What is added to a solution's correctness: the user's reward functions and DAPO's overlong punishment."""
-        functions = self._reward_functions
-        buffer = self._config.algorithm.overlong.punish_tokens
-        limit = self._config.rollout.max_solution_tokens
-        if not functions and not buffer:
-            return None
-
-        def shaping(problem: Problem, text: str, rollout: Rollout) -> float:
-            total = sum(float(function(problem, text)) for function in functions)
-            if buffer:
-                total += float(overlong_punishment([len(rollout.token_ids)], limit, buffer)[0])
-            return total
-
-        return shaping
 
     def _write(self, folder: Path | None) -> None:
         write_policy(folder, self.model, self._prepared.tokenizer, self.updater)

@@ -72,7 +72,7 @@ def cost_table(groups: Sequence[RunGroup]) -> Table:
         ("meta tokens", lambda run: total(run.metrics, "cost/meta_tokens"), count),
         ("tokens generated", lambda run: total(run.metrics, keys.TOKENS_GENERATED), count),
         ("tokens trained", lambda run: total(run.metrics, "cost/tokens_trained"), count),
-        ("FLOPs", flops, scientific),
+        ("FLOPs", lambda run: total(run.metrics, "cost/flops"), scientific),
         ("training", lambda run: total(run.metrics, keys.STEP_SECONDS), seconds),
         ("of it rollouts", _rollout_seconds, seconds),
         ("of it updates", lambda run: total(run.metrics, "time/update"), seconds),
@@ -137,15 +137,6 @@ def runs_table(groups: Sequence[RunGroup]) -> Table:
         for run in group.runs
     ]
     return Table("method", ["seed", "folder", "steps", "accuracy after", "evaluations"], rows)
-
-
-def flops(run: Run) -> float:
-    """FLOPs of a run: ``cost/flops`` where it is there, else the sum of its parts (``cost/flops_...``)."""
-    whole = total(run.metrics, "cost/flops")
-    if not math.isnan(whole):
-        return whole
-    names = {key for row in run.metrics for key in row if key.startswith("cost/flops_")}
-    return math.fsum(total(run.metrics, name) for name in names) if names else math.nan
 
 
 def count(value: float) -> str:
