@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from masa.config import Config, ConfigError
 from masa.controls.requirements import check_controls
@@ -51,8 +51,8 @@ def prepare(
     config: Config,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    problems: Sequence[Problem] | None = None,
-    eval_problems: Sequence[Problem] | None = None,
+    problems: Sequence[Problem | Mapping[str, Any]] | None = None,
+    eval_problems: Sequence[Problem | Mapping[str, Any]] | None = None,
     own_verifier: bool = False,
 ) -> Prepared:
     """Check and load all but the model; objects handed in take the place of what the configuration names.
@@ -66,9 +66,9 @@ def prepare(
     resolve_model_path(config.model)
     templates = make_templates(config)
     notes: list[str] = []
-    train = load_problems_of(config, "train", notes) if problems is None else list(problems)
+    train = load_problems_of(config, "train", notes) if problems is None else _handed_in(config, problems)
     if eval_problems is not None:
-        held_out = list(eval_problems)
+        held_out = _handed_in(config, eval_problems)
     else:
         held_out = load_problems_of(config, "eval", notes) if config.problems.eval else []
         held_out += benchmark_problems_of(config)
@@ -160,6 +160,15 @@ def load_problems_of(config: Config, which: str, notes: list[str]) -> list[Probl
     )
     notes.extend(_describe(f"problems.{which}", loaded.report))
     return loaded.problems
+
+
+def _handed_in(config: Config, problems: Sequence[Problem | Mapping[str, Any]]) -> list[Problem]:
+    """Problems as they are; mappings are read as rows of a file would be."""
+    ready = [one for one in problems if isinstance(one, Problem)]
+    if len(ready) == len(problems):
+        return ready
+    section = config.problems
+    return load_problems(problems, columns=section.columns or None, verifier=section.verifier).problems
 
 
 def _require_ids_of_their_own(problems: Sequence[Problem], what: str) -> None:

@@ -9,7 +9,7 @@ A step waits for three things in turn: the engine (rollouts), the verifier's wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class MASATrainer:
         config: a `Config`, or the path of a YAML file.
         model: a causal language model in place of the one that ``model.path`` names. It is trained in place.
         tokenizer: its tokenizer, likewise.
-        problems: training problems in place of ``problems.train``.
+        problems: training problems in place of ``problems.train``; mappings are read like the rows of a file.
         eval_problems: held-out problems in place of ``problems.eval``.
         verifier: judges answers in place of the pool of isolated workers; needs a ``verify(items)`` method.
         reward_functions: ``(problem, response text) -> number`` each, added to the correctness of a solution.
@@ -64,8 +64,8 @@ class MASATrainer:
         *,
         model: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        problems: Sequence[Problem] | None = None,
-        eval_problems: Sequence[Problem] | None = None,
+        problems: Sequence[Problem | Mapping[str, Any]] | None = None,
+        eval_problems: Sequence[Problem | Mapping[str, Any]] | None = None,
         verifier: Verifier | None = None,
         reward_functions: Sequence[RewardFunction] = (),
         console: Console | None = None,

@@ -222,6 +222,15 @@ def test_problems_with_one_id_twice_are_refused(which: str) -> None:
         MASATrainer(load_config(QUICKSTART), **{which: problems})  # type: ignore[arg-type]
 
 
+def test_rows_that_are_handed_in_are_read_like_those_of_a_file() -> None:
+    rows = [{"problem": f"{n} + 1", "answer": str(n + 1)} for n in range(40)]
+    trainer = MASATrainer(load_config(QUICKSTART), problems=rows, eval_problems=rows[:2])
+    assert [(one.statement, one.answer) for one in trainer.prepared.train[:2]] == [("0 + 1", "1"), ("1 + 1", "2")]
+    for bad in ({"problem": "", "answer": "1"}, 7):
+        with pytest.raises(ProblemDataError, match="row 40"):
+            MASATrainer(load_config(QUICKSTART), problems=[*rows, bad])  # type: ignore[list-item]
+
+
 def test_an_option_is_not_guessed_from_its_beginning(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         train.main(["--config", QUICKSTART, "--resum"])
