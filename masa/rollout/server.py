@@ -144,12 +144,9 @@ class ServerEngine:
         Raises:
             RolloutError: no server could be updated for ``server_wait`` seconds.
         """
-        while True:
-            self._send(weights, version)
-            if self._fleet.working():
-                return
-            self._wait_for_servers(can_send_again=isinstance(weights, torch.nn.Module))
-            if self._fleet.working():
+        # Decided by what the first process saw, not by each one's own view, which may have changed by now.
+        while not self._send(weights, version):
+            if self._wait_for_servers(can_send_again=isinstance(weights, torch.nn.Module)):
                 return
 
     def sleep(self) -> None:
@@ -226,8 +223,8 @@ class ServerEngine:
             message = f"no server could answer one request in {failures} attempts, the last failed with: {error}"
             dispatcher.abort(RolloutError(f"problem {problem_id!r}: {message}"))
 
-    def _send(self, weights: Weights, version: int) -> None:
-        """One attempt to give all servers the weights that can take them."""
+    def _send(self, weights: Weights, version: int) -> list[str]:
+        """One attempt to give all servers the weights that can take them; those that have them, for all processes."""
         label = f"{self._run}-{version}"
         tensors = named_tensors(weights)
         with self._watch.nobody_looks():
@@ -245,34 +242,40 @@ class ServerEngine:
                 # What is shared over processes is gathered by all of them together.
                 for _ in tensors:
                     continue
-        updated = _from_first_process(self._fleet.working())
+        updated: list[str] = _from_first_process(self._fleet.working())
         if not self._main:
             for address in self._clients:
                 if address in updated:
                     self._fleet.updated(address)
                 else:
                     self._fleet.update_failed(address)
+        return updated
 
-    def _wait_for_servers(self, *, can_send_again: bool) -> None:
-        """Until a server works, or could be given the weights once more; what the first process sees counts for all.
+    def _wait_for_servers(self, *, can_send_again: bool) -> list[str]:
+        """Until a server works, or could be given the weights once more; those that work, for all processes.
 
         Raises:
             RolloutError: no server could be used for ``server_wait`` seconds.
         """
         send_again = can_send_again and not self._transfer.keeps_weights
+        working: list[str] = []
         error = ""
         try:
-            while self._main and not (self._fleet.working() or (send_again and self._fleet.updatable())):
+            while self._main:
+                working = self._fleet.working()
+                if working or (send_again and self._fleet.updatable()):
+                    break
                 self._require_servers()
                 self._watch.wait()
         except RolloutError as given_up:
             error = str(given_up)
-        working, error = _from_first_process((self._fleet.working(), error))
+        working, error = _from_first_process((working, error))
         if error:
             raise RolloutError(error)
         if not self._main:
             for address in working:
                 self._fleet.updated(address)
+        return working
 
     def _require_servers(self) -> None:
         """Give up when there has been no server to use for too long."""
