@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
@@ -16,7 +16,9 @@ from masa.controls.intervals import Estimate
 from masa.controls.plan import PlanSettings, PredictedProblem, SolutionPlan, hint_limit
 from masa.controls.splice import Splicer
 from masa.controls.stabilised import Stabilised
+from masa.problems import Problem
 from masa.rewards.grading import GradedGroup, Grader
+from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.requests import RequestBuilder
 from masa.tracking.metrics import StepMetrics
 
@@ -129,6 +131,14 @@ class Controls:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
+    def measures_gate(
+        self, problem: Problem, predictions: Sequence[MetaPrediction], let_through: Collection[str]
+    ) -> bool:
+        """Whether a solved problem says how good flags are: it is flagged, and was not let through for its doubt."""
+        if self.gate is None or problem.id in let_through:
+            return False
+        return judge([one.pass_rate for one in predictions], self.gate.section).flagged
+
     def _observe_gate(
         self,
         metrics: StepMetrics,
@@ -139,12 +149,11 @@ class Controls:
         audited: list[bool] = []
         unflagged: list[bool] = []
         for group in groups:
-            flat = group.statistics.pass_rate in (0.0, 1.0)
-            judgement = judge([one.pass_rate for one in group.predictions], gate.section)
-            if not judgement.flagged:
-                unflagged.append(flat)
-            elif group.problem.id not in batch.let_through:
+            flat = len({verdict.reward for verdict in group.verdicts}) == 1
+            if self.measures_gate(group.problem, group.predictions, batch.let_through):
                 audited.append(flat)
+            elif group.problem.id not in batch.let_through:
+                unflagged.append(flat)
         gated = len(batch.gated)
         flagged = gated + len(batch.let_through) + len(audited)
         metrics.last("control/gate_open", float(gate.is_open))

@@ -96,10 +96,12 @@ def roll_out_metas_first(
     timings = StepMetrics()
     with timed(timings, "time/meta_rollout"):
         solve, gated, decisions = _select(step, sampler, processes, builder, config, controls)
-    audited = frozenset(id for one in decisions for id in one.audited)
-    # A cut solution counts as wrong: cutting what audits the gate would make its flags come true.
+    let_through = frozenset(id for one in decisions for id in one.let_through)
+    # A cut solution counts as wrong: cutting what measures the gate would make its flags come true.
     plans = {
-        one.problem.id: plan_solutions(one, step, controls.plan_settings, in_full=one.problem.id in audited)
+        one.problem.id: plan_solutions(
+            one, step, controls.plan_settings, in_full=controls.measures_gate(one.problem, one.predictions, let_through)
+        )
         for one in solve
     }
     problems = [one.problem for one in solve]
@@ -117,8 +119,8 @@ def roll_out_metas_first(
         rollouts,
         gated,
         plans,
-        audited=audited,
-        let_through=frozenset(id for one in decisions for id in one.let_through),
+        audited=frozenset(id for one in decisions for id in one.audited),
+        let_through=let_through,
         seconds=timings.flatten(),
     )
 

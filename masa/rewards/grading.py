@@ -111,7 +111,7 @@ class Grader:
         metas: tuple[Rollout, ...],
     ) -> GradedGroup:
         statistics = _statistics(problem, solutions, texts, verdicts)
-        rewards = [1.0 if verdict.correct else verdict.score for verdict in verdicts]
+        rewards = [verdict.reward for verdict in verdicts]
         if self._shaping is not None:
             shaping = self._shaping
             rewards = [

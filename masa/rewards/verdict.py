@@ -36,3 +36,8 @@ class Verdict:
     seconds: float = 0.0
     score: float = 0.0
     message: str = ""
+
+    @property
+    def reward(self) -> float:
+        """1 where it is correct, else the part of the score that a user's own verifier gives."""
+        return 1.0 if self.correct else self.score

@@ -169,7 +169,8 @@ def test_random_lengths_are_handled() -> None:
         assert all(8 <= plan.budget <= 64 for plan in batch.plans.values())
 
 
-def test_solutions_that_audit_the_gate_are_not_cut() -> None:
+@pytest.mark.parametrize("gate", ["closed", "open"])
+def test_solutions_that_measure_the_gate_are_not_cut(gate: str) -> None:
     # All predict that nobody solves it; in truth half are right, but after three times the predicted length.
     world = World(
         lambda problem, draw: prediction(0.0, 10),
@@ -177,15 +178,17 @@ def test_solutions_that_audit_the_gate_are_not_cut() -> None:
         "controls.cutoff.enabled=true",
         "controls.cutoff.audit_share=0.0",
         "controls.gating.enabled=true",
-        "controls.gating.start=open",
+        f"controls.gating.start={gate}",
         "controls.gating.audit_share=0.5",
         "controls.gating.max_share=0.9",
+        "controls.gating.gated=replace",
         length=lambda problem, right: 30,
     )
     batch, groups, metrics = world.step(1)
-    audited = [group for group in groups if group.problem.id in batch.audited]
-    others = [group for group in groups if group.problem.id not in batch.audited]
-    assert audited
-    assert not any(one.cut for group in audited for one in group.solutions)
-    assert all(one.cut for group in others for one in group.solutions)
+    let_through = [group for group in groups if group.problem.id in batch.let_through]
+    measuring = [group for group in groups if group.problem.id not in batch.let_through]
+    assert len(measuring) == metrics["control/gate_measured"] > 0
+    assert not any(one.cut for group in measuring for one in group.solutions)
+    assert all(one.cut for group in let_through for one in group.solutions)
+    assert bool(let_through) == (gate == "open")
     assert metrics["control/gate_precision"] < 0.5, "cut, they would all have been wrong and the flags right"

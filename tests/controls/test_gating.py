@@ -4,12 +4,14 @@ import json
 import random
 
 import pytest
-from controls_world import World, prediction
+from controls_world import World, prediction, tokenizer_of_the_world
 from hypothesis import given
 from hypothesis import strategies as st
 
 from masa.config.controls import GatingSection
 from masa.controls.gating import GateEvidence, Judgement, PredictiveGate, decide, is_drawn, judge
+from masa.rewards import Verdict
+from masa.rewards.grading import Grader
 
 SECTION = GatingSection(enabled=True)
 RATES = st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=16)
@@ -213,3 +215,17 @@ def test_with_random_predictions_the_gate_closes_itself() -> None:
     assert metrics["control/gate_precision"] < 0.5
     closed = was_open.index(False)
     assert not any(was_open[closed:]), "and stays closed as long as they are random"
+
+
+def test_a_problem_whose_solutions_are_partly_right_in_different_parts_is_not_flat() -> None:
+    class Parts:
+        def verify(self, items: list[dict[str, str]]) -> list[Verdict]:
+            return [Verdict(correct=False, status="incorrect", score=n % 3 / 4) for n in range(len(items))]
+
+    world = World(
+        lambda problem, draw: prediction(0.0, 20), {f"p{n}": 0.5 for n in range(64)}, "controls.gating.enabled=true"
+    )
+    world.grader = Grader(world.config, tokenizer_of_the_world(), Parts())
+    _, _, metrics = world.step(1)
+    assert metrics["control/gate_measured"] == 16
+    assert metrics["control/gate_precision"] == 0.0
