@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from masa.config.schema import RolloutSection
 
 _LOOK_EVERY = 0.5
+_WORD_WITHIN = 30.0
 
 
 class ServerEngine:
@@ -72,7 +73,7 @@ class ServerEngine:
         self._main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         self._run = uuid.uuid4().hex[:12]
         self._statistics = EngineStatistics()
-        self._folder = claimed_folder(Path(tempfile.gettempdir()), "masa-servers")
+        self._folder = claimed_folder(Path(tempfile.gettempdir()), "masa-servers", private=True)
         self._started = StartedServers()
         backend, self._transfer = make_transfer(section, self._folder)
         try:
@@ -146,7 +147,10 @@ class ServerEngine:
         """
         # Decided by what the first process saw, not by each one's own view, which may have changed by now.
         while not self._send(weights, version):
-            if self._wait_for_servers(can_send_again=isinstance(weights, torch.nn.Module)):
+            can_send_again = isinstance(weights, torch.nn.Module) and not self._transfer.keeps_weights
+            while (usable := self._wait_a_while(can_send_again)) == "not yet":
+                continue
+            if usable == "works":
                 return
 
     def sleep(self) -> None:
@@ -251,31 +255,36 @@ class ServerEngine:
                     self._fleet.update_failed(address)
         return updated
 
-    def _wait_for_servers(self, *, can_send_again: bool) -> list[str]:
-        """Until a server works, or could be given the weights once more; those that work, for all processes.
+    def _wait_a_while(self, can_send_again: bool) -> Literal["works", "send again", "not yet"]:
+        """Whether a server works, or could be given the weights once more; what the first process sees counts for all.
+
+        In short rounds: the others wait for its word, and process groups do not wait for ever.
 
         Raises:
             RolloutError: no server could be used for ``server_wait`` seconds.
         """
-        send_again = can_send_again and not self._transfer.keeps_weights
         working: list[str] = []
-        error = ""
+        answer, error = "not yet", ""
+        deadline = time.monotonic() + _WORD_WITHIN
         try:
-            while self._main:
+            while self._main and answer == "not yet" and time.monotonic() < deadline:
                 working = self._fleet.working()
-                if working or (send_again and self._fleet.updatable()):
-                    break
-                self._require_servers()
-                self._watch.wait()
+                if working:
+                    answer = "works"
+                elif can_send_again and self._fleet.updatable():
+                    answer = "send again"
+                else:
+                    self._require_servers()
+                    self._watch.wait()
         except RolloutError as given_up:
             error = str(given_up)
-        working, error = _from_first_process((working, error))
+        working, answer, error = _from_first_process((working, answer, error))
         if error:
             raise RolloutError(error)
         if not self._main:
             for address in working:
                 self._fleet.updated(address)
-        return working
+        return answer
 
     def _require_servers(self) -> None:
         """Give up when there has been no server to use for too long."""

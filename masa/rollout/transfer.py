@@ -77,7 +77,8 @@ def make_transfer(section: RolloutSection, folder: Path) -> tuple[str, Transfer]
         from masa.rollout.nccl_transfer import NcclTransfer
 
         return "nccl", NcclTransfer(bucket_bytes=bucket_bytes, timeout=section.server_wait)
-    own = claimed_folder(Path(section.transfer_folder or folder), "masa-weights")
+    named = section.transfer_folder
+    own = claimed_folder(Path(named or folder), "masa-weights", private=named is None)
     return FILE_BACKEND, FileTransfer(own, bucket_bytes=bucket_bytes, timeout=section.server_wait)
 
 

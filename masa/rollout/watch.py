@@ -92,7 +92,6 @@ class Watch:
             with self._looking[address]:
                 try:
                     self._look(address)
-                    self._silent_since.pop(address, None)
                 except ServerRefusedError:
                     self._silent_since.pop(address, None)
                     self._fleet.refused(address)
@@ -108,6 +107,7 @@ class Watch:
     def _look(self, address: str) -> None:
         client = self._clients[address]
         client.get("/health", timeout=_ANSWER_WITHIN)
+        self._silent_since.pop(address, None)
         info = client.get("/weight_info", timeout=_ANSWER_WITHIN)
         current = info["weight_version"] == self.label
         health = self._fleet.answered(address, current=current)

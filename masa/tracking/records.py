@@ -86,22 +86,18 @@ class RunRecorder:
         if not self._writes:
             yield
             return
-        continued = self._open(resume)
+        if self.directory.check(resume=resume) and self.directory.config.exists():
+            self._refuse_another_run()
+        continued = self.directory.create(dump_config(self._config), resume=resume)
         try:
+            self.directory.write_environment({"training_problems": len(self._prepared.train)})
+            for note in self._prepared.notes:
+                self._console.print(note, highlight=False)
             yield
         except BaseException:
             if not continued and not self.directory.metrics.exists():
                 self.directory.forget()
             raise
-
-    def _open(self, resume: bool) -> bool:
-        if self.directory.check(resume=resume) and self.directory.config.exists():
-            self._refuse_another_run()
-        continued = self.directory.create(dump_config(self._config), resume=resume)
-        self.directory.write_environment({"training_problems": len(self._prepared.train)})
-        for note in self._prepared.notes:
-            self._console.print(note, highlight=False)
-        return continued
 
     @contextmanager
     def recording(self, done: int | None) -> Iterator[None]:

@@ -30,6 +30,7 @@ class RunDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._made: list[Path] = []
 
     @property
     def config(self) -> Path:
@@ -108,6 +109,7 @@ class RunDirectory:
         continued = self.check(resume=resume)
         try:
             for folder in (self.path, self.checkpoints, self.figures):
+                self._made += [] if folder.exists() else [folder]
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(
@@ -121,10 +123,10 @@ class RunDirectory:
         return continued
 
     def forget(self) -> None:
-        """Take back what `create` and `write_environment` made, where no step has been recorded."""
+        """Take back what `create` and `write_environment` made of a new run, where no step has been recorded."""
         for path in (self.config, self.environment):
             path.unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.figures, self.path):
+        for folder in reversed(self._made):
             with suppress(OSError):  # something else lies there
                 folder.rmdir()
 

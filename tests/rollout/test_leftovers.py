@@ -1,6 +1,7 @@
 """Folders of processes that were killed are removed; those of living ones, and foreign ones, are not."""
 
-import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,35 +9,37 @@ from pathlib import Path
 from masa.rollout.leftovers import claimed_folder
 
 
-def _claimed_by_another_process(parent: Path) -> Path:
+def _process_with_a_folder(parent: Path) -> "tuple[subprocess.Popen[str], Path]":
     script = (
-        "from pathlib import Path; from masa.rollout.leftovers import claimed_folder; "
-        f"print(claimed_folder(Path({str(parent)!r}), 'masa-weights'))"
+        "import time; from pathlib import Path; from masa.rollout.leftovers import claimed_folder; "
+        f"print(claimed_folder(Path({str(parent)!r}), 'masa-weights', private=True), flush=True); time.sleep(600)"
     )
-    return Path(
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
-    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
 
 
-def test_the_folder_of_a_process_that_is_gone_is_removed_and_no_other(tmp_path: Path) -> None:
-    left = _claimed_by_another_process(tmp_path)
-    (left / "weights.safetensors").write_bytes(b"0" * 1000)
-    elsewhere = tmp_path / "masa-weights-elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "owner.json").write_text(json.dumps({"host": "another machine", "pid": 1, "started": 0.0}))
-    nobodys = tmp_path / "masa-weights-nobodys"
-    nobodys.mkdir()
-    other = tmp_path / "masa-servers-x"
-    other.mkdir()
-    mine = claimed_folder(tmp_path, "masa-weights")
-    second = claimed_folder(tmp_path, "masa-weights")
-    assert not left.exists()
-    assert all(folder.is_dir() for folder in (elsewhere, nobodys, other, mine, second))
+def test_the_folder_of_a_killed_process_is_removed_and_no_other(tmp_path: Path) -> None:
+    process, folder = _process_with_a_folder(tmp_path)
+    try:
+        (folder / "weights.safetensors").write_bytes(b"0" * 1000)
+        foreign = [tmp_path / "masa-weights-foreign", tmp_path / "masa-servers-x"]
+        for other in foreign:
+            other.mkdir()
+        mine = claimed_folder(tmp_path, "masa-weights", private=True)
+        assert folder.exists(), "its process lives"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    second = claimed_folder(tmp_path, "masa-weights", private=True)
+    assert not folder.exists()
+    assert all(one.is_dir() for one in (*foreign, mine, second))
 
 
-def test_a_number_that_another_process_has_by_now_is_no_owner(tmp_path: Path) -> None:
-    mine = claimed_folder(tmp_path, "masa-weights")
-    owner = json.loads((mine / "owner.json").read_text())
-    (mine / "owner.json").write_text(json.dumps({**owner, "started": owner["started"] - 100.0}))
-    claimed_folder(tmp_path, "masa-weights")
-    assert not mine.exists()
+def test_a_folder_that_is_not_private_can_be_read_by_servers_of_other_users(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        modes = [claimed_folder(tmp_path, "x", private=private).stat().st_mode & 0o777 for private in (True, False)]
+    finally:
+        os.umask(before)
+    assert modes == [0o700, 0o755]

@@ -255,6 +255,20 @@ def test_a_started_server_that_hangs_is_started_again(
     _until(lambda: len(engine._fleet.working()) == 1)
 
 
+def test_a_started_server_that_answers_and_cannot_take_weights_is_not_started_again(
+    fakes: Fakes, connect: Callable[..., ServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("masa.rollout.watch._LOOK_EVERY", 0.05)
+    engine = connect([fakes.start(), fakes.start(defect="updates")], server_patience=0.2)
+    restarts: list[None] = []
+    process = SimpleNamespace(restart=lambda: restarts.append(None), restart_if_ended=lambda: None)
+    monkeypatch.setattr(engine._started, "get", lambda address: process)
+    engine.update_weights(iter(WEIGHTS), version=1)
+    time.sleep(2.0)
+    assert restarts == []
+    assert len(engine._fleet.working()) == 1
+
+
 def test_no_requests_are_no_work(fakes: Fakes, connect: Callable[..., ServerEngine]) -> None:
     engine = connect([fakes.start()])
     engine.update_weights(iter(WEIGHTS), version=1)

@@ -23,3 +23,9 @@ def test_servers_that_cannot_be_reached_are_one_line(tmp_path: Path, capsys: pyt
     options = ["rollout.engine=vllm_server", "rollout.servers=[http://127.0.0.1:9]", "rollout.server_wait=0.5"]
     assert _start(tmp_path, *options) == 1
     assert capsys.readouterr().err.startswith("masa: server http://127.0.0.1:9 was not up in 0.5 seconds")
+
+
+def test_a_folder_that_was_there_before_stays(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert _start(tmp_path, "model.lora.rank=2", "model.lora.targets=[nope]") == 2
+    assert list((tmp_path / "run").iterdir()) == []
