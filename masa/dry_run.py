@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from masa.config import Config, ConfigError
+from masa.config import Config
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
 from masa.preflight import (
@@ -18,6 +18,7 @@ from masa.preflight import (
     load_problems_of,
     make_templates,
     plan_step,
+    require_enough,
     total_steps,
 )
 from masa.problems import Problem
@@ -54,11 +55,8 @@ def dry_run(config: Config, console: Console) -> None:
     if config.problems.eval:
         held_out += _problems("problems.eval", lambda: load_problems_of(config, "eval", notes), notes)
     check_verifiers([*train, *held_out])
-    if train and len(train) < config.algorithm.num_problems:
-        raise ConfigError(
-            f"algorithm.num_problems: found {config.algorithm.num_problems}, allowed: at most {len(train)}, the number "
-            "of training problems"
-        )
+    if train:
+        require_enough(config, train)
     directory = RunDirectory(config.run.dir)
     earlier = directory.check(resume=True)
     directory.require_writable()

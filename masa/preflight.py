@@ -80,18 +80,7 @@ def prepare(
     builder = RequestBuilder(config, templates, tokenizer)
     train = _within_limit(config, builder, train, "problems.train", notes)
     held_out = _within_limit(config, builder, held_out, "problems.eval", notes)
-    if len(train) < config.algorithm.num_problems:
-        raise ConfigError(
-            f"algorithm.num_problems: found {config.algorithm.num_problems}, allowed: at most {len(train)}, the number "
-            "of training problems that can be used"
-        )
-    expert = config.controls.expert
-    if expert.enabled and expert.batch_size > min(len(train), expert.capacity):
-        raise ConfigError(
-            f"controls.expert.batch_size: found {expert.batch_size}, allowed: at most "
-            f"{min(len(train), expert.capacity)}, for there is one expert a training problem and a capacity of "
-            f"{expert.capacity}; otherwise nothing would ever be cloned"
-        )
+    require_enough(config, train)
     return Prepared(tokenizer, builder, train, held_out, notes)
 
 
@@ -169,6 +158,26 @@ def _handed_in(config: Config, problems: Sequence[Problem | Mapping[str, Any]]) 
         return ready
     section = config.problems
     return load_problems(problems, columns=section.columns or None, verifier=section.verifier).problems
+
+
+def require_enough(config: Config, train: Sequence[Problem]) -> None:
+    """A step, and a batch of behaviour cloning, must find as many training problems as they take.
+
+    Raises:
+        ConfigError: one of them cannot.
+    """
+    if len(train) < config.algorithm.num_problems:
+        raise ConfigError(
+            f"algorithm.num_problems: found {config.algorithm.num_problems}, allowed: at most {len(train)}, the number "
+            "of training problems that can be used"
+        )
+    expert = config.controls.expert
+    most = min(len(train), expert.capacity)
+    if expert.enabled and expert.batch_size > most:
+        raise ConfigError(
+            f"controls.expert.batch_size: found {expert.batch_size}, allowed: at most {most}, for there is one expert "
+            f"a training problem and a capacity of {expert.capacity}; otherwise nothing would ever be cloned"
+        )
 
 
 def _require_ids_of_their_own(problems: Sequence[Problem], what: str) -> None:

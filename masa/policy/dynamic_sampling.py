@@ -11,7 +11,7 @@ from masa.config.algorithm import DynamicSamplingSection
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.grading import GradedGroup
-from masa.rollout.engine import Rollout
+from masa.rollout.engine import Rollout, rollout_of
 
 Draw = Callable[[int, set[str]], list[GradedGroup]]
 """Graded groups of so many fresh problems, none of the ids given; the same on every process."""
@@ -88,9 +88,9 @@ class DynamicSampling:
         self._carried = [
             _bare_group(
                 by_id[one["problem"]],
-                [_rollout(values) for values in one["solutions"]],
+                [rollout_of(values) for values in one["solutions"]],
                 one["solution_rewards"],
-                [_rollout(values) for values in one["metas"]],
+                [rollout_of(values) for values in one["metas"]],
                 [MetaReward(**values) for values in one["meta_rewards"]],
             )
             for one in state
@@ -127,8 +127,3 @@ def _bare_group(
         metas=tuple(metas),
         meta_rewards=tuple(meta_rewards),
     )
-
-
-def _rollout(values: Mapping[str, Any]) -> Rollout:
-    tuples = {name: tuple(values[name]) for name in ("prompt_ids", "token_ids", "logprobs")}
-    return Rollout(**{**values, **tuples})

@@ -17,7 +17,7 @@ import torch
 
 from masa.config import ConfigError
 from masa.problems import Problem
-from masa.rollout.engine import Rollout
+from masa.rollout.engine import Rollout, rollout_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class RolloutsAhead:
         by_id = {problem.id: problem for problem in problems}
         merged: dict[int, tuple[list[str], list[list[Rollout]]]] = {}
         for one in (one for state in states for one in state):
-            groups = [[_rollout(values) for values in group] for group in one["groups"]]
+            groups = [[rollout_of(values) for values in group] for group in one["groups"]]
             merged.setdefault(int(one["step"]), (list(one["problems"]), []))[1].extend(groups)
         for step, (names, groups) in merged.items():
             batch_problems = [by_id[name] for name in names]
@@ -132,11 +132,6 @@ def _use_device(device: int | None) -> None:
     """A thread's current GPU is the first one until it is told otherwise."""
     if device is not None:
         torch.cuda.set_device(device)
-
-
-def _rollout(values: Mapping[str, Any]) -> Rollout:
-    tuples = {name: tuple(values[name]) for name in ("prompt_ids", "token_ids", "logprobs")}
-    return Rollout(**{**values, **tuples})
 
 
 def _in_order(groups: Sequence[list[Rollout]], mine: Sequence[Problem]) -> list[list[Rollout]]:

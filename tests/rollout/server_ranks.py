@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from fakes import until
 
 from masa.config import load_config
 from masa.rollout import RolloutRequest
@@ -71,13 +71,6 @@ def main(folder: Path, ports: list[int], pids: list[int]) -> None:
     if restarted is not None:
         restarted.kill()
     (folder / f"rank-{rank}.json").write_text(json.dumps(seen))
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,14 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_server import Fakes
+from fakes import Fakes
 
 from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
 
 BODY = {"prompt": [1, 2], "seed": 1, "max_tokens": 4}
-
-
-@pytest.fixture
-def fakes() -> Iterator[Fakes]:
-    fakes = Fakes()
-    yield fakes
-    fakes.close()
 
 
 def _post(client: ServerClient) -> None:

@@ -1,12 +1,11 @@
 """When weights are broadcast to which servers; the broadcasts and the servers are stand-ins."""
 
 import time
-from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
 import torch
-from test_server import Fakes
+from fakes import Fakes
 from torch import Tensor
 
 from masa.rollout.http_client import ServerClient
@@ -40,12 +39,9 @@ class FakeGroup:
         self.closed = True
 
 
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fakes]:
+@pytest.fixture(autouse=True)
+def _no_groups_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeGroup, "made", [])
-    fakes = Fakes()
-    yield fakes
-    fakes.close()
 
 
 def _transfer(timeout: float = 20.0) -> NcclTransfer:

@@ -1,9 +1,6 @@
 """`ServerEngine` against servers that are really killed; the servers are stand-ins, see ``fake_server.py``."""
 
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from fake_server import completion
+from fakes import Fakes, until
 
 from masa.config import load_config
 from masa.rollout import RolloutRequest
@@ -24,49 +22,6 @@ from masa.rollout.transfer import FileTransfer
 
 WEIGHTS = [("a.weight", torch.ones(3, 4)), ("b.weight", torch.zeros(5))]
 MODEL: Any = SimpleNamespace(dtype=torch.float32)
-
-
-class Fakes:
-    """Stand-in servers by number, each on a port of its own."""
-
-    def __init__(self) -> None:
-        self.ports: list[int] = []
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-
-    def start(self, seconds: float = 0.0, defect: str = "", number: int | None = None) -> str:
-        if number is None:
-            with socket.socket() as listener:
-                listener.bind(("127.0.0.1", 0))
-                self.ports.append(listener.getsockname()[1])
-            number = len(self.ports) - 1
-        script = Path(__file__).with_name("fake_server.py")
-        command = [sys.executable, str(script), str(self.ports[number]), str(seconds), *([defect] if defect else [])]
-        self._processes[number] = subprocess.Popen(command)
-        port = self.ports[number]
-        _until(lambda: _listens(port), 60.0)
-        return f"http://127.0.0.1:{port}"
-
-    def send(self, number: int, signal_number: int) -> None:
-        self._processes[number].send_signal(signal_number)
-
-    def pid(self, number: int) -> int:
-        return self._processes[number].pid
-
-    def kill(self, number: int) -> None:
-        self._processes[number].kill()
-        self._processes[number].wait()
-
-    def close(self) -> None:
-        for process in self._processes.values():
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture
-def fakes() -> Iterator[Fakes]:
-    fakes = Fakes()
-    yield fakes
-    fakes.close()
 
 
 @pytest.fixture
@@ -103,18 +58,6 @@ def _assert_complete(requests: list[RolloutRequest], rollouts: list[Any], versio
             assert rollout.weight_version == version
 
 
-def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def test_samples_come_back_in_order_whatever_server_made_them(
     fakes: Fakes, connect: Callable[..., ServerEngine]
 ) -> None:
@@ -140,10 +83,10 @@ def test_a_server_killed_in_the_middle_of_a_step_costs_no_sample_and_rejoins_wit
     rollouts = engine.generate(requests)
     killer.join()
     _assert_complete(requests, rollouts, version=1)
-    _until(lambda: "dead" in engine.describe())
+    until(lambda: "dead" in engine.describe())
     assert engine._fleet.working() == [addresses[0]]
     fakes.start(number=1)
-    _until(lambda: len(engine._fleet.working()) == 2)
+    until(lambda: len(engine._fleet.working()) == 2)
     client = engine._clients[addresses[1]]
     assert client.get("/weight_info", timeout=5.0)["weight_version"].endswith("-1"), "it works without the weights"
     _assert_complete(requests, engine.generate(requests), version=1)
@@ -251,8 +194,8 @@ def test_a_started_server_that_hangs_is_started_again(
     process = SimpleNamespace(restart=restart, restart_if_ended=lambda: None)
     monkeypatch.setattr(engine._started, "get", lambda address: process)
     fakes.send(0, signal.SIGSTOP)
-    _until(lambda: "dead" in engine.describe())
-    _until(lambda: len(engine._fleet.working()) == 1)
+    until(lambda: "dead" in engine.describe())
+    until(lambda: len(engine._fleet.working()) == 1)
 
 
 def test_a_started_server_that_answers_and_cannot_take_weights_is_not_started_again(

@@ -1,22 +1,13 @@
 """Processes share servers: the first gives them weights, all see the same ones working, each samples its own."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from fake_server import completion
+from fakes import Fakes
 from server_ranks import TENSORS, requests_of
-from test_server import Fakes
 from two_processes import run_on_two_processes
-
-
-@pytest.fixture
-def fakes() -> Iterator[Fakes]:
-    fakes = Fakes()
-    yield fakes
-    fakes.close()
 
 
 def test_two_processes_lose_a_server_and_get_it_back_and_no_sample_is_lost(fakes: Fakes, tmp_path: Path) -> None:
