@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from masa.config import ConfigError
+from masa.policy.head import decoder_of
 
 Choice = Literal["auto", "on", "off"]
 
@@ -126,7 +127,7 @@ def _seconds_of_a_pass(model: Any) -> float:
     for _ in range(_ROUNDS):
         torch.cuda.synchronize(device)
         start = time.perf_counter()
-        states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        states = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state
         torch.autograd.grad(states.float().square().mean(), trained, allow_unused=True)
         torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - start)

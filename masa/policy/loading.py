@@ -97,8 +97,9 @@ def prepare_policy(model: PreTrainedModel, section: ModelSection) -> PreTrainedM
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010 (a float, where the type of modules says Tensor)
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
     model.train(section.gradient_checkpointing)
     return model
 

@@ -8,11 +8,14 @@ Where the whole matrix fits a budget it is kept instead, which saves backward on
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from masa.policy.head import PLAIN, LogitTransform
 
 # The largest [tokens, vocabulary] tensor by device type, where the caller sets no budget, and of one block of it: on a
 # CPU a block should stay near its cache, a GPU wants large products.
@@ -27,11 +30,15 @@ def chunked_logprobs(
     targets: Tensor,
     *,
     temperature: float = 1.0,
+    bias: Tensor | None = None,
+    transform: LogitTransform = PLAIN,
     with_entropy: bool = True,
     entropy_gradient: bool = False,
     memory_budget: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-prob of each target under softmax(hidden @ weight.T / temperature), and the entropy of that softmax.
+    """Log-prob of each target under softmax(logits / temperature), and the entropy of that softmax.
+
+    The logits are ``transform(hidden @ weight.T + bias)``: with neither, the product itself.
 
     The softmax is computed in float32 whatever the inputs are (float64 for float64); its gradients are exact. Only
     what is passed costs anything, so the caller gathers the positions that count first. No token at all is allowed
@@ -42,6 +49,8 @@ def chunked_logprobs(
         weight: [V, H], the output head, possibly tied to the embedding. A frozen head costs no gradient product.
         targets: [N], integers in [0, V).
         temperature: the one the tokens were sampled at, above 0.
+        bias: [V], of the output head.
+        transform: what makes logits of the head's output: a scale, and a soft cap.
         with_entropy: also give the entropy.
         entropy_gradient: let gradients flow through the entropy, as an entropy bonus needs.
         memory_budget: bytes of the largest [tokens, vocabulary] tensor, of which up to four are alive at once. A whole
@@ -61,15 +70,47 @@ def chunked_logprobs(
         raise ValueError(f"temperature is {temperature}; it must be above 0")
     if entropy_gradient and not with_entropy:
         raise ValueError("entropy_gradient without with_entropy: there is no entropy to differentiate")
-    scale = 1.0 / temperature
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias is {tuple(bias.shape)} for {weight.shape[0]} words; [V] needed")
+    scores = _Scores(transform.scale, transform.softcap, temperature)
     if memory_budget is None:
         memory_budget = _MEMORY_BUDGET.get(hidden.device.type, _MEMORY_BUDGET["cuda"])
     # Autocast would round the scores to half precision before the softmax.
     with torch.autocast(hidden.device.type, enabled=False):
         logprobs, entropy = _ChunkedLogprobs.apply(  # type: ignore[no-untyped-call]
-            hidden, weight, targets, scale, with_entropy, entropy_gradient, memory_budget
+            hidden, weight, bias, targets, scores, with_entropy, entropy_gradient, memory_budget
         )
     return logprobs, entropy if with_entropy else None
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What the softmax is taken of: logits over the temperature."""
+
+    scale: float
+    softcap: float | None
+    temperature: float
+
+    def of(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """[tokens, words] of one block."""
+        product = _product_dtype(hidden)
+        raw = _product(hidden.to(product), weight.to(product).t(), dtype)
+        return self.finish(raw if bias is None else raw.add_(bias.to(dtype)))
+
+    def finish(self, raw: Tensor) -> Tensor:
+        """Scores of the head's output, in place."""
+        if self.softcap is None:
+            factor = self.scale / self.temperature
+            return raw if factor == 1.0 else raw.mul_(factor)
+        return raw.mul_(self.scale / self.softcap).tanh_().mul_(self.softcap / self.temperature)
+
+    def pull_back(self, gradient: Tensor, scores: Tensor | None) -> Tensor:
+        """The gradient with respect to the head's output, in place; a soft cap uses up the ``scores``."""
+        if self.softcap is not None and scores is not None:
+            # d/dz of c tanh(z / c) is 1 - tanh(z / c)^2
+            squared = scores.mul_(self.temperature / self.softcap).square_()
+            gradient.mul_(squared.neg_().add_(1.0))
+        return gradient.mul_(self.scale / self.temperature)
 
 
 class _ChunkedLogprobs(torch.autograd.Function):
@@ -78,8 +119,9 @@ class _ChunkedLogprobs(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
+        bias: Tensor | None,
         targets: Tensor,
-        scale: float,
+        make: _Scores,
         with_entropy: bool,
         entropy_gradient: bool,
         memory_budget: int,
@@ -89,28 +131,34 @@ class _ChunkedLogprobs(torch.autograd.Function):
         keep = whole and any(ctx.needs_input_grad)
         matrix = hidden.new_empty(0)
         if whole:
-            matrix = torch.log_softmax(_scores(hidden, weight, scale, dtype), dim=1)
+            scores = make.of(hidden, weight, bias, dtype)
+            matrix = torch.log_softmax(scores, dim=1)
             logprobs = matrix.gather(1, targets[:, None])[:, 0]
             entropy = -torch.linalg.vecdot(matrix.exp(), matrix) if with_entropy else torch.zeros_like(logprobs)
-            normalizer = torch.zeros_like(logprobs)
+            # The derivative of a soft cap needs the scores themselves.
+            normalizer = torch.zeros_like(logprobs) if make.softcap is None else torch.logsumexp(scores, dim=1)
         else:
-            normalizer, entropy = _online_softmax(hidden, weight, scale, dtype, with_entropy, memory_budget)
-            target_score = torch.linalg.vecdot(hidden.to(dtype), weight[targets].to(dtype)) * scale
-            logprobs = (target_score - normalizer).clamp_(max=0.0)
+            normalizer, entropy = _online_softmax(hidden, weight, bias, make, dtype, with_entropy, memory_budget)
+            target_raw = torch.linalg.vecdot(hidden.to(dtype), weight[targets].to(dtype))
+            if bias is not None:
+                target_raw = target_raw + bias[targets].to(dtype)
+            logprobs = (make.finish(target_raw) - normalizer).clamp_(max=0.0)
         if not entropy_gradient:
             ctx.mark_non_differentiable(entropy)
-        ctx.save_for_backward(hidden, weight, targets, normalizer, entropy, matrix if keep else hidden.new_empty(0))
-        ctx.kept, ctx.scale, ctx.entropy_gradient, ctx.memory_budget = keep, scale, entropy_gradient, memory_budget
+        kept = matrix if keep else hidden.new_empty(0)
+        ctx.save_for_backward(hidden, weight, bias, targets, normalizer, entropy, kept)
+        ctx.kept, ctx.make, ctx.entropy_gradient, ctx.memory_budget = keep, make, entropy_gradient, memory_budget
         return logprobs, entropy
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_logprobs: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, targets, normalizer, entropy, matrix = ctx.saved_tensors
-        dtype = _softmax_dtype(hidden)
-        need_hidden, need_weight = ctx.needs_input_grad[:2]
+        hidden, weight, bias, targets, normalizer, entropy, matrix = ctx.saved_tensors
+        dtype, make = _softmax_dtype(hidden), ctx.make
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device) if need_hidden else None
         grad_weight = torch.empty_like(weight) if need_weight else None
+        grad_bias = torch.zeros(weight.shape[:1], dtype=dtype, device=weight.device) if need_bias else None
         entropy_pull = grad_entropy if ctx.entropy_gradient else None
         tokens_per_block, words_per_block = _block_shape(hidden, weight, dtype, ctx.memory_budget)
         if ctx.kept:
@@ -119,32 +167,53 @@ class _ChunkedLogprobs(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for words in _slices(weight.shape[0], words_per_block):
                 block_weight = weight[words].to(_product_dtype(hidden))
+                block_bias = None if bias is None else bias[words]
                 part = torch.zeros(block_weight.shape, dtype=dtype, device=weight.device) if need_weight else None
                 for tokens in _slices(hidden.shape[0], tokens_per_block):
                     block_hidden = hidden[tokens].to(_product_dtype(hidden))
-                    log_softmax = (
-                        matrix
-                        if ctx.kept
-                        else _scores(block_hidden, block_weight, ctx.scale, dtype).sub_(normalizer[tokens, None])
-                    )
+                    scores = None
+                    if ctx.kept:
+                        log_softmax = matrix
+                        if make.softcap is not None:
+                            scores = matrix + normalizer[:, None]
+                    elif make.softcap is None:
+                        log_softmax = make.of(block_hidden, block_weight, block_bias, dtype)
+                        log_softmax.sub_(normalizer[tokens, None])
+                    else:
+                        scores = make.of(block_hidden, block_weight, block_bias, dtype)
+                        log_softmax = scores - normalizer[tokens, None]
                     grad_scores = _score_gradient(
                         log_softmax,
                         targets[tokens] - words.start,
                         grad_logprobs[tokens],
                         None if entropy_pull is None else entropy_pull[tokens],
                         entropy[tokens],
-                    ).mul_(ctx.scale)
+                    )
+                    grad_raw = make.pull_back(grad_scores, scores)
                     if grad_hidden is not None:
-                        _add_product(grad_hidden[tokens], grad_scores, block_weight)
+                        _add_product(grad_hidden[tokens], grad_raw, block_weight)
                     if part is not None:
-                        _add_product(part, grad_scores.t(), block_hidden)
+                        _add_product(part, grad_raw.t(), block_hidden)
+                    if grad_bias is not None:
+                        grad_bias[words] += grad_raw.sum(0)
                 if grad_weight is not None and part is not None:
                     grad_weight[words] = part
-        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, *([None] * 5)
+        return (
+            None if grad_hidden is None else grad_hidden.to(hidden.dtype),
+            grad_weight,
+            None if grad_bias is None else grad_bias.to(bias.dtype),
+            *([None] * 5),
+        )
 
 
 def _online_softmax(
-    hidden: Tensor, weight: Tensor, scale: float, dtype: torch.dtype, with_entropy: bool, memory_budget: int
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    make: _Scores,
+    dtype: torch.dtype,
+    with_entropy: bool,
+    memory_budget: int,
 ) -> tuple[Tensor, Tensor]:
     """Per token the log of the softmax denominator and the entropy (meaningless without ``with_entropy``)."""
     count = hidden.shape[0]
@@ -153,8 +222,9 @@ def _online_softmax(
     tokens_per_block, words_per_block = _block_shape(hidden, weight, dtype, memory_budget)
     for words in _slices(weight.shape[0], words_per_block):
         block_weight = weight[words].to(_product_dtype(hidden))
+        block_bias = None if bias is None else bias[words]
         for tokens in _slices(count, tokens_per_block):
-            scores = _scores(hidden[tokens].to(_product_dtype(hidden)), block_weight, scale, dtype)
+            scores = make.of(hidden[tokens].to(_product_dtype(hidden)), block_weight, block_bias, dtype)
             new_top = torch.maximum(top[tokens], scores.amax(1))
             rescale = (top[tokens] - new_top).exp()
             # Sums are kept relative to the maximum, so that scores of any size neither overflow nor cancel.
@@ -185,12 +255,6 @@ def _score_gradient(
     # One column a row, so reading, adding and writing back is deterministic on every device.
     at_target = gradient.gather(1, index) + torch.where(inside, grad_logprobs, 0.0)[:, None]
     return gradient.scatter_(1, index, at_target)
-
-
-def _scores(hidden: Tensor, weight: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-    product = _product_dtype(hidden)
-    scores = _product(hidden.to(product), weight.to(product).t(), dtype)
-    return scores if scale == 1.0 else scores.mul_(scale)
 
 
 def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:

@@ -6,23 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from masa.config import Config, ConfigError
+from masa.config import Config
 from masa.policy.collate import TokenBatch
+from masa.policy.head import decoder_of, logit_transform
 from masa.policy.logprobs import chunked_logprobs
 from masa.policy.shared_prompts import states_behind_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Between hidden states and probabilities these models do something that the chunked head does not.
-_UNSUPPORTED_HEADS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-
 
 class PolicyModule(nn.Module):
     """A causal language model that answers with log-probs of the counted response tokens.
 
     Raises:
-        ConfigError: the model's head is more than one matrix.
+        ConfigError: between hidden states and logits the model does what `masa.policy.head` does not know.
     """
 
     def __init__(self, model: PreTrainedModel, *, temperature: float) -> None:
@@ -30,13 +28,7 @@ class PolicyModule(nn.Module):
         language_model: Any = model
         self.model = language_model
         self.temperature = temperature
-        config, head = language_model.config, language_model.get_output_embeddings()
-        special = [name for name in _UNSUPPORTED_HEADS if getattr(config, name, None) not in (None, 1, 1.0)]
-        if special or getattr(head, "bias", None) is not None:
-            raise ConfigError(
-                f"model.path: {type(model).__name__} transforms its logits ({', '.join(special) or 'head bias'}); "
-                "supported are models whose head is one matrix"
-            )
+        self.transform = logit_transform(language_model)
 
     def forward(
         self, batch: TokenBatch, with_entropy: bool = True, entropy_gradient: bool = False
@@ -45,18 +37,21 @@ class PolicyModule(nn.Module):
 
         Padded rows need no attention mask: with causal attention and padding on the right, no token sees padding.
         """
+        head = self.model.get_output_embeddings()
         logprobs, entropy = chunked_logprobs(
             batch.counted_hidden(self._hidden_states(batch)),
-            self.model.get_output_embeddings().weight,
+            head.weight,
             batch.target_ids,
             temperature=self.temperature,
+            bias=getattr(head, "bias", None),
+            transform=self.transform,
             with_entropy=with_entropy,
             entropy_gradient=entropy_gradient,
         )
         return batch.to_rows(logprobs), None if entropy is None else batch.to_rows(entropy)
 
     def _hidden_states(self, batch: TokenBatch) -> Tensor:
-        decoder = self.model.get_decoder()
+        decoder = decoder_of(self.model)
         if batch.shared_prompts is not None:
             return states_behind_prompts(decoder, batch)
         packed = batch.attention_mask is None

@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from masa.policy.collate import SharedPromptLayout, TokenBatch
+from masa.policy.head import decoder_of
 
 _NAME = "masa_shared_prompts"
 
@@ -30,7 +31,7 @@ def can_share_prompts(model: Any) -> bool:
     """
     config = model.config
     return (
-        hasattr(model.get_decoder(), "rotary_emb")
+        hasattr(decoder_of(model), "rotary_emb")
         and config._attn_implementation == "sdpa"
         and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
         and getattr(config, "sliding_window", None) is None

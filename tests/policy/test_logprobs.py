@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from masa.policy.head import LogitTransform
 from masa.policy.logprobs import chunked_logprobs
 
 WHOLE = 2**30
@@ -56,6 +57,35 @@ def test_values_and_gradients_agree_with_the_written_out_formula(budget: int, te
         assert relative(entropy, expected[1]) < tolerance
         for actual, one in zip(gradients(logprobs, entropy, dtype_inputs), expected_gradients, strict=True):
             assert relative(actual, one) < tolerance
+
+
+@pytest.mark.parametrize("budget", [WHOLE, 4 * 5 * 3, 8])
+@pytest.mark.parametrize("transform", [LogitTransform(0.3), LogitTransform(1.7, 2.5)], ids=["scaled", "capped"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_scale_a_soft_cap_and_a_bias_are_those_of_the_full_logits_gradients_included(
+    budget: int, transform: LogitTransform, biased: bool
+) -> None:
+    hidden, weight, targets = inputs(5, 3, 7)
+    bias = inputs(7, 1, 1)[0].detach()[:, 0].requires_grad_() if biased else None
+    trained = (hidden, weight) if bias is None else (hidden, weight, bias)
+    raw = hidden @ weight.t() * transform.scale + (0.0 if bias is None else bias * transform.scale)
+    cap = transform.softcap
+    log_softmax = ((raw if cap is None else cap * torch.tanh(raw / cap)) / 0.6).log_softmax(1)
+    expected = log_softmax.gather(1, targets[:, None])[:, 0], -(log_softmax.exp() * log_softmax).sum(1)
+    logprobs, entropy = chunked_logprobs(
+        hidden,
+        weight,
+        targets,
+        temperature=0.6,
+        bias=bias,
+        transform=transform,
+        entropy_gradient=True,
+        memory_budget=budget,
+    )
+    assert entropy is not None
+    torch.testing.assert_close((logprobs, entropy), expected, rtol=1e-10, atol=1e-12)
+    actual = gradients(logprobs, entropy, trained)
+    torch.testing.assert_close(actual, gradients(*expected, trained), rtol=1e-9, atol=1e-11)
 
 
 @settings(max_examples=25, deadline=None)
@@ -111,11 +141,14 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_no_tensor_exceeds_the_budget_or_the_weight_forward_or_backward() -> None:
+@pytest.mark.parametrize("transform", [LogitTransform(), LogitTransform(0.5, 30.0)], ids=["plain", "capped"])
+def test_no_tensor_exceeds_the_budget_or_the_weight_forward_or_backward(transform: LogitTransform) -> None:
     hidden, weight, targets = inputs(4000, 2, 5000, torch.float32)
     budget = 4 * 20_000
     with LargestTensor() as largest:
-        logprobs, entropy = chunked_logprobs(hidden, weight, targets, entropy_gradient=True, memory_budget=budget)
+        logprobs, entropy = chunked_logprobs(
+            hidden, weight, targets, transform=transform, entropy_gradient=True, memory_budget=budget
+        )
         assert entropy is not None
         (logprobs.sum() + entropy.sum()).backward()
     assert largest.elements <= max(20_000, weight.numel())
