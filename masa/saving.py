@@ -33,6 +33,7 @@ def write_policy(
     if folder is None:
         deque(policy_weights(model), maxlen=0)
         deque(updater.state_tensors(), maxlen=0)
+        save_adapters(model, None)
         return
     weights = {name: tensor.cpu() for name, tensor in policy_weights(model)}
     model.save_pretrained(folder, state_dict=weights)

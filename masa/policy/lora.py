@@ -10,12 +10,19 @@ from torch import nn
 
 from masa.config import ConfigError
 from masa.config.schema import LoraSection
+from masa.policy.copies import is_sharded
+from masa.policy.lora_targets import LoraTargets, _linear_layers, lora_targets, short_names
+from masa.policy.processes import splits_parameters
+from masa.rollout.weights import adapter_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _CONFIG = "peft_config"
+_TARGETS = "_masa_lora_targets"
+_MARKS = (".lora_A.", ".lora_B.")
 ADAPTER_FOLDER = "adapter"
+ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def add_adapters(model: PreTrainedModel, section: LoraSection) -> None:
@@ -24,7 +31,7 @@ def add_adapters(model: PreTrainedModel, section: LoraSection) -> None:
     There is no dropout: training's log-probs must be those of the policy that sampled.
 
     Raises:
-        ConfigError: peft is not installed, or no layer has the names asked for.
+        ConfigError: peft is not installed, no layer has the names asked for, or peft cannot adapt one of them.
     """
     if not section.rank:
         return
@@ -34,24 +41,39 @@ def add_adapters(model: PreTrainedModel, section: LoraSection) -> None:
         raise ConfigError(
             f"model.lora.rank: found {section.rank}, allowed without peft: 0; install masa[lora]"
         ) from None
-    targets = section.targets or _linear_layers(model)
+    sharded = is_sharded(model) or splits_parameters()
+    targets = lora_targets(model, section.targets, with_experts=not sharded)
+    if sharded and targets.experts:
+        raise ConfigError(
+            f"model.lora.targets: found {section.targets}, which name the experts' fused parameters; allowed under "
+            "ZeRO 3: linear layers (peft rebuilds the experts from whole parameters; ZeRO 2 has them)"
+        )
     config = LoraConfig(
-        r=section.rank, lora_alpha=section.alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM"
+        r=section.rank,
+        lora_alpha=section.alpha,
+        target_modules=short_names(targets.modules, (name for name, _ in model.named_modules())),
+        target_parameters=short_names(targets.experts, (name for name, _ in model.named_parameters())) or None,
+        fan_in_fan_out=targets.transposed,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
     )
     try:
         # The same start on every process and in a resumed run.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            inject_adapter_in_model(config, model)
-    except ValueError as error:
+            inject_adapter_in_model(config, _Holder(model))
+    except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(
-            f"model.lora.targets: found {section.targets}, allowed: names of {_linear_layers(model)}"
+            f"model.lora.targets: found {section.targets}, which peft cannot adapt ({error}); allowed: names of "
+            f"{sorted({name.rpartition('.')[2] for name in _linear_layers(model)})}"
         ) from error
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-        if "lora_" in name:
+        adapter = any(mark in name for mark in _MARKS)
+        parameter.requires_grad_(adapter)
+        if adapter:
             parameter.data = parameter.data.float()  # what is trained, unlike what is frozen, needs the precision
     setattr(model, _CONFIG, {"default": config})
+    setattr(model, _TARGETS, targets)
 
 
 def has_adapters(model: nn.Module) -> bool:
@@ -59,33 +81,59 @@ def has_adapters(model: nn.Module) -> bool:
     return hasattr(model, _CONFIG)
 
 
-def save_adapters(model: PreTrainedModel, folder: Path) -> None:
-    """Write the adapters to ``folder/adapter``, as peft loads them beside the base model, where there are any."""
+def adapts_experts(model: nn.Module) -> bool:
+    """Whether adapters are on the experts' fused parameters."""
+    targets: LoraTargets | None = getattr(model, _TARGETS, None)
+    return targets is not None and bool(targets.experts)
+
+
+def describe_adapters(model: nn.Module) -> str | None:
+    """What the adapters reach, in a line; None where there are none."""
+    targets: LoraTargets | None = getattr(model, _TARGETS, None)
+    if targets is None:
+        return None
+    config: Any = getattr(model, _CONFIG)["default"]
+    names = sorted({name.rpartition(".")[2] for name in (*targets.modules, *targets.experts)})
+    # ZeRO 3 leaves an empty tensor in place of a sharded one, and says its size elsewhere.
+    trained = sum(int(getattr(one, "ds_numel", one.numel())) for one in model.parameters() if one.requires_grad)
+    line = f"LoRA of rank {config.r} on {', '.join(names)} ({trained:,} parameters are trained)"
+    if targets.all_experts:
+        line += "; the experts have adapters" if targets.experts else "; the experts stay as they are, without adapters"
+    return line
+
+
+def adapter_settings(model: nn.Module) -> dict[str, Any]:
+    """Rank, alpha and targets of the adapters, as peft's configuration names them."""
+    config: Any = getattr(model, _CONFIG)["default"]
+    return {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules)}
+
+
+def save_adapters(model: PreTrainedModel, folder: Path | None) -> None:
+    """Write the adapters to ``folder/adapter``, as peft loads them beside the base model, where there are any.
+
+    All processes must call this together, all but the one that writes with None.
+    """
     if not has_adapters(model):
         return
-    from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
+    adapters = {name: tensor.cpu().contiguous() for name, tensor in adapter_weights(model)}
+    if folder is None:
+        return
     target = folder / ADAPTER_FOLDER
     target.mkdir()
     config: Any = getattr(model, _CONFIG)["default"]
     config.save_pretrained(target)
-    untyped: Any = model
-    state = get_peft_model_state_dict(untyped, save_embedding_layers=False)
-    # peft keeps its adapters under the name of the wrapper it would put around the model.
-    save_file(
-        {f"base_model.model.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()},
-        target / "adapter_model.safetensors",
-    )
+    save_file(adapters, target / ADAPTER_FILE)
 
 
-def _linear_layers(model: PreTrainedModel) -> list[str]:
-    """Last names of all linear layers but the head."""
-    untyped: Any = model
-    head = untyped.get_output_embeddings()
-    names = {
-        name.rsplit(".", 1)[-1]
-        for name, module in untyped.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    }
-    return sorted(names)
+class _Holder(nn.Module):
+    """What peft is given in place of a model.
+
+    Of a mixture of experts itself peft takes ``gate_proj`` and the like, which a first dense layer or shared experts
+    have too, for names of the experts in an older layout: it adapts those, and leaves out the layers that were meant.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model

@@ -60,6 +60,16 @@ def require_precise_updates(section: ModelSection, model: PreTrainedModel | None
         )
 
 
+def splits_parameters() -> bool:
+    """Whether DeepSpeed is going to split the parameters themselves over the processes (ZeRO 3)."""
+    from accelerate.state import AcceleratorState
+
+    if not _under_deepspeed() or not AcceleratorState._shared_state:
+        return False
+    plugin: Any = AcceleratorState().deepspeed_plugin
+    return plugin is not None and plugin.deepspeed_config.get("zero_optimization", {}).get("stage") == 3
+
+
 def _left_to_accelerate() -> bool:
     """Whether there is a GPU, or no launcher that started several processes."""
     return torch.accelerator.is_available() or "LOCAL_RANK" not in os.environ

@@ -17,26 +17,40 @@ _PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model
 _ADAPTER_MARKS = (".lora_A.", ".lora_B.", ".lora_embedding_A.", ".lora_embedding_B.", ".lora_magnitude_vector.")
 
 
-def policy_weights(model: nn.Module, *, bucket_bytes: int = 512 * 2**20) -> Iterator[tuple[str, Tensor]]:
+def policy_weights(
+    model: nn.Module, *, bucket_bytes: int = 512 * 2**20, merged: bool = True
+) -> Iterator[tuple[str, Tensor]]:
     """Full parameters under the names of the plain model, whatever wraps or shards it.
 
     Works on a plain module and on what DDP, ZeRO 1 to 3, FSDP 2 (`DTensor`) and LoRA make of it. Sharded parameters
     are gathered ``bucket_bytes`` at a time and given back before the next are gathered, so they must be used as they
     come; all processes must iterate together. Adapters of LoRA are merged into the tensor that is yielded, never into
-    the model. Tied parameters come once.
+    the model; with ``merged`` false they are left out. Tied parameters come once.
     """
-    layers = _adapted_layers(model)
-    for bucket in _buckets(model.named_parameters(), bucket_bytes):
-        adapters = [one for name, _ in bucket for one in _adapter_parameters(layers.get(_layer_of(name)))]
+    adapted = _adapted_parameters(model) if merged else {}
+    for bucket in _buckets(
+        ((name, one) for name, one in model.named_parameters() if not _is_adapter(name)), bucket_bytes
+    ):
+        adapters = [one for name, _ in bucket for layer in adapted.get(name, []) for one in _adapter_parameters(layer)]
         with torch.no_grad(), _gathered([parameter for _, parameter in bucket] + adapters):
             for name, parameter in bucket:
-                if any(mark in f"{name}." for mark in _ADAPTER_MARKS):
-                    continue
                 tensor = _full(parameter.detach())
-                layer = layers.get(_layer_of(name))
-                if layer is not None and name.endswith(".base_layer.weight"):
-                    tensor = tensor + _adapter_change(layer).to(tensor.dtype)
+                for layer in adapted.get(name, []):
+                    tensor = (tensor + _adapter_change(layer)).to(tensor.dtype)
                 yield plain_name(name), tensor
+
+
+def adapter_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The adapters of LoRA, whole and in their own type, under the names that peft saves them under.
+
+    None where the model has no adapters. All processes must iterate together.
+    """
+    adapters = ((name, one) for name, one in model.named_parameters() if _is_adapter(name))
+    for bucket in _buckets(adapters, 2**26):
+        with torch.no_grad(), _gathered([parameter for _, parameter in bucket]):
+            for name, parameter in bucket:
+                plain = without_wrappers(name).replace(".default.", ".")
+                yield f"base_model.model.{plain}", _full(parameter.detach())
 
 
 def named_tensors(weights: Weights) -> Iterable[tuple[str, Tensor]]:
@@ -46,12 +60,20 @@ def named_tensors(weights: Weights) -> Iterable[tuple[str, Tensor]]:
 
 def plain_name(name: str) -> str:
     """A parameter's name in the model before anything wrapped it."""
+    name = without_wrappers(name)
+    # Of a module with several adapted parameters peft wraps each, one around the other.
+    while ".base_layer." in name:
+        name = name.replace(".base_layer.", ".")
+    return name
+
+
+def without_wrappers(name: str) -> str:
+    """A parameter's name in the model that adapters were put into, before anything else wrapped it."""
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
-    name = (
+    return (
         name.replace("_orig_mod.", "").replace("_fsdp_wrapped_module.", "").replace("_checkpoint_wrapped_module.", "")
     )
-    return name.replace(".base_layer.", ".")
 
 
 def _buckets(
@@ -86,22 +108,28 @@ def _full(tensor: Tensor) -> Tensor:
     return tensor if full_tensor is None else full_tensor()
 
 
-def _layer_of(name: str) -> str:
-    """The module, up to ``.base_layer``, that a parameter belongs to."""
-    return name.split(".base_layer.", 1)[0] if ".base_layer." in name else ""
+def _is_adapter(name: str) -> bool:
+    return any(mark in f"{name}." for mark in _ADAPTER_MARKS)
 
 
-def _adapted_layers(model: nn.Module) -> dict[str, Any]:
-    return {name: module for name, module in model.named_modules() if name and hasattr(module, "base_layer")}
+def _adapted_parameters(model: nn.Module) -> dict[str, list[Any]]:
+    """The layers of peft that change a parameter, by the parameter's full name."""
+    found: dict[str, list[Any]] = {}
+    for name, module in model.named_modules():
+        if not hasattr(module, "base_layer") or not hasattr(module, "lora_A"):
+            continue
+        inner, path = module, f"{name}." if name else ""
+        while hasattr(inner, "base_layer"):
+            inner, path = inner.base_layer, f"{path}base_layer."
+        found.setdefault(f"{path}{getattr(module, 'parameter_name', 'weight')}", []).append(module)
+    return found
 
 
 def _adapter_parameters(layer: Any) -> list[nn.Parameter]:
-    if layer is None:
-        return []
     return [one for part in (layer.lora_A, layer.lora_B) for one in part.parameters()]
 
 
 def _adapter_change(layer: Any) -> Tensor:
     """What a layer's active adapters add to its weight, computed as peft merges it."""
     changes = [layer.get_delta_weight(name) for name in layer.active_adapters if name in layer.scaling]
-    return torch.stack(changes).sum(0) if changes else torch.zeros((), device=layer.base_layer.weight.device)
+    return torch.stack(changes).sum(0) if changes else torch.zeros(())

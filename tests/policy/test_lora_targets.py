@@ -1,0 +1,173 @@
+"""What LoRA reaches, by kind of model: it is named, it is trained, and merged it says the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from masa.config import ConfigError
+from masa.config.schema import LoraSection
+from masa.policy import lora
+from masa.policy.copies import plain_copy
+from masa.policy.lora import adapts_experts, add_adapters, describe_adapters, save_adapters
+from masa.rollout.weights import policy_weights
+
+pytest.importorskip("peft", reason="needs peft (the extra lora)")
+
+SHAPE = {
+    "vocab_size": 96,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+DENSE_FIRST = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 48,
+    "first_k_dense_replace": 1,
+}
+MLP = ("down_proj", "gate_proj", "up_proj")
+ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")
+FUSED = ("down_proj", "gate_up_proj")
+# By model type: what differs from `SHAPE`, the layers that get adapters, and whether the experts are among them.
+KINDS: dict[str, tuple[dict[str, Any], tuple[str, ...], bool]] = {
+    "qwen3": ({}, (*ATTENTION, *MLP), False),
+    "gpt2": ({"n_embd": 64, "n_layer": 2, "n_head": 4}, ("c_attn", "c_fc", "c_proj"), False),
+    "qwen3_moe": (EXPERTS, (*ATTENTION, *FUSED), True),
+    "mixtral": ({"num_local_experts": 4}, (*ATTENTION, *FUSED), True),
+    "gpt_oss": ({"num_local_experts": 4, "num_experts_per_tok": 2}, (*ATTENTION, *FUSED), True),
+    "glm4_moe": (DENSE_FIRST, (*ATTENTION, *MLP, "gate_up_proj"), True),
+    "mamba": ({}, ("in_proj",), False),
+}
+
+
+def make_model(kind: str, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **{**SHAPE, **KINDS[kind][0], **changes})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(2)  # away from uniform
+    return model
+
+
+def learn_something(model: Any) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+
+
+def logprobs(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.arange(3, 23)[None]).logits.log_softmax(-1)
+    return found
+
+
+def adapted_names(model: Any) -> set[str]:
+    """Last names of the layers and parameters that have an adapter."""
+    layers = [(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A")]
+    return {getattr(module, "parameter_name", name.rpartition(".")[2]) for name, module in layers}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_are_on_the_layers_named_are_all_trained_and_merge_to_the_same_policy(kind: str) -> None:
+    _, expected, with_experts = KINDS[kind]
+    model = make_model(kind)
+    before = logprobs(model)
+    add_adapters(model, LoraSection(rank=4))
+    assert adapted_names(model) == set(expected)
+    assert adapts_experts(model) == with_experts
+    learn_something(model)
+    adapted = logprobs(model)
+    assert float((adapted - before).abs().max()) > 0.1
+
+    merged = plain_copy(model)
+    own = dict(merged.named_parameters())
+    sent = dict(policy_weights(model))
+    assert set(sent) >= set(own)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(sent[name])
+    torch.testing.assert_close(logprobs(merged), adapted, rtol=0, atol=1e-4)
+
+    model(input_ids=torch.arange(3, 23)[None]).logits.square().sum().backward()
+    assert [name for name, one in model.named_parameters() if one.requires_grad and one.grad is None] == []
+
+
+def test_the_line_says_whether_experts_are_reached() -> None:
+    everything, attention = make_model("qwen3_moe"), make_model("qwen3_moe")
+    add_adapters(everything, LoraSection(rank=4))
+    add_adapters(attention, LoraSection(rank=4, targets=["q_proj", "o_proj"]))
+    assert "gate_up_proj" in str(describe_adapters(everything))
+    assert str(describe_adapters(everything)).endswith("the experts have adapters")
+    assert str(describe_adapters(attention)).endswith("the experts stay as they are, without adapters")
+    assert describe_adapters(make_model("qwen3")) is None
+
+
+def test_the_matrices_of_an_experts_checkpoint_stand_for_the_parameter_they_are_fused_into() -> None:
+    model = make_model("qwen3_moe")
+    add_adapters(model, LoraSection(rank=4, targets=["q_proj", "gate_proj", "up_proj"]))
+    assert adapted_names(model) == {"q_proj", "gate_up_proj"}
+    with pytest.raises(ConfigError, match=r"model.lora.targets: found \['gate_proj'\].*in the experts.*gate_up_proj"):
+        add_adapters(make_model("qwen3_moe"), LoraSection(rank=4, targets=["gate_proj"]))
+
+
+def test_saved_adapters_of_experts_are_loaded_by_peft_onto_the_base_model(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    model = make_model("qwen3_moe")
+    add_adapters(model, LoraSection(rank=4))
+    learn_something(model)
+    save_adapters(model, tmp_path)
+    together = PeftModel.from_pretrained(make_model("qwen3_moe"), tmp_path / "adapter")
+    torch.testing.assert_close(logprobs(together), logprobs(model), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_head_and_embedding_are_refused_as_targets(target: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model.lora.targets: found \['{target}'\], allowed: names of .*q_proj"):
+        add_adapters(make_model("qwen3", tie_word_embeddings=True), LoraSection(rank=4, targets=[target]))
+
+
+def test_what_reads_no_text_has_no_adapters() -> None:
+    text = {**SHAPE, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = AutoConfig.for_model("gemma3", text_config=text, vision_config=vision)
+    model: Any = AutoModelForCausalLM.from_config(config).float()
+    assert any("vision_tower" in name and name.endswith("q_proj.weight") for name, _ in model.named_parameters())
+    add_adapters(model, LoraSection(rank=4, targets=["q_proj", "down_proj"]))
+    trained = [name for name, one in model.named_parameters() if one.requires_grad]
+    assert len(trained) == 2 * 2 * SHAPE["num_hidden_layers"]
+    assert all("language_model" in name for name in trained)
+
+
+def test_experts_are_refused_by_name_where_parameters_are_split_and_left_out_by_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lora, "splits_parameters", lambda: True)
+    with pytest.raises(ConfigError, match=r"model.lora.targets: found \['gate_up_proj'\].*ZeRO 3"):
+        add_adapters(make_model("qwen3_moe"), LoraSection(rank=4, targets=["gate_up_proj"]))
+    model = make_model("qwen3_moe")
+    add_adapters(model, LoraSection(rank=4))
+    assert adapted_names(model) == set(ATTENTION)
