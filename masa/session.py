@@ -22,6 +22,7 @@ from masa.interrupt import StopRequest
 from masa.policy.dynamic_sampling import DynamicSampling
 from masa.policy.liger import use_liger_kernels
 from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
+from masa.policy.lora import describe_adapters
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule, packs
 from masa.policy.presets import Algorithm
@@ -226,6 +227,7 @@ class Session:
 
         given = self._given_model
         self.model = load_policy(config.model) if given is None else prepare_policy(given, config.model)
+        self.notes = [line for line in (describe_adapters(self.model),) if line]
         self.model.to(self.accelerator.device)
         use_liger_kernels(self.model, config.model.liger_kernel)
         self.shape = model_shape(self.model)

@@ -119,6 +119,8 @@ class MASATrainer:
             session.sample_with(lambda step: self._sample(step, session, sampler))
             done = session.restore(recorder.directory, sampler) if resume else None
             with recorder.recording(done):
+                for note in session.notes:
+                    recorder.message(note)
                 if done is None:
                     before = self._evaluate(0, session, recorder)
                     recorder.write(0, before)

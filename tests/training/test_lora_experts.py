@@ -82,9 +82,12 @@ def _files(checkpoint: Path) -> dict[str, bytes]:
     return {name: (checkpoint / name).read_bytes() for name in names}
 
 
-def test_experts_are_trained_saved_merged_and_resumed_exactly(policy: Path, tmp_path: Path) -> None:
+def test_experts_are_trained_saved_merged_and_resumed_exactly(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
     rows = _train(policy, folder)
+    assert "LoRA of rank 4 on down_proj, gate_proj, gate_up_proj" in capsys.readouterr().out
     assert rows[-1]["policy/gradient_norm"] > 0
     last = folder / "checkpoints" / "step_000002"
     whole = _files(last)
