@@ -107,7 +107,10 @@ def _settings(options: argparse.Namespace, config: Config) -> EvaluationSettings
     budget = replace(budget, **{name: value for name, value in asked.items() if value is not None})
     limits = {one.name: getattr(options, one.name) for one in fields(ControlThresholds) if hasattr(options, one.name)}
     try:
-        thresholds = ControlThresholds(**{name: value for name, value in limits.items() if value is not None})
+        thresholds = replace(
+            ControlThresholds.of(config.controls),
+            **{name: value for name, value in limits.items() if value is not None},
+        )
     except ValueError as error:
         raise ConfigError(f"thresholds: {error}") from None
     return EvaluationSettings(
@@ -162,15 +165,16 @@ def _parser() -> argparse.ArgumentParser:
     sampling.add_argument("--batch-size", type=int, help="sequences generated, and written, at a time (default 256)")
     sampling.add_argument("--seed", type=int, help="default 0")
 
-    scoring = parser.add_argument_group("scoring")
+    scoring = parser.add_argument_group("scoring", "thresholds not given are those of the configuration's controls")
     scoring.add_argument("--pass-at", type=_numbers, metavar="K,K", help="k of pass@k (default: powers of two)")
     scoring.add_argument("--resamples", type=_positive, default=9999, help="bootstrap resamples (default 9999)")
-    scoring.add_argument("--agreement", type=float, help="gate: standard deviation of predictions below (0.1)")
-    scoring.add_argument("--trivial", type=float, help="gate: mean prediction at least (0.95)")
-    scoring.add_argument("--unsolvable", type=float, help="gate: mean prediction at most (0.05)")
-    scoring.add_argument("--cutoff-factor", type=float, help="cutoff: times the predicted length (2.0)")
+    scoring.add_argument("--agreement", type=float, help="gate: standard deviation of predictions below")
+    scoring.add_argument("--trivial", type=float, help="gate: mean prediction at least")
+    scoring.add_argument("--unsolvable", type=float, help="gate: mean prediction at most")
+    scoring.add_argument("--min-parsed", type=float, help="gate: share of predictions that must be readable")
+    scoring.add_argument("--cutoff-factor", type=float, help="cutoff: times the predicted length")
     scoring.add_argument("--cutoff-aggregate", choices=("mean", "median", "max"), help="of a problem's predictions")
-    scoring.add_argument("--cutoff-floor", type=int, help="cutoff: tokens at the earliest (1)")
+    scoring.add_argument("--cutoff-floor", type=int, help="cutoff: tokens at the earliest")
     scoring.add_argument("--compare", action="append", default=[], metavar="DIR", help="another evaluation's folder")
     scoring.add_argument(
         "--rescore", action="store_true", help="score the samples in --out again and generate none; needs no model"

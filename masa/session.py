@@ -32,7 +32,8 @@ from masa.preflight import Prepared
 from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler
 from masa.rewards import VerifierPool
-from masa.rewards.grading import GradedGroup, Grader, RewardFunction, Verifier
+from masa.rewards.grading import GradedGroup, Grader
+from masa.rewards.own_parts import RewardFunction, Verifier
 from masa.rewards.shaping import make_shaping
 from masa.rollout.agreement import check_agreement
 from masa.rollout.ahead import RolloutsAhead, StepBatch

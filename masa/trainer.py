@@ -26,7 +26,8 @@ from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
 from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler
-from masa.rewards.grading import GradedGroup, RewardFunction, Verifier
+from masa.rewards.grading import GradedGroup
+from masa.rewards.own_parts import RewardFunction, Verifier, check_verifier_object, checked_reward_functions
 from masa.rollout.ahead import StepBatch, require_correction
 from masa.rollout.statistics import record_staleness
 from masa.session import Session
@@ -70,6 +71,9 @@ class MASATrainer:
         reward_functions: Sequence[RewardFunction] = (),
         console: Console | None = None,
     ) -> None:
+        own_rewards = checked_reward_functions(reward_functions)
+        if verifier is not None:
+            check_verifier_object(verifier)
         self.config = config if isinstance(config, Config) else load_config(config)
         self.algorithm = resolve_algorithm(self.config.algorithm)
         require_correction(self.config.rollout.async_steps, self.algorithm.loss.tis_cap)
@@ -84,7 +88,7 @@ class MASATrainer:
         self.console = console or Console()
         self._model = model
         self._verifier = verifier
-        self._reward_functions = tuple(reward_functions)
+        self._reward_functions = own_rewards
 
     def train(self, *, resume: bool = False) -> dict[str, Any]:
         """Run all steps; returns the summary, which is also ``summary.json``.

@@ -190,7 +190,7 @@ class RewardsSection(Section):
     """Compare how many correct and incorrect solutions hold a notion (`count`), or which share of each (`rate`)."""
     verifier_workers: PositiveInt = 2
     """Isolated processes that check answers, for each process of the run."""
-    verifier_seconds: PositiveFloat = 10.0
+    verifier_seconds: PositiveFloat = 5.0
     """Wall-clock limit of one check; a worker that passes it is killed and replaced."""
     verifier_memory_mb: Annotated[int, Field(ge=256)] = 2048
     """Memory limit of one worker."""

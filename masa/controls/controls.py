@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
 from masa.config.controls import ExpertSection
-from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, token_budget
+from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget, token_budget
 from masa.controls.expert import Expert, ExpertBuffer
 from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, decide, judge
 from masa.controls.hinting import NotionHinting
@@ -183,7 +183,7 @@ class Controls:
             metrics.means("control/cut_share", [float(one.cut) for one in group.solutions])
             for index, (one, verdict) in enumerate(zip(group.solutions, group.verdicts, strict=True)):
                 if plan is None or plan.audited[index]:
-                    outcomes.append((_exceeds(len(one.token_ids), one.truncated, budget, limit), verdict.correct))
+                    outcomes.append((exceeds_budget(len(one.token_ids), one.truncated, budget, limit), verdict.correct))
         evidence = CutoffEvidence(
             cut_wrong=sum(cut and not right for cut, right in outcomes),
             cut_right=sum(cut and right for cut, right in outcomes),
@@ -201,11 +201,6 @@ def _budget(group: GradedGroup, plan: SolutionPlan | None, cutoff: EarlyCutoff, 
     if plan is not None:
         return plan.budget
     return token_budget([one.length for one in group.predictions], cutoff.section, limit)
-
-
-def _exceeds(length: int, truncated: bool, budget: int, limit: int) -> bool:
-    """Whether ``budget`` would have cut a solution that ran to the response limit."""
-    return budget < limit and (length > budget or (truncated and length >= budget))
 
 
 def _record_estimate(metrics: StepMetrics, key: str, estimate: Estimate) -> None:

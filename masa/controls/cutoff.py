@@ -30,6 +30,11 @@ def token_budget(lengths: Sequence[int | None], section: CutoffSection, limit: i
     return limit if wanted >= limit else max(section.floor, math.ceil(wanted))
 
 
+def exceeds_budget(length: int, truncated: bool, budget: int, limit: int) -> bool:
+    """Whether ``budget`` would have cut a solution that ran to the response limit."""
+    return budget < limit and (length > budget or (truncated and length >= budget))
+
+
 @dataclass(frozen=True)
 class CutoffEvidence:
     """Audited solutions of one step, by whether the budget would have cut them and whether they were wrong."""

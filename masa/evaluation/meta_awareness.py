@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from masa.config.controls import ControlsSection, CutoffSection, GatingSection
+from masa.controls.cutoff import exceeds_budget, token_budget
+from masa.controls.gating import judge
 from masa.evaluation.outcomes import Outcome
 from masa.evaluation.statistics import Floats, Indices, Statistic, ratio_of
 
 Aggregate = Literal["mean", "median", "max"]
-_AGGREGATES: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "max": np.max}
+_GATING, _CUTOFF = GatingSection(), CutoffSection()
 
 
 @dataclass(frozen=True)
 class ControlThresholds:
     """At which thresholds predictive gating and early cutoff are judged (docs/controls.md).
 
-    A problem is gated when the standard deviation of its predicted pass rates is below ``agreement`` and their mean at
-    least ``trivial`` or at most ``unsolvable``. A solution is cut at ``cutoff_factor`` times the ``cutoff_aggregate``
-    of its predicted lengths, at ``cutoff_floor`` tokens at the earliest.
+    They are the thresholds of a run's gate and cutoff, by default those of a run that sets none; the training's own
+    functions decide which problem is gated and which solution cut.
 
     Raises:
         ValueError: a threshold out of its range.
     """
 
-    agreement: float = 0.1
-    trivial: float = 0.95
-    unsolvable: float = 0.05
-    cutoff_factor: float = 2.0
-    cutoff_aggregate: Aggregate = "mean"
-    cutoff_floor: int = 1
+    agreement: float = _GATING.max_std
+    trivial: float = _GATING.trivial
+    unsolvable: float = _GATING.unsolvable
+    min_parsed: float = _GATING.min_parsed
+    cutoff_factor: float = _CUTOFF.factor
+    cutoff_aggregate: Aggregate = _CUTOFF.aggregate
+    cutoff_floor: int = _CUTOFF.floor
 
     def __post_init__(self) -> None:
         if not 0 <= self.unsolvable < self.trivial <= 1:
@@ -46,8 +50,38 @@ class ControlThresholds:
                 f"agreement is {self.agreement}, cutoff_factor {self.cutoff_factor} and cutoff_floor "
                 f"{self.cutoff_floor}; the first two must be positive, the floor at least 1"
             )
-        if self.cutoff_aggregate not in _AGGREGATES:
-            raise ValueError(f"cutoff_aggregate is {self.cutoff_aggregate!r}, allowed: {', '.join(_AGGREGATES)}")
+        if not 0 <= self.min_parsed <= 1:
+            raise ValueError(f"min_parsed is {self.min_parsed}, a share from 0 to 1 needed")
+        if self.cutoff_aggregate not in get_args(Aggregate):
+            raise ValueError(
+                f"cutoff_aggregate is {self.cutoff_aggregate!r}, allowed: {', '.join(get_args(Aggregate))}"
+            )
+
+    @classmethod
+    def of(cls, controls: ControlsSection) -> ControlThresholds:
+        """The thresholds that a run with these controls trains at, whether it has them on or not."""
+        gating, cutoff = controls.gating, controls.cutoff
+        return cls(
+            agreement=gating.max_std,
+            trivial=gating.trivial,
+            unsolvable=gating.unsolvable,
+            min_parsed=gating.min_parsed,
+            cutoff_factor=cutoff.factor,
+            cutoff_aggregate=cutoff.aggregate,
+            cutoff_floor=cutoff.floor,
+        )
+
+    @property
+    def gating(self) -> GatingSection:
+        """As the training's gate takes them."""
+        return GatingSection(
+            max_std=self.agreement, trivial=self.trivial, unsolvable=self.unsolvable, min_parsed=self.min_parsed
+        )
+
+    @property
+    def cutoff(self) -> CutoffSection:
+        """As the training's cutoff takes them."""
+        return CutoffSection(factor=self.cutoff_factor, aggregate=self.cutoff_aggregate, floor=self.cutoff_floor)
 
 
 @dataclass(frozen=True)
@@ -93,25 +127,26 @@ def detection(predicted: Sequence[bool] | np.ndarray, actual: Sequence[bool] | n
 def gate_detection(outcomes: Sequence[Outcome], thresholds: ControlThresholds) -> Detection:
     """Would the gate have skipped the problems whose solutions all agree (pass rate 0 or 1: no learning signal)?
 
-    Problems without a readable prediction are not gated.
+    The training's ``judge`` decides: of the problem's predictions, enough must be readable.
     """
-    predicted = [_gated(outcome.predicted_pass_rates, thresholds) for outcome in outcomes]
+    predicted = [_gated([meta.pass_rate for meta in outcome.metas], thresholds) for outcome in outcomes]
     return detection(predicted, [outcome.pass_rate in (0.0, 1.0) for outcome in outcomes])
 
 
 def cutoff_detection(outcomes: Sequence[Outcome], thresholds: ControlThresholds) -> Detection:
     """Would the cutoff have stopped the solutions that are wrong? One case a solution.
 
-    Problems without a readable length are not cut.
+    The training's ``token_budget`` gives the budget; problems without a readable length are not cut.
     """
+    section = thresholds.cutoff
     predicted: list[bool] = []
     actual: list[bool] = []
     for outcome in outcomes:
-        budget = math.inf
-        if outcome.predicted_lengths:
-            aggregate = float(_AGGREGATES[thresholds.cutoff_aggregate](outcome.predicted_lengths))
-            budget = max(thresholds.cutoff_floor, thresholds.cutoff_factor * aggregate)
-        predicted += [length > budget for length in outcome.lengths]
+        solutions = list(zip(outcome.lengths, outcome.truncated, strict=True))
+        # A truncated solution is as long as the response limit; without one, no length tells of it.
+        limit = max((length for length, truncated in solutions if truncated), default=sys.maxsize)
+        budget = token_budget([meta.length for meta in outcome.metas], section, limit)
+        predicted += [exceeds_budget(length, truncated, budget, limit) for length, truncated in solutions]
         actual += [not right for right in outcome.correct]
     return detection(predicted, actual)
 
@@ -224,11 +259,8 @@ def _pooled(groups: Sequence[Sequence[float]]) -> Statistic:
     return ratio_of([sum(group) for group in known], [len(group) for group in known])
 
 
-def _gated(predicted: Sequence[float], thresholds: ControlThresholds) -> bool:
-    if not predicted or float(np.std(predicted)) >= thresholds.agreement:
-        return False
-    mean = float(np.mean(predicted))
-    return mean >= thresholds.trivial or mean <= thresholds.unsolvable
+def _gated(pass_rates: Sequence[float | None], thresholds: ControlThresholds) -> bool:
+    return judge(pass_rates, thresholds.gating).flagged
 
 
 def _mean(numbers: Sequence[float]) -> float:

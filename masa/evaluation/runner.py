@@ -22,7 +22,7 @@ from masa.evaluation.scoring import score
 from masa.evaluation.settings import EvaluationSettings, benchmark_config
 from masa.evaluation.store import EvaluationStore, StoredSample
 from masa.problems.problem import Problem
-from masa.rewards.grading import Verifier
+from masa.rewards.own_parts import Verifier
 from masa.rewards.pool import VerifierPool
 from masa.tracking import jsonl
 from masa.tracking.environment import describe_environment

@@ -11,10 +11,11 @@ from masa.problems.problem import Problem
 from masa.rewards.alignment import MetaWeights, SolutionGroup, score_metas
 from masa.rewards.grading import verifier_item
 from masa.rewards.meta_prediction import MetaKeys, parse_meta_prediction
+from masa.rewards.own_parts import verified
 
 if TYPE_CHECKING:
     from masa.config import Config
-    from masa.rewards.grading import Verifier
+    from masa.rewards.own_parts import Verifier
     from masa.rewards.verdict import Verdict
 
 # Responses sent to the verifier at a time; bounds what is held in memory twice.
@@ -41,7 +42,7 @@ def score(
     ]
     found: list[Verdict] = []
     for start in range(0, len(items), _ITEMS_AT_ONCE):
-        found += verifier.verify(items[start : start + _ITEMS_AT_ONCE])
+        found += verified(verifier, items[start : start + _ITEMS_AT_ONCE])
     remaining = iter(found)
     outcomes, verdicts = [], []
     for problem, group, group_metas in zip(problems, solutions, metas, strict=True):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from masa.problems.values import plain_value
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -15,7 +17,8 @@ class Problem:
     Notions are filtered against this text alone, so anything a template adds must stay out of it.
 
     ``answer`` is what the verifier compares with: a string for ``math``, ``choice`` and ``exact``; for ``code`` a
-    mapping such as ``{"asserts": [...]}`` or ``{"cases": [{"stdin": ..., "stdout": ...}]}``.
+    mapping such as ``{"asserts": [...]}`` or ``{"cases": [{"stdin": ..., "stdout": ...}]}``. numpy's numbers, texts and
+    arrays are taken as Python's.
 
     Raises:
         ValueError: an empty id or statement.
@@ -30,6 +33,8 @@ class Problem:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # Frozen, so set like the generated __init__ does: an answer out of numpy is the number it stands for.
+        object.__setattr__(self, "answer", plain_value(self.answer))
         if not self.id:
             raise ValueError("a problem needs a non-empty id")
         if not self.statement.strip():

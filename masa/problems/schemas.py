@@ -12,6 +12,7 @@ from masa.problems.choices import choice_statement, letter_of, read_options
 from masa.problems.errors import RowError, nearest, shown
 from masa.problems.problem import Problem
 from masa.problems.statements import bare_statement, last_boxed, split_worked_answer, statement_key, unix_lines
+from masa.problems.values import plain_value
 from masa.problems.verifier_names import known_verifier
 
 STATEMENT_COLUMNS = ("statement", "problem", "question", "prompt", "problem_text")
@@ -53,6 +54,7 @@ def problem_from_row(
     Raises:
         RowError: the row is no problem; the message is the reason.
     """
+    row = plain_value(row)
     if columns:
         row = _with_mapped_fields(row, columns)
     source = _text(first_of(row, SOURCE_COLUMNS) or default_source, "source")

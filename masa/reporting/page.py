@@ -52,13 +52,15 @@ def write_report(run_dirs: Sequence[str | Path], out: str | Path, *, title: str 
 
     Raises:
         ReportError: a directory that holds neither a run nor an evaluation.
-        ValueError: no directory, or a row that is no JSON object.
+        ValueError: no directory, a row that is no JSON object, or ``out`` is a folder.
     """
     if not run_dirs:
         raise ValueError("a report needs at least one run directory")
+    out = Path(out)
+    if out.is_dir():
+        raise ValueError(f"--out: found the folder {out}, a file needed, such as {out / 'report.html'}")
     groups = group_runs([read_run_directory(path) for path in run_dirs])
     figures = figures_of(groups)
-    out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     jsonl.write_atomically(out, render(groups, figures, title).encode("utf-8"))
     folder = out.with_name(f"{out.stem}_figures")

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, MetaWeights, SolutionGroup, score_metas
 from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
+from masa.rewards.own_parts import Verifier, verified
 from masa.rewards.verdict import Verdict
 from masa.rollout.engine import Rollout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-RewardFunction = Callable[[Problem, str], float]
-"""A reward of the user's own: ``(problem, response text) -> finite number``, added to correctness."""
-
-
-class Verifier(Protocol):
-    """Judges answers; `VerifierPool` is one."""
-
-    def verify(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Verdict]: ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,7 @@ class Grader:
             for rollout, text in zip(group, group_texts, strict=True)
             if not rollout.cut
         ]
-        verdicts = iter(self._verifier.verify(items) if items else ())
+        verdicts = iter(verified(self._verifier, items))
         return [
             self._grade_one(
                 problem,

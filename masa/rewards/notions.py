@@ -2,7 +2,9 @@
 
 Text is cut into words (runs of letters and digits); everything else only separates, so that ``AM-GM`` and ``AM–GM``,
 ``prime-factorization`` and ``prime factorization`` are the same. A notion occurs where all its words follow each other.
-Regular plurals are read as their singular on both sides (see ``singular``).
+Regular plurals are read as their singular on both sides (see ``singular``). In scripts that put no space between words
+(Chinese, Japanese, Thai, Lao, Khmer, Burmese) every character is a word, so a notion occurs where its characters follow
+each other.
 
 Cost: each text is cut once (linear in its characters, whatever the number of notions). A notion of one word then costs
 one set lookup per text; a longer one costs a comparison wherever its longest word stands in the text, or one substring
@@ -12,10 +14,25 @@ search.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 NotionForm = tuple[str, ...]
 
+# First and last code point of the scripts without spaces; what is no letter, digit or mark in them only separates.
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x3005, 0x3007),  # ideographic iteration mark and zero
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # Chinese characters
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),  # narrow Katakana
+    (0x20000, 0x3FFFF),
+)
 # Where a word stands more often than this in one text, a substring search is the faster way.
 _MAX_COMPARISONS = 200
 
@@ -39,12 +56,21 @@ def singular(word: str) -> str:
     return word
 
 
-class _Separators(dict[int, int]):
-    """Maps each character that is neither letter nor digit to a space; one to one, which ``translate`` does fastest."""
+class _Separators(dict[int, int | str]):
+    """Maps each character that is neither letter nor digit to a space, and sets those of unspaced scripts apart."""
 
-    def __missing__(self, code: int) -> int:
-        self[code] = mapped = code if chr(code).isalnum() else ord(" ")
+    def __missing__(self, code: int) -> int | str:
+        self[code] = mapped = _separated(code)
         return mapped
+
+
+def _separated(code: int) -> int | str:
+    character = chr(code)
+    if any(first <= code <= last for first, last in _UNSPACED):
+        # Vowels and tones of Thai and its like are marks, not letters; the words differ by them.
+        counts = character.isalnum() or unicodedata.category(character).startswith("M")
+        return f" {character} " if counts else " "
+    return code if character.isalnum() else ord(" ")
 
 
 class _Forms(dict[str, str]):

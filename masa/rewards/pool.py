@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,9 @@ from pebble import ProcessExpired, ProcessPool
 
 from masa.rewards import worker
 from masa.rewards.forkserver import WorkerContext
-from masa.rewards.verdict import Verdict
-from masa.rewards.verifiers import check_verifier
+from masa.rewards.verdict import Status, Verdict
+from masa.rewards.verifiers import BUILT_IN, check_verifier
+from masa.rewards.verifiers.essence import essence
 
 __all__ = ["Verdict", "VerifierPool"]
 
@@ -39,6 +40,7 @@ _MAX_FAILURES = 50
 # How often to look whether the pool still lives while nothing comes back.
 _LOOK_SECONDS = 1.0
 _TASKS_PER_WORKER = 500
+_COUNTED: dict[str, Status] = {"timeouts": "timeout", "errors": "error", "refused": "refused"}
 
 
 @dataclass
@@ -52,7 +54,7 @@ class _Chunk:
 
 @dataclass
 class _Batch:
-    """One call of ``verify``."""
+    """One call of ``verify``: its different questions, each asked once."""
 
     encoded: list[str]
     verdicts: dict[int, Verdict] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class VerifierPool:
         self.workers = workers
         self.time_limit = time_limit
         self.memory_limit_mb = memory_limit_mb
-        self._counters = {"timeouts": 0, "errors": 0, "crashes": 0}
+        self._counters = {"timeouts": 0, "errors": 0, "refused": 0, "crashes": 0}
         self._lock = threading.Lock()
         self._serial = itertools.count()
         self._directory: tempfile.TemporaryDirectory[str] | None = None
@@ -116,7 +118,7 @@ class VerifierPool:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Since the last reset: ``timeouts`` and ``errors`` (items by status), ``crashes`` (workers that died)."""
+        """Since the last reset: ``timeouts``, ``errors``, ``refused`` (items by status), ``crashes`` (dead workers)."""
         with self._lock:
             return dict(self._counters)
 
@@ -131,20 +133,33 @@ class VerifierPool:
         """One verdict per item, in order.
 
         An item has ``verifier`` (a built-in name or ``module:function``), ``response`` (a str), ``answer`` (anything
-        JSON can hold) and, for ``choice``, optionally ``options``.
+        JSON can hold) and, for ``choice``, optionally ``options``. Items that ask a built-in verifier the same (for
+        ``math``: the same final answer for the same gold answer) are settled once, timeouts included; each of them is
+        counted.
 
         Raises:
             ValueError: an item is malformed or names an unknown verifier; nothing has been started then.
             RuntimeError: the pool is closed, or workers cannot be kept alive on this machine.
         """
-        batch = _Batch([_encode(index, item) for index, item in enumerate(items)])
+        encoded = [_encode(index, item) for index, item in enumerate(items)]
         for name in dict.fromkeys(item["verifier"] for item in items):
             check_verifier(name)
-        self._work(batch, deque(_chunks(len(items), self.workers)))
-        verdicts = [batch.verdicts[number] for number in range(len(items))]
+        number_of: dict[Hashable, int] = {}
+        questions: list[str] = []
+        numbers: list[int] = []
+        for index, item in enumerate(items):
+            # A user's verifier may answer differently each time it is asked: every item is a question of its own.
+            question: Hashable = essence(item, encoded[index]) if item["verifier"] in BUILT_IN else index
+            if question not in number_of:
+                number_of[question] = len(questions)
+                questions.append(encoded[index])
+            numbers.append(number_of[question])
+        batch = _Batch(questions)
+        self._work(batch, deque(_chunks(len(questions), self.workers)))
+        verdicts = [batch.verdicts[number] for number in numbers]
         with self._lock:
-            self._counters["timeouts"] += sum(verdict.status == "timeout" for verdict in verdicts)
-            self._counters["errors"] += sum(verdict.status == "error" for verdict in verdicts)
+            for counter, status in _COUNTED.items():
+                self._counters[counter] += sum(verdict.status == status for verdict in verdicts)
         return verdicts
 
     def _work(self, batch: _Batch, waiting: deque[list[int]]) -> None:
@@ -209,8 +224,9 @@ class VerifierPool:
                 batch.verdicts[guilty] = Verdict(False, "error", message=f"the worker died: {_reason(error)}")
             else:
                 yield [guilty]
-        if left[1:]:
-            yield left[1:]
+        # The rest may hang as well (answers of one problem are much alike), so all workers take it, item by item.
+        for number in left[1:]:
+            yield [number]
 
     def _running(self) -> ProcessPool:
         with self._lock:

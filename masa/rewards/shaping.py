@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from masa.config import Config
 from masa.policy.overlong import overlong_punishment
 from masa.problems import Problem
-from masa.rewards.grading import RewardFunction
+from masa.rewards.own_parts import RewardFunction
 from masa.rollout.engine import Rollout
 
 Shaping = Callable[[Problem, str, Rollout], float]

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["correct", "incorrect", "error", "timeout"]
+Status = Literal["correct", "incorrect", "error", "timeout", "refused"]
 
 
 @dataclass(frozen=True)
 class Judgement:
     """What a verifier says of one response: a score in [0, 1], and the answer it read out of the response.
 
-    ``timed_out`` is for verifiers that run something under a limit of their own (``code``).
+    ``timed_out`` is for verifiers that run something under a limit of their own (``code``), ``refused`` for what they
+    do not evaluate because nothing could in any time (``math``: power towers).
     """
 
     score: float
     extracted: str | None = None
     timed_out: bool = False
+    refused: bool = False
     message: str = ""
 
 
@@ -25,9 +27,10 @@ class Judgement:
 class Verdict:
     """The pool's word on one item.
 
-    ``status`` is ``error`` when the verifier raised, ran out of memory or died, and ``timeout`` when its time was up;
-    both are counted by the pool. ``score`` is 1 for a correct answer and 0 otherwise, except for a user's own verifier
-    that gives something between (not ``correct``). ``seconds`` is wall-clock time; ``message`` explains an error.
+    ``status`` is ``error`` when the verifier raised, ran out of memory or died, ``timeout`` when its time was up, and
+    ``refused`` when the answer was too large to evaluate; all three are counted by the pool. ``score`` is 1 for a
+    correct answer and 0 otherwise, except for a user's own verifier that gives something between (not ``correct``).
+    ``seconds`` is wall-clock time; ``message`` explains an error.
     """
 
     correct: bool

@@ -77,6 +77,8 @@ def _verify(item: dict[str, Any], limits: Limits) -> tuple[Status, Judgement]:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if judgement.timed_out:
         return "timeout", judgement
+    if judgement.refused:
+        return "refused", judgement
     return ("correct" if judgement.score >= 1 else "incorrect"), judgement
 
 

@@ -82,11 +82,16 @@ def read_rows(path: Path) -> list[Row]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` as a whole: a kill leaves the old content or the new, never a mixture."""
     aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        # A full disk, or a folder of that name: nothing half-written stays beside it.
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def keep_rows(path: Path, keep: Callable[[Row], bool]) -> int:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from masa.config.controls import ControlsSection
+from masa.controls.cutoff import token_budget
+from masa.controls.gating import judge
 from masa.evaluation.meta_awareness import (
     ControlThresholds,
     calibration_curve,
@@ -91,8 +94,43 @@ def test_precision_recall_and_f1_by_hand() -> None:
 
 def test_the_gate_flags_problems_whose_predictions_agree_at_either_end() -> None:
     found = gate_detection(ALL, ControlThresholds())
-    # easy: agreed and trivial; hard: a single readable prediction of 0; half: neither.
-    assert (found.true_positives, found.false_positives, found.false_negatives, found.true_negatives) == (2, 0, 0, 1)
+    # easy: agreed and trivial; hard: a single readable prediction, where the training's gate wants two; half: neither.
+    assert (found.true_positives, found.false_positives, found.false_negatives, found.true_negatives) == (1, 0, 1, 1)
+
+
+RATES = [1.0, 0.96, 0.94, 0.9, 0.875, 0.0, 0.04, 0.06, 0.5, None]
+LENGTHS = [1, 90, 127, 128, 129, 250, 1000, None]
+
+
+def test_gate_and_cutoff_decide_like_the_training_s_own() -> None:
+    controls = ControlsSection(
+        gating={"max_std": 0.05, "trivial": 0.9, "unsolvable": 0.1, "min_parsed": 0.7},
+        cutoff={"factor": 1.5, "aggregate": "median", "floor": 192},
+    )
+    for section in (ControlsSection(), controls):
+        thresholds = ControlThresholds.of(section)
+        rng = np.random.default_rng(0)
+        flags = cuts = 0
+        for _ in range(300):
+            rates = (
+                [RATES[i] for i in rng.integers(0, len(RATES), 4)] if rng.random() < 0.5 else [rng.choice(RATES)] * 4
+            )
+            rates = [rate if rng.random() < 0.8 else None for rate in rates]
+            lengths = [LENGTHS[i] for i in rng.integers(0, len(LENGTHS), 4)]
+            metas = [meta(rate, length) for rate, length in zip(rates, lengths, strict=True)]
+            solutions = [int(length) for length in rng.integers(1, 601, 4)]
+            one = Outcome(
+                "p", "s", (False,) * 4, ("",) * 4, tuple(solutions), tuple(length == 600 for length in solutions),
+                tuple(metas),
+            )  # fmt: skip
+            flagged = judge(rates, section.gating).flagged
+            assert gate_detection([one], thresholds).true_positives == flagged
+            budget = token_budget(lengths, section.cutoff, limit=600)
+            cut = sum(length > budget for length in solutions)
+            assert cutoff_detection([one], thresholds).true_positives == cut
+            flags, cuts = flags + flagged, cuts + cut
+        assert 20 < flags < 280
+        assert 20 < cuts < 1180
 
 
 def test_disagreeing_predictions_are_not_gated() -> None:
@@ -103,7 +141,7 @@ def test_disagreeing_predictions_are_not_gated() -> None:
 
 def test_the_cutoff_flags_solutions_longer_than_twice_the_prediction() -> None:
     # half: budget 2 x 90 = 180 cuts 200 (wrong); hard: budget 200 cuts 300 and 310; easy: budget 100 cuts none.
-    found = cutoff_detection(ALL, ControlThresholds())
+    found = cutoff_detection(ALL, ControlThresholds(cutoff_floor=1))
     assert (found.true_positives, found.false_positives) == (3, 0)
     assert found.recall == pytest.approx(3 / 6)
     floored = cutoff_detection(ALL, ControlThresholds(cutoff_floor=250))
@@ -112,14 +150,15 @@ def test_the_cutoff_flags_solutions_longer_than_twice_the_prediction() -> None:
 
 def test_the_cutoff_aggregate_is_chosen() -> None:
     wide = outcome("wide", [False], [150], [meta(0.5, 10), meta(0.5, 20), meta(0.5, 90)])
-    assert cutoff_detection([wide], ControlThresholds(cutoff_aggregate="median")).flagged == 1.0
-    assert cutoff_detection([wide], ControlThresholds(cutoff_aggregate="max")).flagged == 0.0
+    assert cutoff_detection([wide], ControlThresholds(cutoff_aggregate="median", cutoff_floor=1)).flagged == 1.0
+    assert cutoff_detection([wide], ControlThresholds(cutoff_aggregate="max", cutoff_floor=1)).flagged == 0.0
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"trivial": 0.01}, "unsolvable 0.05 and trivial 0.01"),
+        ({"min_parsed": 1.5}, "min_parsed is 1.5"),
         ({"cutoff_factor": 0.0}, "cutoff_factor 0.0"),
         ({"cutoff_aggregate": "mode"}, "allowed: mean, median, max"),
     ],

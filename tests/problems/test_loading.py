@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from masa.problems import Problem, load_problems
+from masa.problems import Problem, ProblemDataError, load_problems
 from masa.rewards.grading import verifier_item
 from masa.rewards.verifiers import Limits
 from masa.rewards.verifiers.choice import verify_choice
@@ -288,3 +289,54 @@ def test_importing_the_room_imports_none_of_the_heavy_packages() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (np.int64(7), "7"),
+        (np.uint8(7), "7"),
+        (np.float64(2.5), "2.5"),
+        (np.float32(2.5), "2.5"),
+        (np.array(7), "7"),
+        (np.str_("x+1"), "x+1"),
+        (np.array("x+1"), "x+1"),
+    ],
+)
+def test_numpy_values_of_a_row_are_read_as_python_s_own(answer: Any, expected: str) -> None:
+    problem = one({"problem": np.str_("Find it."), "answer": answer, "level": np.int64(3), "id": np.int64(4)})
+    assert (problem.answer, problem.statement, problem.metadata["level"]) == (expected, "Find it.", 3)
+    assert type(problem.answer) is str
+    assert json.dumps(dict(problem.metadata)) == '{"level": 3}'
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (np.bool_(True), True),
+        (np.array(False), False),
+        (np.array([1, 2]), [1, 2]),
+        (np.array([]), []),
+        (np.array([[1]]), [[1]]),
+    ],
+)
+def test_a_numpy_bool_or_list_is_refused_like_python_s_own(given: Any, plain: Any) -> None:
+    messages = []
+    for answer in (given, plain):
+        with pytest.raises(ProblemDataError) as caught:
+            load_problems([{"problem": "p", "answer": answer}])
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_options_of_a_row_may_be_a_numpy_array() -> None:
+    problem = one({"question": "Which?", "options": np.array(["red", "blue"]), "answer": np.str_("B")})
+    same = one({"question": "Which?", "options": ["red", "blue"], "answer": "B"})
+    assert (problem.answer, problem.statement, problem.metadata) == (same.answer, same.statement, same.metadata)
+
+
+def test_a_problem_made_with_a_numpy_answer_can_be_verified() -> None:
+    for given, plain in ((np.int64(3), 3), (np.array(2.5), 2.5), ({"cases": np.array(["1"])}, {"cases": ["1"]})):
+        problem = Problem(id="a", statement="s", answer=given)
+        assert problem.answer == plain
+        json.dumps(verifier_item(problem, "text"))

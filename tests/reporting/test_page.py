@@ -191,3 +191,15 @@ def test_a_folder_that_is_no_run_is_a_mistake_with_exit_code_2(
     assert main([str(tmp_path), "--out", str(tmp_path / "report.html")]) == 2
     assert "holds no run" in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_folder_as_out_is_refused_with_a_file_to_take_and_nothing_is_left(
+    run_dirs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "reports"
+    out.mkdir()
+    assert main([str(run_dirs[0]), "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert f"--out: found the folder {out}, a file needed, such as {out}/report.html" in message
+    assert list(tmp_path.iterdir()) == [out]
+    assert list(out.iterdir()) == []

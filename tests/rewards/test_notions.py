@@ -57,6 +57,38 @@ def test_a_notion_is_not_found(notion: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("notion", "text"),
+    [
+        ("勾股定理", "根据勾股定理可得斜边为五"),
+        ("二次方程式", "この二次方程式を解くと、"),
+        ("ピタゴラスの定理", "ここでピタゴラスの定理を使う。"),
+        ("ทฤษฎีบทพีทาโกรัส", "โดยใช้ทฤษฎีบทพีทาโกรัสจะได้"),
+        ("中国剩余定理", "用中国剩余定理（CRT）"),
+        ("x轴", "与X轴的交点"),
+        ("AM-GM不等式", "由AM–GM不等式得"),
+        ("ພຶດຊະຄະນິດ", "ໃຊ້ພຶດຊະຄະນິດ"),
+    ],
+)
+def test_a_notion_is_found_inside_text_without_spaces(notion: str, text: str) -> None:
+    assert occurs(notion, text)
+
+
+@pytest.mark.parametrize(
+    ("notion", "text"),
+    [
+        ("勾股定理", "勾股的定理"),
+        ("余弦定理", "正弦定理"),
+        ("ค่า", "คา"),
+        ("か", "が"),
+        ("sin", "用single方法"),
+        ("、。", "好、。"),
+    ],
+)
+def test_a_notion_of_other_characters_is_not_found_in_text_without_spaces(notion: str, text: str) -> None:
+    assert not occurs(notion, text)
+
+
+@pytest.mark.parametrize(
     ("plural", "word"),
     [
         ("angles", "angle"),

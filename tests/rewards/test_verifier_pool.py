@@ -19,6 +19,11 @@ from masa.rewards import Verdict, VerifierPool, check_verifier
 TOWER = r"\boxed{9^{9^{9^{9^{9}}}}}"
 
 
+def hanging(n: int) -> str:
+    """A response whose answer no limit is long enough for, though nothing in it looks large."""
+    return rf"\boxed{{\prod_{{k=1}}^{{10000000{n}}} (k^2 + 1)}}"
+
+
 def math_item(response: str, answer: Any = "4") -> dict[str, Any]:
     return {"verifier": "math", "response": response, "answer": answer}
 
@@ -57,15 +62,84 @@ def test_a_hanging_item_costs_itself_alone() -> None:
     items = [math_item(r"\boxed{\sqrt{16}}") for _ in range(24)]
     guilty = [3, 4, 17]
     for n in guilty:
-        items[n] = math_item(TOWER)
+        items[n] = math_item(hanging(n))
     with VerifierPool(workers=2, time_limit=0.5) as pool:
         started = time.perf_counter()
         verdicts = pool.verify(items)
         seconds = time.perf_counter() - started
         assert [n for n, verdict in enumerate(verdicts) if verdict.status == "timeout"] == guilty
         assert all(verdict.correct for n, verdict in enumerate(verdicts) if n not in guilty)
-        assert pool.counters == {"timeouts": 3, "errors": 0, "crashes": 0}
+        assert pool.counters == {"timeouts": 3, "errors": 0, "refused": 0, "crashes": 0}
         assert seconds < len(items) * 0.5 / 2
+
+
+def test_equal_answers_to_equal_problems_are_settled_once_timeouts_included() -> None:
+    with VerifierPool(workers=1, time_limit=1.0) as pool:
+        pool.start()
+        started = time.perf_counter()
+        verdicts = pool.verify([math_item(f"Way {n}: {hanging(0)}") for n in range(8)] + [math_item(r"\boxed{4}")])
+        assert time.perf_counter() - started < 3
+        assert statuses(verdicts) == ["timeout"] * 8 + ["correct"]
+        assert pool.counters["timeouts"] == 8
+
+
+def test_only_what_a_verdict_depends_on_makes_two_items_equal(pool: VerifierPool) -> None:
+    same = [math_item(r"a \boxed{2}", 2), math_item(r"b \boxed{2}", 3), math_item(r"b \boxed{3}", 2)]
+    assert [verdict.correct for verdict in pool.verify(same)] == [True, False, False]
+    option = {"verifier": "choice", "response": "The answer is red.", "answer": "B"}
+    options = ({"A": "red", "B": "blue"}, {"A": "blue", "B": "red"})
+    assert [verdict.correct for verdict in pool.verify([{**option, "options": one} for one in options])] == [
+        False,
+        True,
+    ]
+
+
+def test_a_users_verifier_is_asked_of_every_item(pool: VerifierPool, tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    pool.verify([user_item("process_id", answer=str(log))] * 5)
+    assert len(log.read_text().splitlines()) == 5
+
+
+def test_what_a_killed_worker_leaves_goes_item_by_item_to_all_workers() -> None:
+    # Chunks are of 8 items here, so one worker gets all that hang.
+    items = [math_item(rf"\boxed{{{n}}}", n) for n in range(64)]
+    items[:8] = [math_item(hanging(n)) for n in range(8)]
+    with VerifierPool(workers=2, time_limit=0.5) as pool:
+        pool.start()
+        started = time.perf_counter()
+        verdicts = pool.verify(items)
+        seconds = time.perf_counter() - started
+    assert statuses(verdicts) == ["timeout"] * 8 + ["correct"] * 56
+    # One after the other they take 8 x 0.5 s; the first alone and seven over two workers take 5 x 0.5 s.
+    assert seconds < 3.5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "9^{9^{9^{9^{9}}}}",
+        "9**9**9**9",
+        "2^{10^9}",
+        "(100!)!",
+        r"\binom{10^{12}}{10^{11}}",
+        r"0.5^{9^{99}}",
+        "1e999999999",
+    ],
+)
+def test_an_answer_too_large_to_evaluate_is_refused_at_once_and_counted(answer: str) -> None:
+    with VerifierPool(workers=1, time_limit=60) as pool:
+        pool.start()
+        started = time.perf_counter()
+        verdicts = pool.verify([math_item(rf"Way {n}: \boxed{{{answer}}}") for n in range(8)])
+        assert time.perf_counter() - started < 2
+        assert statuses(verdicts) == ["refused"] * 8
+        assert not any(verdict.correct or verdict.score for verdict in verdicts)
+        assert "not evaluated" in verdicts[0].message
+        assert pool.counters == {"timeouts": 0, "errors": 0, "refused": 8, "crashes": 0}
+
+
+def test_a_large_answer_written_like_the_gold_one_is_correct(pool: VerifierPool) -> None:
+    assert pool.verify([math_item(TOWER, "9^{9^{9^{9^{9}}}}")])[0].correct
 
 
 @pytest.mark.parametrize("function", ["hangs", "hangs_in_c"])
@@ -83,7 +157,7 @@ def test_a_worker_that_dies_is_replaced_and_counted() -> None:
         assert statuses(verdicts) == ["correct"] * 10 + ["error"] + ["correct"] * 10 + ["error"]
         assert "exit code 3" in verdicts[10].message
         # Each had a second try, in case the first death had come from outside.
-        assert pool.counters == {"timeouts": 0, "errors": 2, "crashes": 4}
+        assert pool.counters == {"timeouts": 0, "errors": 2, "refused": 0, "crashes": 4}
         assert statuses(pool.verify(ordinary)) == ["correct"] * 10
 
 
@@ -111,7 +185,7 @@ def test_a_busy_worker_killed_from_outside_costs_no_verdict(tmp_path: Path) -> N
         log = tmp_path / "pids"
         items = [user_item("process_id", answer=str(log)), user_item("killed_once", answer=str(log))]
         assert statuses(pool.verify(items)) == ["correct", "correct"]
-        assert pool.counters == {"timeouts": 0, "errors": 0, "crashes": 1}
+        assert pool.counters == {"timeouts": 0, "errors": 0, "refused": 0, "crashes": 1}
 
 
 def test_memory_is_limited_per_worker() -> None:
@@ -119,7 +193,7 @@ def test_memory_is_limited_per_worker() -> None:
         verdicts = pool.verify([math_item(r"\boxed{4}"), user_item("eats_memory"), math_item(r"\boxed{4}")])
         assert statuses(verdicts) == ["correct", "error", "correct"]
         assert "out of memory" in verdicts[1].message
-        assert pool.counters == {"timeouts": 0, "errors": 1, "crashes": 0}
+        assert pool.counters == {"timeouts": 0, "errors": 1, "refused": 0, "crashes": 0}
 
 
 def test_an_exception_is_an_error_with_its_reason(pool: VerifierPool) -> None:
@@ -129,8 +203,8 @@ def test_an_exception_is_an_error_with_its_reason(pool: VerifierPool) -> None:
     assert "KeyError: 'abc'" in verdicts[0].message
     assert "1.5" in verdicts[2].message
     assert "math answer is empty" in verdicts[3].message
-    assert pool.reset_counters() == {"timeouts": 0, "errors": 4, "crashes": 0}
-    assert pool.counters == {"timeouts": 0, "errors": 0, "crashes": 0}
+    assert pool.reset_counters() == {"timeouts": 0, "errors": 4, "refused": 0, "crashes": 0}
+    assert pool.counters == {"timeouts": 0, "errors": 0, "refused": 0, "crashes": 0}
 
 
 def test_a_users_verifier_may_give_a_share(pool: VerifierPool) -> None:

@@ -22,9 +22,9 @@ from masa.rewards.verifiers.answer_forms import (
     written_form,
 )
 from masa.rewards.verifiers.boxed import last_boxed
+from masa.rewards.verifiers.essence import answer_or_tail
+from masa.rewards.verifiers.magnitude import too_large_to_evaluate
 
-# The answer stands at the end; math-verify's patterns take quadratic time on long text.
-_TAIL_CHARACTERS = 1_000
 # Nothing this long is a final answer, unless the gold one is, too.
 _MAX_ANSWER_CHARACTERS = 2_000
 _ANYTHING_MATHEMATICAL = re.compile(r"[\d$\\]")
@@ -34,19 +34,23 @@ def verify_math(response: str, answer: Any, options: Any, limits: Limits) -> Jud
     r"""Correct when the response's final answer equals the gold answer, LaTeX or plain.
 
     The last complete ``\boxed{}`` is the final answer. Without one, math-verify looks for an answer in the last 1,000
-    characters. An answer that math-verify cannot read is incorrect.
+    characters. An answer that math-verify cannot read is incorrect; one too large to evaluate is refused.
 
     Raises:
         ValueError: the gold answer is empty or not a string or number.
     """
     gold = _gold_text(answer)
-    boxed = last_boxed(response)
-    if boxed is not None:
-        return Judgement(float(equal_answers(boxed, gold)), boxed)
-    tail = response[-_TAIL_CHARACTERS:]
-    if not _ANYTHING_MATHEMATICAL.search(tail):
+    is_boxed, text = answer_or_tail(response)
+    if is_boxed and written_form(text) == written_form(gold) != "":
+        return Judgement(1.0, text)
+    reason = too_large_to_evaluate(text, factorials=is_boxed) or too_large_to_evaluate(gold)
+    if reason is not None:
+        return Judgement(0.0, text if is_boxed else None, refused=True, message=f"not evaluated: {reason}")
+    if is_boxed:
+        return Judgement(float(equal_answers(text, gold)), text)
+    if not _ANYTHING_MATHEMATICAL.search(text):
         return Judgement(0.0)
-    found = _parse(tail)
+    found = _parse(text)
     if not found:
         return Judgement(0.0)
     extracted = found[-1] if isinstance(found[-1], str) else None

@@ -1,0 +1,112 @@
+"""Verifiers and reward functions that a user hands in: what kind of object they must be, and what they must return."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from masa.problems import Problem
+from masa.rewards.verdict import Verdict
+
+RewardFunction = Callable[[Problem, str], float]
+"""A reward of the user's own: ``(problem, response text) -> finite number``, added to correctness."""
+
+
+class Verifier(Protocol):
+    """Judges answers; `VerifierPool` is one."""
+
+    def verify(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Verdict]: ...
+
+
+_REWARDS_NEEDED = "a list of functions is needed, each (problem, response text) -> finite number"
+_VERIFIER_NEEDED = "an object is needed whose method verify(items) returns one masa.rewards.Verdict for each item"
+
+
+def checked_reward_functions(functions: Any) -> tuple[RewardFunction, ...]:
+    """The functions as a tuple.
+
+    Raises:
+        TypeError: not a list of functions that take a problem and a text.
+    """
+    if callable(functions):
+        raise TypeError(f"reward_functions is {_named(functions)}, {_REWARDS_NEEDED}: reward_functions=[...]")
+    if isinstance(functions, (str, bytes, Mapping)) or not isinstance(functions, Iterable):
+        raise TypeError(f"reward_functions is {_named(functions)}, {_REWARDS_NEEDED}")
+    found = tuple(functions)
+    for index, function in enumerate(found):
+        if not callable(function):
+            raise TypeError(f"reward_functions[{index}] is {_named(function)}, {_REWARDS_NEEDED}")
+        _check_arguments(f"reward_functions[{index}]", function, 2, _REWARDS_NEEDED)
+    return found
+
+
+def check_verifier_object(verifier: Any) -> None:
+    """
+    Raises:
+        TypeError: the object cannot stand in the place of the verifier pool.
+    """
+    method = getattr(verifier, "verify", None)
+    if inspect.isclass(verifier):
+        raise TypeError(
+            f"verifier is the class {verifier.__name__}, {_VERIFIER_NEEDED}: verifier={verifier.__name__}()"
+        )
+    if not callable(method):
+        raise TypeError(f"verifier is {_named(verifier)}, {_VERIFIER_NEEDED}")
+    _check_arguments("verifier.verify", method, 1, _VERIFIER_NEEDED)
+
+
+def verified(verifier: Verifier, items: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """One verdict an item, from any verifier; none is asked where there are no items.
+
+    Raises:
+        TypeError: it returned something else than verdicts.
+        ValueError: it returned more or fewer than one an item, or a reward that is not a number from 0 to 1.
+    """
+    if not items:
+        return []
+    returned: Any = verifier.verify(items)
+    name = f"{type(verifier).__name__}.verify"
+    if isinstance(returned, (str, bytes, Mapping)) or not isinstance(returned, Iterable):
+        raise TypeError(f"{name} returned {_named(returned)}; {_VERIFIER_NEEDED}")
+    verdicts = list(returned)
+    for index, verdict in enumerate(verdicts):
+        if not isinstance(verdict, Verdict):
+            raise TypeError(
+                f"{name} returned {_named(verdict)} for item {index}; {_VERIFIER_NEEDED}, "
+                'such as Verdict(correct=True, status="correct")'
+            )
+        if not _is_reward(verdict.reward):
+            raise ValueError(
+                f"{name} returned the score {verdict.score!r} for item {index}, a number from 0 to 1 needed"
+            )
+    if len(verdicts) != len(items):
+        raise ValueError(f"{name} returned {len(verdicts)} verdicts for {len(items)} items; {_VERIFIER_NEEDED}")
+    return verdicts
+
+
+def _is_reward(value: Any) -> bool:
+    try:
+        return math.isfinite(value) and 0 <= value <= 1
+    except TypeError:
+        return False
+
+
+def _check_arguments(what: str, function: Callable[..., Any], count: int, needed: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # written in C, without a signature: the first call will tell
+    try:
+        signature.bind(*[None] * count)
+    except TypeError as error:
+        raise TypeError(f"{what} takes {signature}, which does not fit ({error}); {needed}") from None
+
+
+def _named(value: Any) -> str:
+    """A value for a message: its kind, and what it is where that is short."""
+    if inspect.isroutine(value):
+        return f"the function {value.__name__}"
+    shown = repr(value)
+    return f"{shown} ({type(value).__name__})" if len(shown) <= 60 else f"a {type(value).__name__}"
