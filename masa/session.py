@@ -19,6 +19,7 @@ from masa import checkpoint
 from masa.config import Config
 from masa.controls.controls import Controls
 from masa.interrupt import StopRequest
+from masa.peers import PeerWatch
 from masa.policy.dynamic_sampling import DynamicSampling
 from masa.policy.liger import use_liger_kernels
 from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
@@ -26,7 +27,7 @@ from masa.policy.lora import describe_adapters
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule, packs
 from masa.policy.presets import Algorithm
-from masa.policy.processes import make_accelerator
+from masa.policy.processes import extend_time_limits, make_accelerator
 from masa.policy.update import PolicyUpdater
 from masa.preflight import Prepared
 from masa.problems import Problem
@@ -78,7 +79,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def share(self, problems: Sequence[Problem]) -> list[Problem]:
         """This process's share of ``problems``."""
@@ -206,7 +207,8 @@ class Session:
         config = self._config
         if config.run.threads:
             torch.set_num_threads(config.run.threads)
-        self.accelerator = make_accelerator()
+        self.accelerator = make_accelerator(config.run.timeout_minutes)
+        self._stack.enter_context(PeerWatch())
         self._stop = self._stack.enter_context(StopRequest())
         self._pool: VerifierPool | None = None
         verifier = self._given_verifier
@@ -227,9 +229,10 @@ class Session:
             self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems, len(self._prepared.train))
 
         given = self._given_model
-        self.model = load_policy(config.model) if given is None else prepare_policy(given, config.model)
+        device = self.accelerator.device
+        self.model = load_policy(config.model, device) if given is None else prepare_policy(given, config.model)
         self.notes = [line for line in (describe_adapters(self.model),) if line]
-        self.model.to(self.accelerator.device)
+        self.model.to(device)
         use_liger_kernels(self.model, config.model.liger_kernel)
         self.shape = model_shape(self.model)
         module = PolicyModule(self.model, temperature=config.rollout.temperature)
@@ -255,6 +258,7 @@ class Session:
             tokenizer=self._prepared.tokenizer,
         )
         self._stack.callback(self.engine.close)
+        extend_time_limits(config.run.timeout_minutes)
 
     def _write(self, folder: Path | None) -> None:
         write_policy(folder, self.model, self._prepared.tokenizer, self.updater)

@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_intermixed_args(arguments)
     from masa.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
+    from masa.peers import PeerLostError
     from masa.problems.errors import ProblemDataError
     from masa.rollout.engine import RolloutError
     from masa.tracking.run_directory import RunExistsError, RunFolderError
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, ProblemDataError, RunExistsError, RunFolderError, CheckpointError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except PeerLostError:
+        return EXIT_FAILURE  # the watch has said it, once for all processes
     except RolloutError as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_FAILURE

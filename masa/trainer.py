@@ -104,7 +104,7 @@ class MASATrainer:
             CheckpointError: a checkpoint cannot be written, or none of those to resume from is whole.
             DivergedError: several updates in a row had no finite gradient.
         """
-        join_processes()
+        join_processes(self.config.run.timeout_minutes)
         require_precise_updates(self.config.model, self._model)
         recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
         with (

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 
-def run_on_two_processes(program: Path, *arguments: str, timeout: float) -> None:
-    """Run ``program`` to its end on both; ``timeout`` in seconds. It may import what tests share."""
+def start_two_processes(program: Path, *arguments: str) -> list["subprocess.Popen[str]"]:
+    """Start ``program`` on both, by rank; it may import what tests share. What goes wrong is read from ``stderr``."""
     shared = {
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
@@ -17,7 +17,7 @@ def run_on_two_processes(program: Path, *arguments: str, timeout: float) -> None
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
-    processes = [
+    return [
         subprocess.Popen(
             [sys.executable, str(program), *arguments],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -26,6 +26,11 @@ def run_on_two_processes(program: Path, *arguments: str, timeout: float) -> None
         )
         for rank in range(2)
     ]
+
+
+def run_on_two_processes(program: Path, *arguments: str, timeout: float) -> None:
+    """Run ``program`` to its end on both; ``timeout`` in seconds."""
+    processes = start_two_processes(program, *arguments)
     try:
         errors = [process.communicate(timeout=timeout)[1] for process in processes]
     finally:

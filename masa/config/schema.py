@@ -262,6 +262,9 @@ class RunSection(Section):
     """Used when `steps` is null."""
     threads: PositiveInt | None = None
     """CPU threads of torch; null: torch's own choice."""
+    timeout_minutes: PositiveFloat = 180.0
+    """Distributed training: how long processes wait for one another, for example while a large checkpoint is written.
+    A process that dies ends the others within a minute all the same."""
 
 
 class Config(Section):

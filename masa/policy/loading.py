@@ -10,6 +10,7 @@ from masa.config.schema import ModelSection
 from masa.hub import hub_is_reachable
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -59,8 +60,11 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_policy(section: ModelSection) -> PreTrainedModel:
-    """The policy with its parameters, in evaluation mode.
+def load_policy(section: ModelSection, device: torch.device | None = None) -> PreTrainedModel:
+    """The policy with its parameters, in evaluation mode, on ``device``; None: on the CPU.
+
+    Weights go from their files to a GPU one tensor at a time. On the CPU they stay mapped to the files, which all
+    processes of a machine share, where the files have ``model.dtype``. So a machine's memory holds one copy at most.
 
     Raises:
         ConfigError: it cannot be loaded; the message says from where.
@@ -68,6 +72,8 @@ def load_policy(section: ModelSection) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
+
+    placed: dict[str, Any] = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
 
     path = resolve_model_path(section)
     # Loading prints a bar of its own, which would tear the live display.
@@ -78,6 +84,7 @@ def load_policy(section: ModelSection) -> PreTrainedModel:
             dtype=getattr(torch, section.dtype),
             attn_implementation=section.attention,
             local_files_only=_only_local(path),
+            **placed,
         )
     except Exception as error:
         raise ConfigError(f"model.path: the model {section.path!r} cannot be loaded: {_brief(error)}") from error

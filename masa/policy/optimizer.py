@@ -8,12 +8,24 @@ from collections.abc import Callable
 from torch import nn
 from torch.optim import AdamW
 
+from masa.config import ConfigError
 from masa.config.algorithm import OptimizerSection
 
 
 def make_optimizer(module: nn.Module, section: OptimizerSection) -> AdamW:
-    """AdamW over the trainable parameters; vectors (norms, biases) are not decayed, as is usual."""
+    """AdamW over the trainable parameters; vectors (norms, biases) are not decayed, as is usual.
+
+    Raises:
+        ConfigError: the parameters are sharded already.
+    """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    sharded = next((one for one in trainable if hasattr(one, "ds_id")), None)
+    if sharded is not None:
+        # Its parameters have lost their shapes: matrices and vectors cannot be told apart, nor any other whole be had.
+        raise ConfigError(
+            "model: its parameters are split over processes already (ZeRO 3), allowed are whole ones: load the model "
+            "before anything makes an Accelerator, or name it in model.path"
+        )
     return AdamW(
         [
             {"params": [one for one in trainable if one.dim() >= 2], "weight_decay": section.weight_decay},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,22 +17,52 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def join_processes() -> PartialState:
-    """Join the processes that a launcher started; alone, this one. To be called before anything asks who is first."""
+def join_processes(timeout_minutes: float | None = None) -> PartialState:
+    """Join the processes that a launcher started; alone, this one. To be called before anything asks who is first.
+
+    ``timeout_minutes`` is how long a process waits for the others; None: as long as torch does by itself.
+    """
+    waits: dict[str, Any] = {} if timeout_minutes is None else {"timeout": timedelta(minutes=timeout_minutes)}
     if _left_to_accelerate():
-        return PartialState()
+        return PartialState(**waits)
     if _under_deepspeed():
         _leave_shared_memory_alone()
-    return PartialState(cpu=not _under_deepspeed(), backend="gloo")
+    return PartialState(cpu=not _under_deepspeed(), backend="gloo", **waits)
 
 
-def make_accelerator() -> Accelerator:
+def make_accelerator(timeout_minutes: float | None = None) -> Accelerator:
     """The accelerator of this process: on its GPU, or on the CPU with gloo between processes.
+
+    Models that `transformers` loads afterwards are whole on each process, also under ZeRO 3, which splits them when the
+    update is prepared: until then weight decay, LoRA, fused kernels and the reference model need whole parameters.
 
     Raises:
         ConfigError: accelerate is set to fp16, whose skipped steps would be taken for a diverged policy.
     """
-    join_processes()
+    join_processes(timeout_minutes)
+    accelerator = _make_accelerator()
+    if _under_deepspeed():
+        from transformers.integrations import unset_hf_deepspeed_config
+
+        # Accelerate has transformers split parameters while they load, whatever its `zero3_init_flag` says.
+        unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
+    return accelerator
+
+
+def extend_time_limits(timeout_minutes: float) -> None:
+    """Let all process groups there are wait so long, those of DeepSpeed and of engines included.
+
+    New groups start with torch's own limits (NCCL: 10 minutes), whatever the first group was given.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    from torch.distributed import distributed_c10d
+
+    for group in list(distributed_c10d._world.pg_map):
+        distributed_c10d._set_pg_timeout(timedelta(minutes=timeout_minutes), group)
+
+
+def _make_accelerator() -> Accelerator:
     if _left_to_accelerate():
         accelerator = Accelerator()
         if accelerator.mixed_precision == "fp16":

@@ -45,6 +45,7 @@ _FREE_TO_CHANGE = (
     "rollout.kv_cache_gb",
     "rollout.sleep_level",
     "evaluation.every",
+    "run.timeout_minutes",
 )
 # How the same arithmetic is cut into pieces, as memory and machines demand.
 _CHANGES_ROUNDING = (

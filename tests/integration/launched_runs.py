@@ -42,7 +42,7 @@ def command(folder: Path, shape: str | None, *launch: str) -> list[str]:
 def train(folder: Path, shape: str | None, *arguments: str, launch: tuple[str, ...] = ()) -> None:
     """Run to the end; ``launch`` are further options of the launcher."""
     done = subprocess.run(
-        [*command(folder, shape, *launch), *arguments], cwd=ROOT, env=_environment(), capture_output=True, text=True
+        [*command(folder, shape, *launch), *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -53,7 +53,7 @@ def started(folder: Path, shape: str, step: int, *arguments: str) -> Iterator[su
     process = subprocess.Popen(
         [*command(folder, shape), *arguments],
         cwd=ROOT,
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -67,7 +67,7 @@ def started(folder: Path, shape: str, step: int, *arguments: str) -> Iterator[su
             time.sleep(0.01)
         yield process
     finally:
-        _kill_tree(process.pid)
+        kill_tree(process.pid)
         process.wait()
 
 
@@ -77,11 +77,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in json.loads(line).items() if not is_timing(key)} for line in lines]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def _kill_tree(pid: int) -> None:
+def kill_tree(pid: int) -> None:
     import psutil
 
     try:
