@@ -146,6 +146,9 @@ class RolloutSection(Section):
     """Seconds without any usable server, and for a server to start or to take weights, before the run stops."""
     server_patience: PositiveFloat = 30.0
     """Seconds a server may be silent before it counts as dead and its requests go to the others."""
+    lora: Literal["auto", "adapter", "merged"] = "auto"
+    """With `model.lora.rank`, what engines are given: `adapter`: the base model once, then adapters alone; `merged`:
+    all weights after every step, adapters merged into them; `auto`: adapters where the engine can."""
     weight_transfer: Literal["auto", "file", "nccl"] = "auto"
     """How servers get weights; `auto`: `nccl` where there are GPUs that servers have for themselves, else `file`."""
     transfer_folder: str | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from masa.rollout.adapters import scaled_adapters
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest, Sampling
 from masa.rollout.weights import policy_weights
 
@@ -90,7 +91,10 @@ def check_agreement(engine: RolloutEngine, policy: PreTrainedModel, *, stop_ids:
     The probes are the same each time, so that a prefix cache which outlived an update answers them.
     """
     dtype = getattr(engine, "weight_dtype", policy.dtype)
-    expected = weight_checksum(tensor.to(dtype) for _, tensor in policy_weights(policy))
+    as_adapter = getattr(engine, "samples_with_adapter", False)
+    expected = weight_checksum(tensor.to(dtype) for _, tensor in policy_weights(policy, merged=not as_adapter))
+    if as_adapter:
+        expected = (expected + weight_checksum(scaled_adapters(policy, dtype))) % 2**64
     found = engine.checksums()
     equal = set(found) == {expected} if found else None
     requests = _probes(policy.config.get_text_config().vocab_size, stop_ids)

@@ -9,6 +9,7 @@ from masa.config import ConfigError
 from masa.config.schema import RolloutSection
 from masa.policy.copies import is_sharded, plain_copy
 from masa.policy.lora import has_adapters
+from masa.rollout.adapters import policy_samples_itself
 from masa.rollout.engine import RolloutEngine
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def _make_engine(
     from masa.rollout.transformers import TransformersEngine
 
     # Sampling ahead needs weights that stay as they are while the policy learns, and one process needs whole ones.
-    own = section.async_steps or is_sharded(model) or has_adapters(model)
+    own = section.async_steps or is_sharded(model)
+    if has_adapters(model):
+        own = not policy_samples_itself(section, model)
     sampled = plain_copy(model) if own else model
     return TransformersEngine(sampled, stop_ids=stop_ids, max_batch_size=section.max_batch_size)
 

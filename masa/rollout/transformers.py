@@ -21,7 +21,7 @@ from masa.rollout.engine import Rollout, RolloutError, RolloutRequest, Sampling
 from masa.rollout.kv_cache import GrowingCache
 from masa.rollout.sampling import draw_tokens, uniform_streams
 from masa.rollout.statistics import EngineStatistics
-from masa.rollout.weights import Weights, named_tensors
+from masa.rollout.weights import Weights, named_tensors, policy_weights
 
 # Dropping rows costs a little for each layer, so a few finished sequences are carried along until they are worth it.
 _DROP_SHARE = 1 / 16
@@ -79,6 +79,9 @@ class TransformersEngine:
 
     def update_weights(self, weights: Weights, version: int) -> None:
         """Copy the named parameters in (those that are already the engine's own cost nothing)."""
+        if weights is self.model:
+            self.weight_version = version
+            return
         own = dict(self.model.named_parameters())
         with torch.no_grad():
             for name, tensor in named_tensors(weights):
@@ -96,9 +99,9 @@ class TransformersEngine:
 
     def checksums(self) -> list[int]:
         """The checksum of the model that samples."""
-        from masa.rollout.agreement import model_checksum
+        from masa.rollout.agreement import weight_checksum
 
-        return [model_checksum(self.model)]
+        return [weight_checksum(tensor for _, tensor in policy_weights(self.model))]
 
     def statistics(self) -> dict[str, float]:
         """Tokens per second since the last call; none where nothing was sampled."""

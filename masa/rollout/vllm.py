@@ -7,6 +7,7 @@ import importlib.util
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,11 +17,14 @@ import torch
 from torch import Tensor
 
 from masa.config import ConfigError
+from masa.policy.lora import adapter_settings, has_adapters
+from masa.rollout.adapters import AdapterError, adapter_arguments, copied_adapters, vllm_takes_adapters
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
 from masa.rollout.process_state import preserved_process, preserved_random_states, process_group_kept
 from masa.rollout.statistics import EngineStatistics
+from masa.rollout.vllm_adapters import adapter_request, take_adapter, vllm_checksum
 from masa.rollout.vllm_arguments import executor, vllm_arguments
-from masa.rollout.weights import Weights, named_tensors
+from masa.rollout.weights import Weights, named_tensors, policy_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,6 +92,12 @@ class VllmEngine:
             "enable_sleep_mode": section.sleep_level > 0,
         }
         self._arguments["distributed_executor_backend"] = executor(section.tensor_parallel_size)
+        self.takes_adapters = vllm_takes_adapters(section, model)
+        if self.takes_adapters:
+            self._arguments |= adapter_arguments(model)
+        self._has_base = False
+        self._adapter: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None
+        self._adapters_taken = 0
         self._has_weights = False
         self._weight_names: frozenset[str] = frozenset()
         self._asleep: set[str] = set()
@@ -96,7 +106,14 @@ class VllmEngine:
         self.weight_dtype: torch.dtype = getattr(torch, self._arguments["dtype"])
         # Where a process group exists already, vLLM joins it, and it is not vLLM's to take down.
         self._group_is_ours = not torch.distributed.is_initialized()
-        self._engine: Any = self._build()
+        self._engine: Any = None
+        try:
+            self._engine = self._build()
+        except Exception as error:
+            if not self.takes_adapters:
+                raise
+            # Which architectures have no adapters in vLLM shows when it loads them.
+            self._take_no_adapters(error)
 
     def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
@@ -118,21 +135,18 @@ class VllmEngine:
         Raises:
             RolloutError: other parameters than in the first update; the engine then has no usable weights.
         """
-        names: set[str] = set()
-
-        def noted() -> Iterator[tuple[str, Tensor]]:
-            for name, tensor in named_tensors(weights):
-                names.add(name)
-                yield name, tensor.detach()
-
         self._has_weights = False
         self._wake(_WEIGHTS)
-        with preserved_random_states():
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
-        if self._weight_names and names != self._weight_names:
-            different = sorted(names ^ self._weight_names)
-            raise RolloutError(f"{len(different)} parameters differ from the first update, such as {different[0]!r}")
-        self._weight_names = frozenset(names)
+        as_adapter = self.takes_adapters and isinstance(weights, torch.nn.Module) and has_adapters(weights)
+        if as_adapter:
+            try:
+                self._update_adapter(weights)
+            except AdapterError as error:
+                self._take_no_adapters(error)
+                as_adapter = False
+        if not as_adapter:
+            self._adapter, self._has_base = None, False
+            self._reload(named_tensors(weights))
         self.wake()
         if not self._drop_prefixes():
             raise RolloutError("vLLM could not drop its prefix cache after a weight update: requests were running")
@@ -141,6 +155,11 @@ class VllmEngine:
             torch.cuda.synchronize()
         self.weight_version = version
         self._has_weights = True
+
+    @property
+    def samples_with_adapter(self) -> bool:
+        """Whether the weights in the engine are the base model's, and its adapters beside them."""
+        return self._adapter is not None
 
     def sleep(self) -> None:
         """Level 1 moves the weights to the CPU and drops the KV cache; level 2 drops both until the next update."""
@@ -162,11 +181,9 @@ class VllmEngine:
 
     def checksums(self) -> list[int]:
         """The checksum of the weights in the engine; none where it holds a part of them (tensor parallelism)."""
-        from masa.rollout.agreement import model_checksum
-
         if self._section.tensor_parallel_size > 1:
             return []
-        return [int(value) for value in self._engine.apply_model(model_checksum)]
+        return [int(value) for value in self._engine.apply_model(vllm_checksum)]
 
     def close(self) -> None:
         """Take the engine down and free its memory; what another thread is sampling is given up."""
@@ -182,6 +199,51 @@ class VllmEngine:
         if asleep:
             self._engine.wake_up(tags=asleep)
             self._asleep -= set(asleep)
+
+    def _reload(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        names: set[str] = set()
+
+        def noted() -> Iterator[tuple[str, Tensor]]:
+            for name, tensor in weights:
+                names.add(name)
+                yield name, tensor.detach()
+
+        with preserved_random_states():
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
+        if self._weight_names and names != self._weight_names:
+            different = sorted(names ^ self._weight_names)
+            raise RolloutError(f"{len(different)} parameters differ from the first update, such as {different[0]!r}")
+        self._weight_names = frozenset(names)
+
+    def _update_adapter(self, model: Any) -> None:
+        """Take the adapters, and the base model where the engine does not hold it."""
+        if not self._has_base:
+            self._reload(policy_weights(model, merged=False))
+            self._has_base = True
+        self._adapters_taken += 1
+        self._adapter = (self._adapters_taken, copied_adapters(model, self.weight_dtype), adapter_settings(model))
+        self._give_adapter()
+
+    def _give_adapter(self) -> None:
+        if self._adapter is not None:
+            number, tensors, settings = self._adapter
+            # vLLM scales what it is given in place.
+            copies = {name: tensor.clone() for name, tensor in tensors.items()}
+            self._engine.collective_rpc(take_adapter, args=(number, copies, settings))
+
+    def _take_no_adapters(self, error: Exception) -> None:
+        """Go on with merged weights, where that is allowed.
+
+        Raises:
+            ConfigError: ``rollout.lora`` asks for adapters.
+        """
+        if self._section.lora == "adapter":
+            raise ConfigError(f"rollout.lora: found {self._section.lora}, allowed here: merged; {error}") from error
+        warnings.warn(f"rollout.lora: the engine is given merged weights, as {error}", stacklevel=2)
+        self.takes_adapters, self._adapter = False, None
+        self._arguments = {name: value for name, value in self._arguments.items() if "lora" not in name}
+        self._shut_down()
+        self._engine = self._build()
 
     def _build(self) -> Any:
         with preserved_process(_VARIABLES):
@@ -269,6 +331,7 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
 
         number = 0
+        adapter = {"lora_request": adapter_request(self._adapter[0])} if self._adapter else {}
         for request in requests:
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
             for seed in request.seeds:
@@ -284,7 +347,7 @@ class VllmEngine:
                     detokenize=False,
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 )
-                self._engine.add_request(str(number), prompt, parameters)
+                self._engine.add_request(str(number), prompt, parameters, **adapter)
                 number += 1
 
     def _drop_prefixes(self) -> bool:
@@ -323,12 +386,14 @@ class VllmEngine:
         self._shut_down()
         self._engine = self._build()
         self._engine.apply_model(_ParameterCopy(kept))
+        self._give_adapter()
         self._engine.reset_prefix_cache()
 
     def _shut_down(self) -> None:
         engine, self._engine = self._engine, None
         with nullcontext() if self._group_is_ours else process_group_kept():
-            engine.engine_core.shutdown()
+            if engine is not None:
+                engine.engine_core.shutdown()
             del engine
             gc.collect()
         if self._group_is_ours:
