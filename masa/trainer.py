@@ -21,6 +21,7 @@ from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_p
 from masa.evaluation.held_out import evaluate_held_out, held_out_rows, record_held_out
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.dynamic_sampling import Draw
+from masa.policy.optimizer import describe_new_decay
 from masa.policy.processes import join_processes, require_precise_updates
 from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
@@ -123,7 +124,7 @@ class MASATrainer:
             session.sample_with(lambda step: self._sample(step, session, sampler))
             done = session.restore(recorder.directory, sampler) if resume else None
             with recorder.recording(done):
-                for note in session.notes:
+                for note in (*session.notes, *self._notes_of_resuming(recorder, session, done)):
                     recorder.message(note)
                 if done is None:
                     before = self._evaluate(0, session, recorder)
@@ -138,6 +139,15 @@ class MASATrainer:
                         recorder.message(f"Stopped by SIGTERM after step {step}; --resume goes on from there")
                         return {"steps": step, "stopped_by": "SIGTERM"}
         return recorder.finish()
+
+    def _notes_of_resuming(self, recorder: RunRecorder, session: Session, done: int | None) -> list[str]:
+        """What a resumed run does otherwise than it would have done at its earlier length."""
+        if done is None or recorder.earlier is None:
+            return []
+        each = self.config.algorithm.updates_per_step
+        before = total_steps(recorder.earlier, self.prepared.train)
+        line = describe_new_decay(self.config.optimizer, before * each, self.steps * each, session.updater.updates_done)
+        return [line] if line else []
 
     def _sample(self, step: int, session: Session, sampler: ProblemSampler) -> StepBatch:
         """Both prompts of each problem go out as one batch: G solutions and M meta-predictions.

@@ -56,7 +56,7 @@ class AlgorithmSection(Section):
     kl_coefficient: NonNegativeFloat | None = None
     """Weight of the KL to the frozen initial policy; above 0 a copy of it is kept in memory."""
     kl_estimator: Literal["k1", "k2", "k3"] | None = None
-    """Estimator of that KL, per token."""
+    """Estimator of that KL, per token. `k1` is refused with a coefficient: the expectation of its gradient is zero."""
     entropy_coefficient: NonNegativeFloat | None = None
     """Weight of an entropy bonus."""
     tis_cap: PositiveFloat | None = None

@@ -24,7 +24,7 @@ def resolve_algorithm(section: AlgorithmSection) -> Algorithm:
     """The preset ``algorithm.name`` with every parameter that is not null in the configuration put in its place.
 
     Raises:
-        ConfigError: a combination in which one option would be without effect.
+        ConfigError: a combination in which one option would be without effect, k1 as a term of the loss included.
     """
     algorithm = preset(section.name)
     changed = {name: value for name in _LOSS_PARAMETERS if (value := getattr(section, name)) is not None}
@@ -32,6 +32,12 @@ def resolve_algorithm(section: AlgorithmSection) -> Algorithm:
         loss = replace(algorithm.loss, **changed)
     except ValueError as error:
         raise ConfigError(f"algorithm: {error}") from None
+    if loss.kl_estimator == "k1" and loss.kl_coefficient:
+        raise ConfigError(
+            f"algorithm.kl_estimator: found 'k1', allowed with kl_coefficient {loss.kl_coefficient:g}: 'k2', 'k3'; the "
+            "gradient of k1 = log pi - log pi_ref is that of log pi, whose expectation is zero: it would add noise and "
+            "hold nothing near the reference"
+        )
     if section.advantage_scale is None:
         return Algorithm(algorithm.advantage, loss)
     return Algorithm(replace(algorithm.advantage, scale=section.advantage_scale), loss)

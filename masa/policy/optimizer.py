@@ -37,6 +37,22 @@ def make_optimizer(module: nn.Module, section: OptimizerSection) -> AdamW:
     )
 
 
+def describe_new_decay(section: OptimizerSection, total_before: int, total_now: int, done: int) -> str | None:
+    """What a resumed run of another length does to the learning rate of its next update; None where nothing changes.
+
+    ``total_before`` and ``total_now`` count the updates of the whole run as it was and as it is, ``done`` those behind.
+    """
+    before, now = (
+        section.learning_rate * learning_rate_factor(section, total)(done) for total in (total_before, total_now)
+    )
+    if before == now or done >= total_now:
+        return None
+    return (
+        f"optimizer.schedule={section.schedule} now decays over {total_now} updates instead of {total_before}: the "
+        f"next update has the learning rate {now:.3g}, where the run as it was had {before:.3g}"
+    )
+
+
 def learning_rate_factor(section: OptimizerSection, total_updates: int) -> Callable[[int], float]:
     """Factor of the learning rate at update 0, 1, ...: linear warm-up, then constant or a decay to 0."""
 

@@ -21,13 +21,30 @@ def join_processes(timeout_minutes: float | None = None) -> PartialState:
     """Join the processes that a launcher started; alone, this one. To be called before anything asks who is first.
 
     ``timeout_minutes`` is how long a process waits for the others; None: as long as torch does by itself.
+
+    Raises:
+        ConfigError: the launcher asks for FSDP.
     """
     waits: dict[str, Any] = {} if timeout_minutes is None else {"timeout": timedelta(minutes=timeout_minutes)}
+    refuse_fsdp()
     if _left_to_accelerate():
         return PartialState(**waits)
     if _under_deepspeed():
         _leave_shared_memory_alone()
     return PartialState(cpu=not _under_deepspeed(), backend="gloo", **waits)
+
+
+def refuse_fsdp() -> None:
+    """FSDP splits parameters in a way that the update, checkpoints and engines here do not know.
+
+    Raises:
+        ConfigError: accelerate was told to use it.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):
+        raise ConfigError(
+            "accelerate's distributed_type: found FSDP, which is not supported yet; allowed: NO, MULTI_CPU, MULTI_GPU "
+            "(every process holds the whole policy), DEEPSPEED (ZeRO 1 to 3: configs/accelerate/node_zero3.yaml)"
+        )
 
 
 def make_accelerator(timeout_minutes: float | None = None) -> Accelerator:

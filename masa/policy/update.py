@@ -93,6 +93,8 @@ class PolicyUpdater:
         self._loss = loss
         self._constant_length = constant_length
         self._reference = reference
+        if reference is not None:
+            _take_types(reference, module)
         self._packed = packed
         self._factor = learning_rate_factor(section, total_updates)
         self.updates_done = 0
@@ -294,8 +296,10 @@ class PolicyUpdater:
     def _reference_logprobs(self, tokens: TokenBatch) -> Tensor | None:
         if self._reference is None:
             return None
-        logprobs: Tensor = self._reference(tokens, False)[0]
-        return logprobs
+        # Computed as the policy is: any other rounding would be a divergence before the policy has moved.
+        with self._accelerator.autocast():
+            logprobs: Tensor = self._reference(tokens, False)[0]
+        return logprobs.float()
 
     def _merged(self, parts: list[list[dict[str, Measure]]]) -> dict[str, Measure]:
         merged = merge_measures(one for part in parts for one in part)
@@ -311,6 +315,13 @@ class PolicyUpdater:
             return value
         tensor = torch.tensor(value, dtype=torch.float64, device=self._accelerator.device)
         return float(self._accelerator.reduce(tensor, "sum"))
+
+
+def _take_types(reference: nn.Module, policy: nn.Module) -> None:
+    """DeepSpeed rounds the policy it is given to bfloat16, where it is set to; its reference is rounded likewise."""
+    for kept, moved in ((reference.parameters(), policy.parameters()), (reference.buffers(), policy.buffers())):
+        for own, other in zip(kept, moved, strict=True):
+            own.data = own.data.to(other.dtype)
 
 
 def _uncounted(row: TrainingRow) -> TrainingRow:

@@ -61,7 +61,10 @@ _CHANGES_ROUNDING = (
 
 
 class RunRecorder:
-    """Writes one run's directory and shows its progress; on all processes but the first it does nothing."""
+    """Writes one run's directory and shows its progress; on all processes but the first it does nothing.
+
+    ``earlier`` is the configuration of the run that is resumed, as it was; None where there is none.
+    """
 
     def __init__(self, config: Config, prepared: Prepared, steps: int, console: Console) -> None:
         self.directory = RunDirectory(config.run.dir)
@@ -71,6 +74,7 @@ class RunRecorder:
         self._console = console
         self._writes = PartialState().is_main_process
         self._progress: Progress | None = None
+        self.earlier: Config | None = None
         self._logger = CompositeLogger()
 
     @contextmanager
@@ -184,6 +188,7 @@ class RunRecorder:
         before = config_from_mapping(
             yaml.safe_load(self.directory.config.read_text(encoding="utf-8")), str(self.directory.config)
         )
+        self.earlier = before
         changed = {
             key: values
             for key, values in differing_keys(before, self._config).items()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from masa.config import ConfigError
 from masa.config.algorithm import AlgorithmSection
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.presets import PRESETS
@@ -43,3 +44,8 @@ def test_every_option_that_may_be_left_to_the_preset_has_such_a_parameter() -> N
 @pytest.mark.parametrize("name", PRESETS)
 def test_without_options_the_algorithm_is_its_preset(name: str) -> None:
     assert resolve_algorithm(AlgorithmSection.model_validate({"name": name})) == PRESETS[name]
+
+
+def test_k1_is_refused_as_a_term_of_the_loss_with_the_reason() -> None:
+    with pytest.raises(ConfigError, match=r"algorithm\.kl_estimator: found 'k1', .*'k2', 'k3'; .*expectation is zero"):
+        resolve_algorithm(AlgorithmSection(kl_coefficient=0.01, kl_estimator="k1"))
