@@ -76,7 +76,17 @@ def _model_of(options: argparse.Namespace) -> tuple[Config, str | None]:
         overrides.append(f"model.path={options.model}")
     elif not options.config:
         raise ConfigError("--model: a folder, a hub id or `embedded` is needed; --run and --config name a model, too")
-    return load_config(options.config, overrides), None
+    config = load_config(options.config, overrides)
+    # Without --model the configuration says all of the model, its type included.
+    return _as_evaluated(config, overrides) if options.model else config, None
+
+
+def _as_evaluated(config: Config, overrides: Sequence[str]) -> Config:
+    """With the model as its checkpoint was saved, unless ``model.dtype=...`` was given."""
+    from masa.evaluation.checkpoint_model import evaluated_model
+
+    given = any(override.startswith("model.dtype=") for override in overrides)
+    return config.model_copy(update={"model": evaluated_model(config.model, dtype_is_given=given)})
 
 
 def _checkpoint_of(options: argparse.Namespace, overrides: list[str]) -> tuple[Config, str]:
@@ -92,6 +102,7 @@ def _checkpoint_of(options: argparse.Namespace, overrides: list[str]) -> tuple[C
         raise ConfigError(f"--step: found {step}, the checkpoints of {directory.path} are {sorted(found) or 'none'}")
     if step:
         config = config.model_copy(update={"model": config.model.model_copy(update={"path": str(found[step])})})
+        config = _as_evaluated(config, overrides)
     return config, str(directory.path / "evaluation" / f"step-{step}")
 
 

@@ -52,15 +52,20 @@ class Policy:
         return self._tokenizer
 
     def engine(self, budget: Budget) -> RolloutEngine:
-        """The engine; the first call loads the model (on the GPU where there is one)."""
+        """The engine; the first call loads the model.
+
+        The `transformers` engine samples from the model itself, on the GPU where there is one. vLLM is given its
+        weights from the host's memory, and the model is dropped.
+        """
         if self._engine is None:
             import torch
 
             from masa.policy.loading import load_policy, stop_token_ids
-            from masa.rollout.factory import make_engine
+            from masa.rollout.factory import choose_engine, make_engine
 
             model: Any = load_policy(self._config.model)
-            model.to("cuda" if torch.cuda.is_available() else "cpu")
+            if choose_engine(self._config.rollout) == "transformers":
+                model.to("cuda" if torch.cuda.is_available() else "cpu")
             limits = {
                 "max_batch_size": budget.batch_size,
                 "max_solution_tokens": budget.max_tokens,
