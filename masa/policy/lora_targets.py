@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from masa.config import ConfigError
 
@@ -103,8 +105,6 @@ def _expert_parameters(model: nn.Module) -> tuple[str, ...]:
 
 def _linear_layers(model: PreTrainedModel) -> list[str]:
     """Names of the linear layers that can have an adapter."""
-    from transformers.pytorch_utils import Conv1D
-
     untyped: Any = model
     head = untyped.get_output_embeddings()
     reached = _text_modules(model)
@@ -121,6 +121,7 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
         and module.weight.requires_grad
         and owners[id(module.weight)] == 1
         and not _is_read_by_a_kernel(model, name)
+        and _acts_as_linear(module)
     ]
 
 
@@ -130,6 +131,20 @@ def _text_modules(model: nn.Module) -> set[int]:
     decoder = untyped.get_decoder() if hasattr(untyped, "get_decoder") else model
     has_towers = untyped.config.get_text_config() is not untyped.config
     return {id(module) for module in (decoder if has_towers and decoder is not None else model).modules()}
+
+
+@torch.no_grad()
+def _acts_as_linear(layer: Any) -> bool:
+    """Whether a layer does what adapters are added to: subclasses group their inputs, or return more than a product."""
+    if type(layer).forward in (nn.Linear.forward, Conv1D.forward):
+        return True
+    inputs = torch.linspace(-1, 1, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)[None]
+    try:
+        found = layer(inputs)
+        plain = nn.functional.linear(inputs, layer.weight, layer.bias)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return isinstance(found, torch.Tensor) and found.shape == plain.shape and torch.allclose(found, plain, rtol=1e-2)
 
 
 def _is_read_by_a_kernel(model: nn.Module, name: str) -> bool:

@@ -144,7 +144,7 @@ def lora(model: PreTrainedModel) -> Cell:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
-                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(0.03 * torch.randn(parameter.shape, generator=generator))
         own = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
         for name, tensor in policy_weights(model):
             own[name].copy_(tensor)

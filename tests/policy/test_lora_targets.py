@@ -171,3 +171,27 @@ def test_experts_are_refused_by_name_where_parameters_are_split_and_left_out_by_
     model = make_model("qwen3_moe")
     add_adapters(model, LoraSection(rank=4))
     assert adapted_names(model) == set(ATTENTION)
+
+
+class _Grouped(torch.nn.Linear):
+    """As DeepSeek-V4's output projection: each half of the input has rows of its own."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        halves = input.chunk(2, -1)
+        return torch.cat([half @ rows.T for half, rows in zip(halves, self.weight.chunk(2), strict=True)], -1)
+
+
+class _Renamed(torch.nn.Linear):
+    """As Falcon's: a product like any other, in other words."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input @ self.weight.T
+
+
+def test_subclasses_of_linear_layers_are_adapted_where_they_compute_the_same() -> None:
+    model = make_model("qwen3")
+    for layer in model.model.layers:
+        layer.self_attn.o_proj = _Grouped(32, 64, bias=False)
+        layer.self_attn.k_proj = _Renamed(64, 32, bias=False)
+    add_adapters(model, LoraSection(rank=4))
+    assert adapted_names(model) == {*ATTENTION, *MLP} - {"o_proj"}
