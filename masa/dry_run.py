@@ -12,6 +12,7 @@ from rich.text import Text
 from masa.config import Config
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
+from masa.policy.stops import known_stops, stop_tokens
 from masa.preflight import (
     benchmark_problems_of,
     check_verifiers,
@@ -22,6 +23,7 @@ from masa.preflight import (
     total_steps,
 )
 from masa.problems import Problem
+from masa.problems.chat import describe_chat
 from masa.problems.errors import HubUnavailableError
 from masa.rollout.ahead import require_correction
 from masa.rollout.requests import RequestBuilder
@@ -104,5 +106,7 @@ def _longest_prompt(config: Config, problems: Sequence[Problem], notes: list[str
         notes.append(f"model.path: prompts are not tokenized, prompts.max_tokens is assumed: {error}")
         return config.prompts.max_tokens
     builder = RequestBuilder(config, make_templates(config), tokenizer)
+    notes += describe_chat(tokenizer, builder.format)
+    notes += stop_tokens(known_stops(resolve_model_path(config.model)), tokenizer, config)[1]
     paths = ("solution", "meta") if config.algorithm.meta else ("solution",)
     return max(len(builder.prompt_ids(problem, path)) for problem in problems for path in paths)  # type: ignore[arg-type]

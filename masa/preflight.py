@@ -12,6 +12,7 @@ from masa.config import Config, ConfigError
 from masa.controls.requirements import check_controls
 from masa.policy.loading import load_tokenizer, resolve_model_path
 from masa.problems import Problem
+from masa.problems.chat import describe_chat
 from masa.problems.errors import ProblemDataError
 from masa.problems.loading import load_problems
 from masa.problems.prompts import PromptTemplates, leave_out_overlong
@@ -78,6 +79,7 @@ def prepare(
         check_verifiers([*train, *held_out])
     tokenizer = tokenizer or load_tokenizer(config.model)
     builder = RequestBuilder(config, templates, tokenizer)
+    notes += describe_chat(tokenizer, builder.format)
     train = _within_limit(config, builder, train, "problems.train", notes)
     held_out = _within_limit(config, builder, held_out, "problems.eval", notes)
     require_enough(config, train)
@@ -229,21 +231,18 @@ def _within_limit(
     config: Config, builder: RequestBuilder, problems: list[Problem], key: str, notes: list[str]
 ) -> list[Problem]:
     """Leave out problems with a prompt over ``prompts.max_tokens``."""
-    prompts = config.prompts
+    limit = config.prompts.max_tokens
     kept, left_out = leave_out_overlong(
         problems,
         builder.templates,
         builder.tokenizer,
-        prompts.max_tokens,
-        system=prompts.system,
-        chat=prompts.chat,
+        limit,
+        format=builder.format,
         meta=config.algorithm.meta,
     )
     if left_out:
-        notes.append(f"{key}: {len(left_out)} problems left out, a prompt has over {prompts.max_tokens} tokens")
+        notes.append(f"{key}: {len(left_out)} problems left out, a prompt has over {limit} tokens")
     if problems and not kept:
         shortest = min(max(one.solution_tokens, one.meta_tokens) for one in left_out)
-        raise ConfigError(
-            f"prompts.max_tokens: found {prompts.max_tokens}, allowed: at least {shortest} for any problem of {key}"
-        )
+        raise ConfigError(f"prompts.max_tokens: found {limit}, allowed: at least {shortest} for any problem of {key}")
     return kept

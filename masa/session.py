@@ -22,12 +22,13 @@ from masa.interrupt import StopRequest
 from masa.peers import PeerWatch
 from masa.policy.dynamic_sampling import DynamicSampling
 from masa.policy.liger import use_liger_kernels
-from masa.policy.loading import load_policy, prepare_policy, stop_token_ids
+from masa.policy.loading import load_policy, prepare_policy
 from masa.policy.lora import describe_adapters
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule, packs
 from masa.policy.presets import Algorithm
 from masa.policy.processes import extend_time_limits, make_accelerator
+from masa.policy.stops import stop_tokens
 from masa.policy.update import PolicyUpdater
 from masa.preflight import Prepared
 from masa.problems import Problem
@@ -249,7 +250,8 @@ class Session:
             reference=reference,
             packed=packs(config),
         )
-        self._stop_ids = stop_token_ids(self.model, self._prepared.tokenizer)
+        self._stop_ids, lines = stop_tokens(self.model.generation_config, self._prepared.tokenizer, config)
+        self.notes += lines
         self.engine = make_engine(
             config.rollout,
             self.model,

@@ -1,6 +1,7 @@
 """Every option of a run, with its type, range, default and meaning: the one place where defaults live.
 
-Sections of their own file: `masa.config.algorithm` (the update), `masa.config.controls` (MASA-efficient).
+Sections of their own file: `masa.config.algorithm` (the update), `masa.config.controls` (MASA-efficient),
+`masa.config.prompts`.
 
 A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
 nor any engine.
@@ -14,6 +15,7 @@ from pydantic import Field, model_validator
 
 from masa.config.algorithm import AlgorithmSection, OptimizerSection
 from masa.config.controls import ControlsSection
+from masa.config.prompts import PromptsSection
 from masa.config.section import AutoSwitch, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
 
 
@@ -69,35 +71,6 @@ class ProblemsSection(Section):
     """Use the first `eval_limit` held-out problems."""
 
 
-class MetaKeysSection(Section):
-    """Keys of the JSON object that a meta-prediction ends with."""
-
-    notions: str = "notions"
-    """Key of the list of notions."""
-    pass_rate: str = "pass_rate"
-    """Key of the pass rate."""
-    solution_length: str = "solution_length"
-    """Key of the length of a correct solution, in tokens."""
-
-
-class PromptsSection(Section):
-    """How a problem becomes a solution prompt and a meta prompt."""
-
-    solution: str = "default"
-    """Template of the solution prompt: `default`, `embedded`, a path to a file, or jinja2 text with `{{ problem }}`."""
-    meta: str = "default"
-    """Template of the meta prompt, named likewise."""
-    system: str | None = None
-    """System message before both prompts."""
-    chat: bool = True
-    """Apply the tokenizer's chat template; false: the rendered text is the prompt."""
-    max_tokens: PositiveInt = 2048
-    """Problems whose solution or meta prompt is longer are left out and counted."""
-    pass_rate_total: Annotated[int, Field(ge=1, le=1000)] = 8
-    """The meta prompt asks for a pass rate out of this many attempts."""
-    meta_keys: MetaKeysSection = MetaKeysSection()
-
-
 class RolloutSection(Section):
     """How responses are sampled."""
 
@@ -114,6 +87,8 @@ class RolloutSection(Section):
     """Response limit of a solution, in tokens."""
     max_meta_tokens: PositiveInt = 2048
     """Response limit of a meta-prediction, in tokens."""
+    stop_token_ids: list[NonNegativeInt] = Field(default_factory=list)
+    """Token ids that end a response beside those that tokenizer, generation config and chat template name."""
     max_batch_size: PositiveInt = 256
     """Sequences decoded at a time by one engine or server."""
     max_model_len: PositiveInt | None = None

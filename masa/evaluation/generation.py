@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from masa.config import Config
 from masa.evaluation.settings import Budget
 from masa.evaluation.store import EvaluationStore, StoredSample
+from masa.problems.chat import ChatFormat, describe_chat
 from masa.problems.problem import Problem
 from masa.problems.statements import statement_key
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutPath
@@ -29,6 +30,8 @@ class Policy:
         config: names the model and the engine.
         engine: in place of the one that ``config`` names; the caller closes it.
         tokenizer: its tokenizer, likewise.
+
+    ``notes`` are lines that whoever evaluates should read, once the engine is there.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Policy:
         self._engine = engine
         self._tokenizer = tokenizer
         self._stack = ExitStack()
+        self.notes: list[str] = []
+        self._checked = False
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -49,6 +54,9 @@ class Policy:
             from masa.policy.loading import load_tokenizer
 
             self._tokenizer = load_tokenizer(self._config.model)
+        if not self._checked:
+            self.notes += describe_chat(self._tokenizer, ChatFormat.of(self._config.prompts))
+            self._checked = True
         return self._tokenizer
 
     def engine(self, budget: Budget) -> RolloutEngine:
@@ -60,7 +68,8 @@ class Policy:
         if self._engine is None:
             import torch
 
-            from masa.policy.loading import load_policy, stop_token_ids
+            from masa.policy.loading import load_policy
+            from masa.policy.stops import stop_tokens
             from masa.rollout.factory import choose_engine, make_engine
 
             model: Any = load_policy(self._config.model)
@@ -74,10 +83,12 @@ class Policy:
                 "async_steps": 0,
             }
             section = self._config.rollout.model_copy(update=limits)
+            stop_ids, lines = stop_tokens(model.generation_config, self.tokenizer, self._config)
+            self.notes += lines
             self._engine = make_engine(
                 section,
                 model,
-                stop_ids=stop_token_ids(model, self.tokenizer),
+                stop_ids=stop_ids,
                 max_prompt_tokens=max(self._config.prompts.max_tokens, _LONGEST_PROMPT),
             )
             self._stack.callback(self._engine.close)

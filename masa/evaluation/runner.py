@@ -95,6 +95,8 @@ def _generate(
                     store,
                     report=lambda count, task=task: progress.advance(task, count),  # type: ignore[misc]
                 )
+        for note in policy.notes:
+            console.print(note, highlight=False)
     finally:
         if own:
             policy.close()

@@ -69,6 +69,7 @@ class EvaluationSettings:
             "model": self.config.model.model_dump(mode="json"),
             "prompts": self.config.prompts.model_dump(mode="json"),
             "engine": self.config.rollout.engine,
+            "stop_token_ids": list(self.config.rollout.stop_token_ids),
             **asdict(self.budget),
             "options": self.data.options,
             "options_seed": self.data.options_seed,
@@ -97,7 +98,7 @@ def settings_from_row(row: Mapping[str, Any]) -> EvaluationSettings:
         {
             "model": row["model"],
             "prompts": row["prompts"],
-            "rollout": {"engine": row["engine"]},
+            "rollout": {"engine": row["engine"], "stop_token_ids": row.get("stop_token_ids", [])},
             "rewards": row["verifier"],
         },
         "settings.json",

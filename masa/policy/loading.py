@@ -111,19 +111,6 @@ def prepare_policy(model: PreTrainedModel, section: ModelSection) -> PreTrainedM
     return model
 
 
-def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids that end a response: the tokenizer's end of sequence and those of the generation config.
-
-    Raises:
-        ConfigError: neither names one.
-    """
-    named: Any = [tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)]
-    ids = {int(one) for item in named if item is not None for one in (item if isinstance(item, list) else [item])}
-    if not ids:
-        raise ConfigError("model.path: neither tokenizer nor generation config names a token that ends a response")
-    return sorted(ids)
-
-
 def _only_local(path: str) -> bool:
     """Whether to look at this machine alone: always for a folder, and for a hub id where the hub cannot be reached."""
     return Path(path).is_dir() or not hub_is_reachable()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from masa.config import ConfigError
+from masa.config.prompts import DEFAULT_DATE
+from masa.problems.chat import ChatFormat, PromptEncodingError, conversation, render_chat, system_role
 from masa.problems.problem import Problem
 
 if TYPE_CHECKING:
     from masa.problems.prompts import PromptTemplates
+    from masa.problems.templates import TemplateKind
 
-
-class PromptEncodingError(ConfigError):
-    """A prompt that this tokenizer cannot turn into tokens as asked."""
+_NONE: Mapping[str, Any] = MappingProxyType({})
+_PLAIN = ChatFormat()
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,30 @@ class Overlong:
     meta_tokens: int
 
 
-def encode_prompt(tokenizer: Any, text: str, *, system: str | None = None, chat: bool = True) -> tuple[int, ...]:
+def encode_prompt(tokenizer: Any, text: str, **options: Any) -> tuple[int, ...]:
     """The token ids of one prompt; see `encode_prompts`."""
-    return encode_prompts(tokenizer, [text], system=system, chat=chat)[0]
+    return encode_prompts(tokenizer, [text], **options)[0]
 
 
 def encode_prompts(
-    tokenizer: Any, texts: Sequence[str], *, system: str | None = None, chat: bool = True
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    system: str | None = None,
+    chat: bool = True,
+    arguments: Mapping[str, Any] = _NONE,
+    date: str = DEFAULT_DATE,
 ) -> list[tuple[int, ...]]:
     """The token ids of each prompt, encoded as one batch.
 
     With ``chat`` every text becomes the user message of a conversation (after the system message, where there is one)
-    in the tokenizer's chat template, generation prompt included. Without it the text is encoded as it stands, with the
-    special tokens that the tokenizer itself adds.
+    in the tokenizer's chat template, generation prompt included; ``arguments`` go to the template, and ``date`` is the
+    day (YYYY-MM-DD) that it may print. A template that refuses or leaves out system messages gets it at the head of
+    the user message. Without ``chat`` the text is encoded as it stands, with the special tokens that the tokenizer
+    itself adds.
 
     Raises:
-        PromptEncodingError: no chat template where one is needed, a template that refuses the system message, a system
+        PromptEncodingError: no chat template where one is needed, a template that refuses the prompt, a system
             message without chat, or a prompt of no tokens.
     """
     if not texts:
@@ -57,14 +67,11 @@ def encode_prompts(
             "instruct tokenizer"
         )
     if chat:
-        head = [{"role": "system", "content": system}] if system else []
-        conversations = [[*head, {"role": "user", "content": text}] for text in texts]
-        try:
-            encoded = tokenizer.apply_chat_template(
-                conversations, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        except Exception as error:
-            raise PromptEncodingError(f"the tokenizer's chat template refuses the prompt: {error}") from error
+        role = system_role(tokenizer, arguments, date) if system else "own"
+        conversations = [conversation(text, system, role) for text in texts]
+        encoded = render_chat(
+            tokenizer, conversations, arguments, date, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
     else:
         encoded = tokenizer(list(texts))["input_ids"]
     prompts = [tuple(ids) for ids in encoded]
@@ -80,8 +87,7 @@ def leave_out_overlong(
     tokenizer: Any,
     max_tokens: int,
     *,
-    system: str | None = None,
-    chat: bool = True,
+    format: ChatFormat = _PLAIN,
     meta: bool = True,
 ) -> tuple[list[Problem], list[Overlong]]:
     """The problems whose prompts have at most ``max_tokens`` tokens, in their order, and those left out.
@@ -90,11 +96,13 @@ def leave_out_overlong(
     only during a run.
     """
 
-    def lengths(texts: list[str]) -> list[int]:
-        return [len(ids) for ids in encode_prompts(tokenizer, texts, system=system, chat=chat)]
+    def lengths(kind: TemplateKind, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in encode_prompts(tokenizer, texts, **format.options(kind))]
 
-    solution = lengths([templates.render_solution(problem) for problem in problems])
-    metas = lengths([templates.render_meta(problem) for problem in problems]) if meta else [0] * len(problems)
+    solution = lengths("solution", [templates.render_solution(problem) for problem in problems])
+    metas = [0] * len(problems)
+    if meta:
+        metas = lengths("meta", [templates.render_meta(problem) for problem in problems])
     kept: list[Problem] = []
     left_out: list[Overlong] = []
     for problem, solution_tokens, meta_tokens in zip(problems, solution, metas, strict=True):

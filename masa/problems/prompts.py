@@ -14,7 +14,8 @@ import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from masa.config import ConfigError
-from masa.problems.encoding import Overlong, PromptEncodingError, encode_prompt, encode_prompts, leave_out_overlong
+from masa.problems.chat import PromptEncodingError
+from masa.problems.encoding import Overlong, encode_prompt, encode_prompts, leave_out_overlong
 from masa.problems.problem import Problem
 from masa.problems.templates import NAMED_TEMPLATES, TemplateKind
 

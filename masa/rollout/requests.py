@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from masa.config import Config
 from masa.problems import Problem
+from masa.problems.chat import ChatFormat
 from masa.problems.prompts import PromptTemplates, encode_prompt
 from masa.problems.seeds import derive_seed
 from masa.rollout.engine import RolloutPath, RolloutRequest, Sampling
@@ -25,6 +26,7 @@ class RequestBuilder:
         self._config = config
         self.templates = templates
         self.tokenizer = tokenizer
+        self.format = ChatFormat.of(config.prompts)
         self._sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
         self._limits: dict[RolloutPath, int] = {
             "solution": config.rollout.max_solution_tokens,
@@ -39,9 +41,8 @@ class RequestBuilder:
 
     def prompt_ids(self, problem: Problem, path: RolloutPath, hint: str | None = None) -> tuple[int, ...]:
         """The token ids of one prompt, chat template and generation prompt included."""
-        prompts = self._config.prompts
         text = self.prompt_text(problem, path, hint)
-        return encode_prompt(self.tokenizer, text, system=prompts.system, chat=prompts.chat)
+        return encode_prompt(self.tokenizer, text, **self.format.options(path))
 
     def requests(
         self,

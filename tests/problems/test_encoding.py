@@ -85,7 +85,9 @@ def test_a_system_message_without_chat_is_refused(tokenizer: PreTrainedTokenizer
         encode_prompt(tokenizer, "1+1", system="be brief", chat=False)
 
 
-def test_a_chat_template_that_knows_no_system_role_is_told(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_chat_template_that_knows_no_system_role_gets_it_in_the_user_message(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     from copy import copy
 
     strict = copy(tokenizer)
@@ -93,8 +95,7 @@ def test_a_chat_template_that_knows_no_system_role_is_told(tokenizer: PreTrained
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT_TEMPLATE
     )
     assert encode_prompt(strict, "1+1") == codes("u:1+1;a:")
-    with pytest.raises(PromptEncodingError, match="refuses the prompt: no system role"):
-        encode_prompt(strict, "1+1", system="be brief")
+    assert encode_prompt(strict, "1+1", system="be brief") == codes("u:be brief?1+1;a:")
 
 
 def problem(statement: str) -> Problem:
