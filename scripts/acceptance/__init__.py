@@ -1,0 +1,1 @@
+"""The parts of `scripts/gpu_acceptance.py`, and what runs and reports them."""
