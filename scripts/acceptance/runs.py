@@ -37,7 +37,7 @@ def quickstart(size: str, folder: Path) -> dict[str, Any]:
     """Three steps of the quickstart, evaluation and checkpoint included."""
     run, started = folder / "run", time.perf_counter()
     steps = () if size == "gpu" else _SMALL
-    _finish([sys.executable, "-m", *_train(run, 3), *steps], folder)
+    _finish([sys.executable, "-m", *_train(run, 3), *steps])
     rows = _rows(run, 3)
     return {
         "run_seconds": time.perf_counter() - started,
@@ -50,10 +50,10 @@ def resume(size: str, folder: Path) -> dict[str, Any]:
     """A run that is killed after its second step and resumed has the metrics and weights of one that was not."""
     options = [*_SMALL, "checkpoint.every=1", "model.attention=eager", "model.liger_kernel=off"]
     command = [sys.executable, "-c", _DETERMINISTIC, *_train(folder / "whole", 4)[1:], *options]
-    _finish(command, folder)
+    _finish(command)
     killed = [sys.executable, "-c", _DETERMINISTIC, *_train(folder / "killed", 4)[1:], *options]
     _kill_after_step(killed, folder, 2)
-    _finish([*killed, "--resume"], folder)
+    _finish([*killed, "--resume"])
     whole, resumed = _rows(folder / "whole", 4), _rows(folder / "killed", 4)
     different = [
         f"step {a['step']}: {key} {a[key]!r} and {b.get(key)!r}"
@@ -84,10 +84,10 @@ def _zero(size: str, folder: Path, launch_file: str) -> dict[str, Any]:
     launch += ["--num_processes", "1", "--main_process_port", "0"]
     run = folder / "run"
     options = [*_SMALL, "model.dtype=bfloat16", "evaluation.every=0"]
-    _finish([*launch, "-m", *_train(run, 2), *options], folder)
+    _finish([*launch, "-m", *_train(run, 2), *options])
     rows = _rows(run, 2)
     answer = folder / "update.json"
-    _finish([*launch, "-m", "acceptance.zero_update", size, str(answer)], folder)
+    _finish([*launch, "-m", "acceptance.zero_update", size, str(answer)])
     return {
         "run_seconds_a_step": rows[-1]["time/step"],
         "run_difference_nats": rows[-1]["rollout/check_difference"],
@@ -100,14 +100,19 @@ def _train(run: Path, steps: int) -> list[str]:
     return ["masa.train", "--config", "configs/quickstart.yaml", f"run.dir={run}", f"run.steps={steps}"]
 
 
-def _finish(command: Sequence[str], folder: Path) -> None:
-    """Run to the end; the part fails with the last line of what a failed command printed."""
+def _finish(command: Sequence[str]) -> None:
+    """Run to the end; the part fails with what a failed command said."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment(), text=True)
     print(done.stdout)
     if done.returncode:
-        said = [line for line in done.stdout.splitlines() if "Error" in line or line.startswith("masa:")]
-        reason = (said or done.stdout.strip().splitlines() or ["nothing was printed"])[-1].strip()
-        raise AssertionError(f"{_name(command)} ended with exit code {done.returncode}: {reason}")
+        raise AssertionError(f"{_name(command)} ended with exit code {done.returncode}: {_reason(done.stdout)}")
+
+
+def _reason(output: str) -> str:
+    """The line that says why, rather than the launcher's own that it ended."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    said = [line for line in lines if ("Error" in line or line.startswith("masa:")) and "ChildFailed" not in line]
+    return (said or lines or ["nothing was printed"])[-1]
 
 
 def _kill_after_step(command: Sequence[str], folder: Path, step: int) -> None:
