@@ -18,7 +18,7 @@ class ArgumentError(ValueError):
 class Part:
     """One thing to try.
 
-    ``run`` is ``module:function`` in this package; ``limit`` is the most seconds it may take, ``expected`` the seconds
+    ``run`` is ``module:function``; ``limit`` is the most seconds it may take, ``expected`` the seconds
     that must be left for it to be begun. ``packages`` are import names. ``gpus`` is how many it needs: with 0 it is
     rehearsed on the CPU where there is none.
     """
@@ -44,34 +44,76 @@ PARTS = (
     Part(
         "logprobs",
         "memory of chunked log-probs against whole logits, 151,936 words",
-        "update:chunked_logprobs_memory",
+        "acceptance.update:chunked_logprobs_memory",
         10,
         90,
         ("torch", "pydantic", "yaml"),
     ),
-    Part("quickstart", "three steps of configs/quickstart.yaml", "runs:quickstart", 15, 120, _WHOLE_RUN),
-    Part("agreement", "log-probs of padded and packed rows against the model's logits", "update:agreement", 10, 90),
-    Part("update_padded", "bf16 update of Qwen3-0.6B's shape, padded rows", "update:padded", 15, 120),
-    Part("update_packed", "the same, packed, with flash or flex attention", "update:packed", 20, 150, gpus=1),
-    Part("update_checkpointed", "the same, padded, activations recomputed", "update:checkpointed", 15, 120),
-    Part("liger", "Liger kernels against the model's own", "update:liger", 15, 120, (*_RUN, "liger_kernel"), gpus=1),
-    Part("engine", "sampling with the transformers engine", "engines:transformers_engine", 20, 120),
-    Part("resume", "kill -9 after a checkpoint, resume, equal bit for bit", "runs:resume", 30, 150, _WHOLE_RUN),
-    Part("nccl", "NCCL in one process", "engines:nccl", 5, 60, ("torch",), gpus=1),
+    Part("quickstart", "three steps of configs/quickstart.yaml", "acceptance.runs:quickstart", 15, 120, _WHOLE_RUN),
+    Part(
+        "agreement",
+        "log-probs of padded and packed rows against the model's logits",
+        "acceptance.update:agreement",
+        10,
+        90,
+    ),
+    Part("update_padded", "bf16 update of Qwen3-0.6B's shape, padded rows", "acceptance.update:padded", 15, 120),
+    Part(
+        "update_packed", "the same, packed, with flash or flex attention", "acceptance.update:packed", 20, 150, gpus=1
+    ),
+    Part("update_checkpointed", "the same, padded, activations recomputed", "acceptance.update:checkpointed", 15, 120),
+    Part(
+        "liger",
+        "Liger kernels against the model's own",
+        "acceptance.update:liger",
+        15,
+        120,
+        (*_RUN, "liger_kernel"),
+        gpus=1,
+    ),
+    Part("engine", "sampling with the transformers engine", "acceptance.engines:transformers_engine", 20, 120),
+    Part(
+        "resume", "kill -9 after a checkpoint, resume, equal bit for bit", "acceptance.runs:resume", 30, 150, _WHOLE_RUN
+    ),
+    Part("nccl", "NCCL in one process", "acceptance.engines:nccl", 5, 60, ("torch",), gpus=1),
     Part(
         "zero2",
         "ZeRO 2 by accelerate launch: a run, and an update of the 0.6B shape",
-        "runs:zero2",
+        "acceptance.runs:zero2",
         30,
         180,
         (*_WHOLE_RUN, "deepspeed"),
     ),
-    Part("zero3", "the same with ZeRO 3", "runs:zero3", 30, 180, (*_WHOLE_RUN, "deepspeed")),
-    Part("vllm_sleep0", "vLLM in process, always awake", "engines:vllm_sleep0", 40, 240, (*_RUN, "vllm")),
-    Part("vllm_sleep1", "vLLM in process, sleep level 1", "engines:vllm_sleep1", 40, 240, (*_RUN, "vllm"), gpus=1),
-    Part("vllm_sleep2", "vLLM in process, sleep level 2", "engines:vllm_sleep2", 40, 240, (*_RUN, "vllm"), gpus=1),
-    Part("server", "a vLLM server, weights through files", "engines:server_files", 40, 240, (*_RUN, "vllm")),
-    Part("server_nccl", "a vLLM server, weights by NCCL", "engines:server_nccl", 40, 240, (*_RUN, "vllm"), gpus=2),
+    Part("zero3", "the same with ZeRO 3", "acceptance.runs:zero3", 30, 180, (*_WHOLE_RUN, "deepspeed")),
+    Part("vllm_sleep0", "vLLM in process, always awake", "acceptance.engines:vllm_sleep0", 40, 240, (*_RUN, "vllm")),
+    Part(
+        "vllm_sleep1",
+        "vLLM in process, sleep level 1",
+        "acceptance.engines:vllm_sleep1",
+        40,
+        240,
+        (*_RUN, "vllm"),
+        gpus=1,
+    ),
+    Part(
+        "vllm_sleep2",
+        "vLLM in process, sleep level 2",
+        "acceptance.engines:vllm_sleep2",
+        40,
+        240,
+        (*_RUN, "vllm"),
+        gpus=1,
+    ),
+    Part("server", "a vLLM server, weights through files", "acceptance.engines:server_files", 40, 240, (*_RUN, "vllm")),
+    Part(
+        "server_nccl",
+        "a vLLM server, weights by NCCL",
+        "acceptance.engines:server_nccl",
+        40,
+        240,
+        (*_RUN, "vllm"),
+        gpus=2,
+    ),
 )
 
 

@@ -21,7 +21,7 @@ def main(run: str, size: str, folder: str, answer: str) -> int:
     module, function = run.split(":")
     status, reason, figures = "passed", "", {}
     try:
-        figures = getattr(importlib.import_module(f"acceptance.{module}"), function)(size, Path(folder))
+        figures = getattr(importlib.import_module(module), function)(size, Path(folder))
     except NotPossibleError as error:
         status, reason = "skipped", str(error)
     except ModuleNotFoundError as error:

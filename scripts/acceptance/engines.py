@@ -36,7 +36,10 @@ def vllm_sleep2(size: str, folder: Path) -> dict[str, Any]:
 
 
 def _vllm(size: str, level: int) -> dict[str, Any]:
-    return _sampled(random_qwen3(size), ["rollout.engine=vllm", f"rollout.sleep_level={level}"], size)
+    # CUDA graphs, which take long to make, in the engine of the first part alone.
+    eager = str(level > 0).lower()
+    settings = [f"rollout.sleep_level={level}", f"rollout.enforce_eager={eager}"]
+    return _sampled(random_qwen3(size), ["rollout.engine=vllm", *settings], size)
 
 
 def server_files(size: str, folder: Path) -> dict[str, Any]:

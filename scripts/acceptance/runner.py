@@ -18,6 +18,7 @@ Status = Literal["passed", "failed", "skipped", "not run"]
 _MARK = "MASA_ACCEPTANCE_MARK"
 _LAST_WORDS = 4000
 _LOOK_EVERY = 0.05
+_SECONDS_TO_DIE = 10.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def run_isolated(
         finally:
             kill_marked(mark)
             process.kill()
-            code = process.wait()
+            code = _code_of(process)
     took = time.monotonic() - started
     words = log.read_text(errors="replace")[-_LAST_WORDS:]
     if timed_out:
@@ -82,9 +83,17 @@ def run_isolated(
     return _answered(name, answer, code, took, words)
 
 
+def _code_of(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process that was killed at the latest now; a driver may keep it from ending."""
+    try:
+        return process.wait(_SECONDS_TO_DIE)
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL
+
+
 def kill_marked(mark: str) -> None:
     """SIGKILL every process of this user whose environment holds ``mark``, until none is left."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + _SECONDS_TO_DIE
     while (found := _marked(mark)) and time.monotonic() < deadline:
         for pid in found:
             try:

@@ -15,7 +15,7 @@ from acceptance.catalogue import Part
 from acceptance.runner import Result, run_isolated
 
 ROOT = Path(__file__).resolve().parents[2]
-_MACHINE = Part("machine", "versions and devices", "machine:describe", 0, 120, ())
+_MACHINE = Part("machine", "versions and devices", "acceptance.machine:describe", 0, 120, ())
 # Set by launchers, and then believed by whatever is started here.
 _LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
