@@ -22,9 +22,10 @@ logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 for predicted, gold in (
     (r"\frac{1}{2}", "0.5"),
     (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \\ 3 & 5 \end{pmatrix}"),
-    (r"[1, \infty)", r"(1, \infty)"),
+    (r"[1, \infty) \cap \mathbb{Z}", r"(1, \infty)"),
+    (r"e^{2i}", r"\sqrt{2} + \sin 3"),
     (r"x^2 + y = 3\sqrt{2}", r"y = 3\sqrt{2} - x^2 + 1"),
-    (r"\{1, 2\}", r"\{1, 3\}"),
+    (r"\{1, 2\}", r"\{1, 2, 3\}"),
 ):
     equal_answers(predicted, gold)
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from masa.rewards import VerifierPool
+from masa.rewards.verifiers import Limits
 from masa.rewards.verifiers.answer_forms import rational_value, repair_matrix_rows, written_form
 from masa.rewards.verifiers.boxed import last_boxed
-from masa.rewards.verifiers.mathematics import _clearly_apart
+from masa.rewards.verifiers.constants import equal_constants
+from masa.rewards.verifiers.mathematics import verify_math
+
+LIMITS = Limits(seconds=5.0, memory_mb=512, scratch=Path("unused"))
 
 EQUAL = [
     ("42", "42"),
@@ -183,7 +188,7 @@ def test_the_shortcut_for_plain_numbers_agrees_with_math_verify() -> None:
         assert first.equals(second) == expected, (one, other)
 
 
-def test_constants_called_clearly_apart_are_different_for_math_verify() -> None:
+def test_constants_called_different_are_different_for_math_verify() -> None:
     from math_verify import parse, verify
 
     written = [
@@ -199,8 +204,20 @@ def test_constants_called_clearly_apart_are_different_for_math_verify() -> None:
         "10^{6}",
     ]
     constants = [parse(rf"\boxed{{{text}}}") for text in written]
-    apart = [(one, other) for one in constants for other in constants if _clearly_apart(one, other)]
+    apart = [(one, other) for one in constants for other in constants if equal_constants(one, other) is False]
     assert len(apart) > 50
     assert not any(verify(one, other) for one, other in apart)
-    assert not _clearly_apart(constants[0], constants[1])
-    assert not _clearly_apart(constants[0], constants[2])
+    assert equal_constants(constants[0], constants[1]) is True
+    assert equal_constants(constants[0], constants[2]) is None
+
+
+def test_a_gold_answer_that_lost_its_spaces_is_the_list_that_a_response_found() -> None:
+    found = r"So $x = 81$ or $x = 256,$ in all $\boxed{81, 256}.$"
+    for response, gold, right in (
+        (found, "81,256", True),
+        (found, "81256", False),
+        (r"The number is $\boxed{81, 256}.$", "81,256", False),
+        (r"There are 81,256 or $\boxed{81, 256}.$", "81,256", False),
+        (r"So 81 and 256: \boxed{81,256}", "81, 256", False),
+    ):
+        assert (verify_math(response, gold, None, LIMITS).score == 1.0) is right, (response, gold)

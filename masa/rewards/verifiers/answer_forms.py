@@ -7,8 +7,8 @@ Two answers with the same form are equal. Data sets store answers in forms of th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from fractions import Fraction
+
+from masa.rewards.verifiers.forms.numerals import Rational, numeral
 
 _WRAPPERS = re.compile(
     r"\\(?:text|mbox|mathrm|mathbf|mathit|textbf|textit|textrm|textnormal|rm|bf|operatorname|hbox)(?=\s*\{)\s*"
@@ -23,11 +23,8 @@ _HALF_SHORT_FRACTION = re.compile(r"\\frac(\d)(?=\{)|(\\frac\{[^{}]*\})(\d)")
 _BACKSLASHES = re.compile(r"\\+")
 _JOINING_WORDS = re.compile(r"\{,?(?:and|or)?,?\}")
 _UNIT_AT_END = re.compile(r"(?<=[\d})])\{[A-Za-z./,]+\}$")
-_RATIONAL = re.compile(
-    r"(?P<sign>[+-]?)(?:(?P<number>\d{1,1000}(?:\.\d{0,1000})?|\.\d{1,1000})"
-    r"|\\frac\{(?P<above>[+-]?\d{1,1000})\}\{(?P<below>\d{1,1000})\}|(?P<over>\d{1,1000}/\d{1,1000}))"
-)
 _RATIO = re.compile(r"\d+(?::\d+)+")
+_GROUPED_DIGITS = re.compile(r"\d{1,3}(?:,\d{3})+")
 _PERCENT = re.compile(r"%|\b(?:percent|percentage|pct)\b", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'.\-]*(?:[\s~]+[A-Za-z'.\-]+)*")
 _TEXT_ONLY = re.compile(r"\s*(?:\\(?:text|mbox|textbf|textit|textrm)\s*)?\{\s*([^{}\d\\]*)\}[\s.,]*")
@@ -54,32 +51,9 @@ def written_form(answer: str) -> str:
     return form
 
 
-@dataclass(frozen=True)
-class Rational:
-    """A plain number: an integer, a decimal or a fraction of integers."""
-
-    value: Fraction
-    decimal: bool
-
-    def equals(self, other: Rational) -> bool:
-        """Exactly; to six decimal places, math-verify's tolerance, where one of them is written as a decimal."""
-        if self.decimal or other.decimal:
-            return round(self.value, 6) == round(other.value, 6)
-        return self.value == other.value
-
-
 def rational_value(answer: str, form: str) -> Rational | None:
-    """The value of an answer that is a plain number; None for anything else, percentages and ``1,024`` included."""
-    match = _RATIONAL.fullmatch(form)
-    if match is None or is_percentage(answer):
-        return None
-    number = match["number"]
-    written = number or match["over"] or f"{match['above']}/{match['below']}"
-    try:
-        value = Fraction(written)
-    except ZeroDivisionError:
-        return None
-    return Rational(-value if match["sign"] == "-" else value, decimal=number is not None and "." in number)
+    """The value of an answer that is a plain number; None for anything else, percentages included."""
+    return None if is_percentage(answer) else numeral(form)
 
 
 def pair_entries(form: str) -> tuple[str, ...] | None:
@@ -116,6 +90,25 @@ def is_words(answer: str, form: str) -> bool:
     if text := _TEXT_ONLY.fullmatch(answer):
         return bool(_WORDS.fullmatch(text[1].strip("() ")))
     return bool(_WORDS.fullmatch(answer.strip())) and len(form) > 3
+
+
+def list_entries(form: str) -> list[str] | None:
+    """The entries of a set or of a list without brackets; None for anything else, a number with commas included."""
+    if form.startswith("\\{") and form.endswith("\\}"):
+        form = form[2:-2]
+    elif _GROUPED_DIGITS.fullmatch(form):
+        return None
+    entries = [""]
+    depth = 0
+    for character in form:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            return None
+        if character == "," and depth == 0:
+            entries.append("")
+        else:
+            entries[-1] += character
+    return entries if len(entries) > 1 and depth == 0 and all(entries) else None
 
 
 def repair_matrix_rows(answer: str) -> str:

@@ -16,17 +16,26 @@ from masa.rewards.verifiers.answer_forms import (
     is_percentage,
     is_ratio,
     is_words,
+    list_entries,
     pair_entries,
     rational_value,
     repair_matrix_rows,
     written_form,
 )
 from masa.rewards.verifiers.boxed import last_boxed
-from masa.rewards.verifiers.essence import answer_or_tail
-from masa.rewards.verifiers.magnitude import too_large_to_evaluate
+from masa.rewards.verifiers.constants import equal_constants
+from masa.rewards.verifiers.essence import answer_or_tail, is_list_of_grouped_digits, states_entries
+from masa.rewards.verifiers.forms.intervals import equal_sets, real_set
+from masa.rewards.verifiers.forms.magnitude import too_large_to_evaluate
+from masa.rewards.verifiers.forms.numerals import numeral
+from masa.rewards.verifiers.forms.sequences import equal_sequences, has_ellipsis
+from masa.rewards.verifiers.forms.typography import one_typography
+from masa.rewards.verifiers.forms.units import quantity
 
 # Nothing this long is a final answer, unless the gold one is, too.
 _MAX_ANSWER_CHARACTERS = 2_000
+# Lists up to this long are compared entry by entry.
+_MOST_ENTRIES = 40
 _ANYTHING_MATHEMATICAL = re.compile(r"[\d$\\]")
 
 
@@ -41,12 +50,15 @@ def verify_math(response: str, answer: Any, options: Any, limits: Limits) -> Jud
     """
     gold = _gold_text(answer)
     is_boxed, text = answer_or_tail(response)
-    if is_boxed and written_form(text) == written_form(gold) != "":
-        return Judgement(1.0, text)
     reason = too_large_to_evaluate(text, factorials=is_boxed) or too_large_to_evaluate(gold)
     if reason is not None:
+        if is_boxed and written_form(text) == written_form(gold):
+            return Judgement(1.0, text)
         return Judgement(0.0, text if is_boxed else None, refused=True, message=f"not evaluated: {reason}")
     if is_boxed:
+        if is_list_of_grouped_digits(text) and re.sub(r"\s+", "", text) == gold and states_entries(response, text):
+            # Data sets lose spaces: of a gold answer 81,256, a response that found 81 and 256 tells what it was.
+            return Judgement(1.0, text)
         return Judgement(float(equal_answers(text, gold)), text)
     if not _ANYTHING_MATHEMATICAL.search(text):
         return Judgement(0.0)
@@ -54,9 +66,9 @@ def verify_math(response: str, answer: Any, options: Any, limits: Limits) -> Jud
     if not found:
         return Judgement(0.0)
     extracted = found[-1] if isinstance(found[-1], str) else None
-    if extracted is not None and written_form(extracted) == written_form(gold):
-        return Judgement(1.0, extracted)
-    return Judgement(float(_any_equal(_parse_gold(gold), found)), extracted)
+    if extracted is not None:
+        return Judgement(float(equal_answers(extracted, gold)), extracted)
+    return Judgement(float(_any_equal(_parse_gold(gold), found)))
 
 
 @lru_cache(maxsize=4096)
@@ -64,14 +76,63 @@ def equal_answers(predicted: str, gold: str) -> bool:
     """Whether two final answers say the same; the solutions of one problem mostly repeat a few answers."""
     if len(predicted) > max(_MAX_ANSWER_CHARACTERS, 4 * len(gold)):
         return False
+    return _equal(one_typography(predicted), one_typography(gold))
+
+
+def _equal(predicted: str, gold: str) -> bool:
+    """What typography and units leave to be compared, from the cheapest rule to the dearest."""
     predicted_form, gold_form = written_form(predicted), written_form(gold)
     if not predicted_form:
         return False
-    if predicted_form == gold_form:
+    if has_ellipsis(predicted) or has_ellipsis(gold):
+        return equal_sequences(predicted_form, gold_form, equal_answers)
+    by_unit = _equal_quantities(predicted, gold)
+    if by_unit is not None:
+        return by_unit
+    if predicted_form == gold_form and is_list_of_grouped_digits(predicted) == is_list_of_grouped_digits(gold):
         return True
-    first, second = rational_value(predicted, predicted_form), rational_value(gold, gold_form)
+    by_kind = _equal_by_kind(predicted, predicted_form, gold, gold_form)
+    if by_kind is not None:
+        return by_kind
+    gold_parsed, predicted_parsed = _parse_gold(gold), _parse(f"\\boxed{{{predicted}}}")
+    if not (is_percentage(predicted) or is_percentage(gold)):
+        by_value = equal_constants(gold_parsed, predicted_parsed)
+        if by_value is not None:
+            return by_value
+    return _any_equal(gold_parsed, predicted_parsed)
+
+
+def _equal_quantities(predicted: str, gold: str) -> bool | None:
+    """The verdict where the gold answer names a unit, or the answer alone does; None where units say nothing."""
+    expected = quantity(gold, letters=False)
+    found = quantity(predicted, letters=expected is not None)
+    if expected is None or found is None:
+        one = expected or found
+        if one is None or not one.sure:
+            return None
+        # Where only one side names it, the unit is understood.
+        return _equal(predicted if found is None else found.value, gold if expected is None else expected.value)
+    if found.unit.dimensions != expected.unit.dimensions:
+        return False
+    if found.unit.factor == expected.unit.factor:
+        return _equal(found.value, expected.value)
+    factor = found.unit.factor / expected.unit.factor
+    first, second = numeral(written_form(found.value)), numeral(written_form(expected.value))
+    if first and second:
+        return first.times(factor).equals(second)
+    return _equal(rf"\frac{{{factor.numerator}}}{{{factor.denominator}}} \cdot ({found.value})", expected.value)
+
+
+def _equal_by_kind(predicted: str, predicted_form: str, gold: str, gold_form: str) -> bool | None:
+    """The verdict on numbers, ratios, points, intervals, words and lists; None for what needs algebra."""
+    # Without its space, the list 1, 234 would be a number.
+    lists = [is_list_of_grouped_digits(one) for one in (predicted, gold)]
+    first = None if lists[0] else rational_value(predicted, predicted_form)
+    second = None if lists[1] else rational_value(gold, gold_form)
     if first and second:
         return first.equals(second)
+    if any(lists) and (first or second):
+        return False
     # math-verify reads 3:1 as the quotient 3, and 8:34 as 4/17.
     if (first and is_ratio(gold_form)) or (second and is_ratio(predicted_form)):
         return False
@@ -79,13 +140,33 @@ def equal_answers(predicted: str, gold: str) -> bool:
     first_pair, second_pair = pair_entries(predicted_form), pair_entries(gold_form)
     if (first and second_pair) or (second and first_pair):
         return False
+    first_set, second_set = real_set(predicted), real_set(gold)
+    if first_set and second_set and (first_set.is_stated or second_set.is_stated):
+        return equal_sets(first_set, second_set, equal_answers)
     # math-verify reads words as products of letters, in which east is seat.
     if is_words(predicted, predicted_form) or is_words(gold, gold_form):
         return predicted_form.casefold() == gold_form.casefold()
-    gold_parsed, predicted_parsed = _parse_gold(gold), _parse(f"\\boxed{{{predicted}}}")
-    if not (is_percentage(predicted) or is_percentage(gold)) and _clearly_apart(gold_parsed, predicted_parsed):
-        return False
-    return _any_equal(gold_parsed, predicted_parsed)
+    if first_pair and second_pair and len(first_pair) == len(second_pair):
+        if (first_pair[0], first_pair[-1]) == (second_pair[0], second_pair[-1]):
+            return all(a == b or equal_answers(a, b) for a, b in zip(first_pair[1:-1], second_pair[1:-1], strict=True))
+        return None
+    forms = (predicted_form, gold_form)
+    ours, theirs = (
+        form.split(",") if spaced else list_entries(form) for form, spaced in zip(forms, lists, strict=True)
+    )
+    if ours and theirs and len(ours) == len(theirs) <= _MOST_ENTRIES and not any("=" in one for one in ours + theirs):
+        return _same_entries(ours, theirs)
+    return None
+
+
+def _same_entries(ours: list[str], theirs: list[str]) -> bool:
+    left = list(theirs)
+    for entry in ours:
+        same = entry if entry in left else next((other for other in left if equal_answers(entry, other)), None)
+        if same is None:
+            return False
+        left.remove(same)
+    return True
 
 
 def _gold_text(answer: Any) -> str:
@@ -109,22 +190,6 @@ def _parse(text: str) -> list[Any]:
 def _parse_gold(gold: str) -> list[Any]:
     # A gold answer is one expression, so it is put where math-verify looks first.
     return _parse(f"\\boxed{{{repair_matrix_rows(gold)}}}")
-
-
-def _clearly_apart(gold: list[Any], found: list[Any]) -> bool:
-    """Whether both are constants whose values differ far beyond math-verify's six decimal places.
-
-    Nothing can then make them equal, and simplifying their difference is most of a comparison's work.
-    """
-    from sympy import Expr
-
-    if not gold or not found or not all(isinstance(side[0], Expr) and side[0].is_number for side in (gold, found)):
-        return False
-    try:
-        first, second = (complex(side[0].evalf(15)) for side in (gold, found))
-    except (TypeError, ValueError, OverflowError, ArithmeticError):
-        return False
-    return abs(first - second) > 1e-3 * max(1.0, abs(first))
 
 
 def _any_equal(gold: list[Any], found: list[Any]) -> bool:

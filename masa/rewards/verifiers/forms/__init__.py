@@ -1,0 +1,1 @@
+"""What an answer's text says before any algebra: typography, numerals, units, intervals, sequences, size."""
