@@ -90,7 +90,7 @@ def test_a_program_that_takes_too_long_is_a_timeout_and_keeps_its_worker() -> No
     with VerifierPool(workers=1, time_limit=1.5) as pool:
         verdict = run(pool, "while True: pass")
         assert verdict.status == "timeout"
-        assert pool.counters == {"timeouts": 1, "errors": 0, "crashes": 0}
+        assert pool.counters == {"timeouts": 1, "errors": 0, "refused": 0, "crashes": 0}
 
 
 def test_without_a_program_the_response_is_incorrect(pool: VerifierPool) -> None:

@@ -30,7 +30,7 @@ from masa.rewards.verifiers.forms.magnitude import too_large_to_evaluate
 from masa.rewards.verifiers.forms.numerals import numeral
 from masa.rewards.verifiers.forms.sequences import equal_sequences, has_ellipsis
 from masa.rewards.verifiers.forms.typography import one_typography
-from masa.rewards.verifiers.forms.units import quantity
+from masa.rewards.verifiers.forms.units import in_radians, quantity
 
 # Nothing this long is a final answer, unless the gold one is, too.
 _MAX_ANSWER_CHARACTERS = 2_000
@@ -94,7 +94,7 @@ def _equal(predicted: str, gold: str) -> bool:
     by_kind = _equal_by_kind(predicted, predicted_form, gold, gold_form)
     if by_kind is not None:
         return by_kind
-    gold_parsed, predicted_parsed = _parse_gold(gold), _parse(f"\\boxed{{{predicted}}}")
+    gold_parsed, predicted_parsed = _parse_gold(in_radians(gold)), _parse(f"\\boxed{{{in_radians(predicted)}}}")
     if not (is_percentage(predicted) or is_percentage(gold)):
         by_value = equal_constants(gold_parsed, predicted_parsed)
         if by_value is not None:

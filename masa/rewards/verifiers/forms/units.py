@@ -105,6 +105,8 @@ _TEMPERATURE = re.compile(
     rf"(.*?){_DEGREES}\s*(?:\\[,;: ])?\s*(?:\\(?:text|mathrm|rm)\s*\{{?\s*)?([CF])\s*\}}?\s*\.?", re.DOTALL
 )
 _ANGLE = re.compile(rf"(.*?[\d)}}a-z])\s*{_DEGREES}\s*\.?", re.DOTALL)
+_OF_AN_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_DEGREES_OF = re.compile(rf"(\d+(?:\.\d+)?)\s*{_DEGREES}")
 _WRAPPED = re.compile(r"\\(?:text|textrm|mathrm|mbox|rm|operatorname|mathit|textnormal)\s*\{([^{}]*)\}")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([^{}\d]+)\s*\}\s*\{\s*([^{}\d]+)\s*\}\s*$")
 _SPLIT = re.compile(
@@ -131,7 +133,7 @@ def quantity(text: str, *, letters: bool) -> Quantity | None:
 
     ``letters``: whether a bare single letter right after the number (``5m``) is a unit rather than a variable.
     """
-    if len(text) > 300:
+    if len(text) > 300 or _OF_AN_ANGLE.search(text):
         return None
     for pattern in (_SIGN_BEFORE, _SIGN_AFTER):
         match = pattern.fullmatch(text)
@@ -147,6 +149,11 @@ def quantity(text: str, *, letters: bool) -> Quantity | None:
     if angle is not None:
         return Quantity(angle[1], _KNOWN["degree"])
     return _written_out(text, letters)
+
+
+def in_radians(text: str) -> str:
+    r"""Degrees in an expression with a trigonometric function as radians: ``\sin 30^\circ`` is 1/2."""
+    return _DEGREES_OF.sub(r"{(\\frac{\1 \\pi}{180})}", text) if _OF_AN_ANGLE.search(text) else text
 
 
 def _written_out(text: str, letters: bool) -> Quantity | None:
