@@ -108,6 +108,12 @@ def adapter_settings(model: nn.Module) -> dict[str, Any]:
     return {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules)}
 
 
+def save_settings(model: nn.Module, folder: Path) -> None:
+    """Write peft's ``adapter_config.json``."""
+    config: Any = getattr(model, _CONFIG)["default"]
+    config.save_pretrained(folder)
+
+
 def save_adapters(model: PreTrainedModel, folder: Path | None) -> None:
     """Write the adapters to ``folder/adapter``, as peft loads them beside the base model, where there are any.
 
@@ -122,8 +128,7 @@ def save_adapters(model: PreTrainedModel, folder: Path | None) -> None:
         return
     target = folder / ADAPTER_FOLDER
     target.mkdir()
-    config: Any = getattr(model, _CONFIG)["default"]
-    config.save_pretrained(target)
+    save_settings(model, target)
     save_file(adapters, target / ADAPTER_FILE)
 
 

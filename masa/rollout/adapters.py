@@ -37,6 +37,29 @@ def vllm_takes_adapters(section: RolloutSection, model: nn.Module) -> bool:
     return reason is None
 
 
+def servers_take_adapters(section: RolloutSection, model: nn.Module, *, in_files: bool) -> bool:
+    """Whether vLLM's servers are to be given the base model once and then adapters.
+
+    Args:
+        section: the configuration of rollouts.
+        model: the policy.
+        in_files: whether weights go to the servers through files.
+
+    Raises:
+        ConfigError: ``rollout.lora`` asks for adapters, and they are not possible.
+    """
+    if not vllm_takes_adapters(section, model):
+        return False
+    if section.servers or not in_files:
+        if section.lora == "adapter":
+            raise ConfigError(
+                "rollout.lora: found adapter, allowed here: auto, merged; servers take adapters where they are started "
+                "by the run and weights go through files (rollout.weight_transfer)"
+            )
+        return False
+    return True
+
+
 def _why_merged(section: RolloutSection, model: Any) -> str | None:
     if section.sleep_level == 2:
         return "with rollout.sleep_level=2 all weights are sent after every step anyway"

@@ -33,6 +33,8 @@ _WORKER_EXTENSION = "masa.rollout.vllm_worker.WorkerExtension"
 _ENVIRONMENT = {
     # The routes for weights, pausing and cache are served in this mode only.
     "VLLM_SERVER_DEV_MODE": "1",
+    # So are those for LoRA's adapters.
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",

@@ -7,13 +7,19 @@ import tempfile
 import threading
 import time
 import uuid
+import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from masa.policy.lora import has_adapters, save_settings
+from masa.rollout.adapter_files import AdapterFiles
+from masa.rollout.adapters import adapter_arguments, servers_take_adapters
 from masa.rollout.completions import completed_rollout, completion_body
 from masa.rollout.dispatch import Dispatcher
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
@@ -22,10 +28,10 @@ from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerEr
 from masa.rollout.launch import StartedServers, server_arguments, wait_until_up
 from masa.rollout.leftovers import claimed_folder
 from masa.rollout.statistics import EngineStatistics
-from masa.rollout.transfer import make_transfer
+from masa.rollout.transfer import FILE_BACKEND, make_transfer
 from masa.rollout.vllm_arguments import engine_dtype
 from masa.rollout.watch import Watch
-from masa.rollout.weights import Weights, named_tensors
+from masa.rollout.weights import Weights, adapter_weights, named_tensors, policy_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -76,14 +82,26 @@ class ServerEngine:
         self._folder = claimed_folder(Path(tempfile.gettempdir()), "masa-servers", private=True)
         self._started = StartedServers()
         backend, self._transfer = make_transfer(section, self._folder)
+        self.samples_with_adapter = False
+        self._adapter_files: AdapterFiles | None = None
+        self._has_base = False
         try:
+            takes_adapters = servers_take_adapters(section, model, in_files=backend == FILE_BACKEND)
             addresses = [ServerClient(address).address for address in section.servers]
             if self._main and not addresses:
                 arguments = server_arguments(
                     model, section, max_model_len, self._folder, backend=backend, tokenizer=tokenizer
                 )
-                addresses = self._started.start(section, self._folder, arguments)
-            self._run, addresses = _from_first_process((self._run, addresses))
+                addresses, takes_adapters = self._start(model, arguments, takes_adapters)
+            self._run, addresses, takes_adapters = _from_first_process((self._run, addresses, takes_adapters))
+            if takes_adapters:
+                self._adapter_files = AdapterFiles(
+                    self._folder,
+                    partial(save_settings, model),
+                    run=self._run,
+                    bucket_bytes=section.bucket_mb * 2**20,
+                    timeout=section.server_wait,
+                )
             self._clients = {address: ServerClient(address) for address in addresses}
             self._fleet = Fleet(self._clients, clock, section.server_patience)
             self._names = {
@@ -97,12 +115,28 @@ class ServerEngine:
             self._clients,
             self._fleet,
             self._started,
-            bring_back=self._transfer.send_again if self._main else None,
+            bring_back=self._bring_back if self._main else None,
             patience=section.server_patience,
             clock=clock,
             statistics=self._statistics,
         )
         self._watch.start()
+
+    def _start(self, model: PreTrainedModel, arguments: dict[str, Any], takes_adapters: bool) -> tuple[list[str], bool]:
+        """Start the servers, without room for adapters where vLLM has none for this model; the servers, and whether."""
+        if takes_adapters:
+            addresses = self._started.start(self._section, self._folder, arguments | adapter_arguments(model))
+            try:
+                for address in addresses:
+                    wait_until_up(ServerClient(address), self._started.get(address), self._section.server_wait)
+                return addresses, True
+            except RolloutError as error:
+                if self._section.lora == "adapter":
+                    raise
+                warnings.warn(f"rollout.lora: servers are given merged weights, as {error}", stacklevel=2)
+                self._started.close()
+                self._started = StartedServers()
+        return self._started.start(self._section, self._folder, arguments), False
 
     def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
@@ -147,7 +181,8 @@ class ServerEngine:
         """
         # Decided by what the first process saw, not by each one's own view, which may have changed by now.
         while not self._send(weights, version):
-            can_send_again = isinstance(weights, torch.nn.Module) and not self._transfer.keeps_weights
+            keeps = self._transfer.keeps_weights or self.samples_with_adapter
+            can_send_again = isinstance(weights, torch.nn.Module) and not keeps
             while (usable := self._wait_a_while(can_send_again)) == "not yet":
                 continue
             if usable == "works":
@@ -211,7 +246,8 @@ class ServerEngine:
                 dispatcher.finish(number, rollout)
 
     def _complete(self, address: str, request: RolloutRequest, index: int, started: float) -> Rollout:
-        body = completion_body(request, index, model=self._names[address], stop_ids=self._stop_ids)
+        name = self._watch.label if self.samples_with_adapter else self._names[address]
+        body = completion_body(request, index, model=name, stop_ids=self._stop_ids)
         answer = self._clients[address].post("/v1/completions", body, timeout=None)
         return completed_rollout(request, index, answer, self.weight_version, time.perf_counter() - started)
 
@@ -230,13 +266,19 @@ class ServerEngine:
     def _send(self, weights: Weights, version: int) -> list[str]:
         """One attempt to give all servers the weights that can take them; those that have them, for all processes."""
         label = f"{self._run}-{version}"
+        files = self._adapter_files
+        self.samples_with_adapter = files is not None and isinstance(weights, torch.nn.Module) and has_adapters(weights)
         tensors = named_tensors(weights)
+        if files is not None and isinstance(weights, torch.nn.Module) and self.samples_with_adapter:
+            tensors = adapter_weights(weights)
+            self._write_base(files, weights)
         with self._watch.nobody_looks():
             self._watch.label = label
             self.weight_version = version
             if self._main:
                 clients = [self._clients[address] for address in self._fleet.updatable()]
-                failures = self._transfer.send(clients, tensors, label)
+                send = files.send if files is not None and self.samples_with_adapter else self._transfer.send
+                failures = send(clients, tensors, label)
                 for client in clients:
                     if client.address in failures:
                         self._fleet.update_failed(client.address)
@@ -254,6 +296,23 @@ class ServerEngine:
                 else:
                     self._fleet.update_failed(address)
         return updated
+
+    def _write_base(self, files: AdapterFiles, model: torch.nn.Module) -> None:
+        """Once, the base model for all servers; what is shared over processes is gathered by all of them together."""
+        if self._has_base:
+            return
+        self._has_base = True
+        base = policy_weights(model, merged=False)
+        if self._main:
+            files.write_base(base)
+        else:
+            deque(base, maxlen=0)
+
+    def _bring_back(self, client: ServerClient) -> bool:
+        """Give a server that has returned what was sent last; whether that could be done."""
+        if self._adapter_files is not None and self.samples_with_adapter:
+            return self._adapter_files.send_again(client)
+        return self._transfer.send_again(client)
 
     def _wait_a_while(self, can_send_again: bool) -> Literal["works", "send again", "not yet"]:
         """Whether a server works, or could be given the weights once more; what the first process sees counts for all.

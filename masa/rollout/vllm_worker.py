@@ -23,8 +23,8 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from masa.rollout.agreement import model_checksum
 from masa.rollout.transfer import FILE_BACKEND
+from masa.rollout.vllm_adapters import vllm_checksum
 
 _PR_SET_PDEATHSIG = 1
 
@@ -73,8 +73,8 @@ class WorkerExtension:
     model_runner: Any
 
     def masa_checksum(self) -> str:
-        """`masa.rollout.agreement.model_checksum` of this worker's weights; text, as JSON rounds large numbers."""
-        return str(model_checksum(self.model_runner.model))
+        """`masa.rollout.vllm_adapters.vllm_checksum` of this worker's weights; text, as JSON rounds large numbers."""
+        return str(vllm_checksum(self.model_runner.model))
 
 
 def _prepare_worker() -> None:
