@@ -49,7 +49,7 @@ def dry_run(config: Config, console: Console) -> None:
     """
     resolve_model_path(config.model)
     algorithm = resolve_algorithm(config.algorithm)
-    require_correction(config.rollout.async_steps, algorithm.loss.tis_cap)
+    require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
     templates = make_templates(config)
     notes: list[str] = []
     train = _problems("problems.train", lambda: load_problems_of(config, "train", notes), notes)

@@ -77,7 +77,7 @@ class MASATrainer:
             check_verifier_object(verifier)
         self.config = config if isinstance(config, Config) else load_config(config)
         self.algorithm = resolve_algorithm(self.config.algorithm)
-        require_correction(self.config.rollout.async_steps, self.algorithm.loss.tis_cap)
+        require_correction(self.config.rollout.async_steps, self.algorithm.loss.engine_correction is not None)
         self.prepared = prepare(
             self.config,
             tokenizer=tokenizer,

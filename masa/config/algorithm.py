@@ -27,9 +27,36 @@ class DynamicSamplingSection(Section):
     """Draws of fresh problems a step after the first; then the step goes on with the groups it has."""
     oversample: Annotated[float, Field(ge=1, le=8)] = 1.0
     """Draw so many times the missing problems; what is too much is carried over to the next step. Above 1 rollouts can
-    be a step old: corrected by truncated importance sampling (`algorithm.tis_cap`, which it requires)."""
+    be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
     keep_metas: bool = True
     """Train on the meta-predictions of replaced problems too, so that trivial and unsolvable ones are known."""
+
+
+class CorrectionSection(Section):
+    """Importance weights of rollouts whose distribution is not quite the policy's: older weights, another kernel."""
+
+    mode: Literal["none", "truncate", "mask"] = "none"
+    """What bounds the weights: `truncate` lowers those above `upper` to it, `mask` sets those outside of `lower` and
+    `upper` to 0 (the tokens still count in the loss's divisor), `none` makes no correction."""
+    level: Literal["token", "sequence", "geometric"] = "token"
+    """One weight a token, or one a response: the product over its tokens (`sequence`), or their geometric mean."""
+    lower: NonNegativeFloat | None = None
+    """Lower bound of the weights; needed with `mask`, without effect otherwise."""
+    upper: PositiveFloat | None = None
+    """Upper bound of the weights; needed unless the mode is `none`."""
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> CorrectionSection:
+        wanted = {"none": (), "truncate": ("upper",), "mask": ("lower", "upper")}[self.mode]
+        for name in ("lower", "upper"):
+            value = getattr(self, name)
+            if value is None and name in wanted:
+                raise ValueError(f"{name} is null, mode {self.mode!r} needs a number")
+            if value is not None and name not in wanted:
+                raise ValueError(f"{name} is {value}, allowed with mode {self.mode!r}: null, for it has no effect")
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise ValueError(f"lower is {self.lower}, allowed is less than upper ({self.upper})")
+        return self
 
 
 class AlgorithmSection(Section):
@@ -60,7 +87,9 @@ class AlgorithmSection(Section):
     entropy_coefficient: NonNegativeFloat | None = None
     """Weight of an entropy bonus."""
     tis_cap: PositiveFloat | None = None
-    """Truncated importance sampling against the engine's log-probs: cap of the weights; null: no correction."""
+    """Truncated importance sampling against the engine's log-probs, token by token: cap of the weights. The short form
+    of `correction: {mode: truncate, level: token, upper: ...}`; null: as `correction` says."""
+    correction: CorrectionSection = CorrectionSection()
     aggregation: Literal["token", "sequence", "constant"] | None = None
     """How token losses become one number: mean over tokens, mean over responses of their means, or a constant."""
     advantage_scale: Literal["std", "none", "batch"] | None = None
@@ -68,13 +97,27 @@ class AlgorithmSection(Section):
     overlong: OverlongSection = OverlongSection()
     dynamic_sampling: DynamicSamplingSection = DynamicSamplingSection()
 
+    @property
+    def corrects(self) -> bool:
+        """Whether the loss has importance weights against the engine's log-probs."""
+        return self.tis_cap is not None or self.correction.mode != "none"
+
+    @model_validator(mode="after")
+    def _one_correction(self) -> AlgorithmSection:
+        if self.tis_cap is not None and self.correction.mode != "none":
+            raise ValueError(
+                f"tis_cap is {self.tis_cap}, allowed beside correction.mode {self.correction.mode!r}: null; tis_cap is "
+                "the short form of correction: {mode: truncate, level: token, upper: ...}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _what_is_carried_over_is_corrected(self) -> AlgorithmSection:
         dynamic = self.dynamic_sampling
-        if dynamic.enabled and dynamic.oversample > 1 and self.tis_cap is None:
+        if dynamic.enabled and dynamic.oversample > 1 and not self.corrects:
             raise ValueError(
-                f"dynamic_sampling.oversample is {dynamic.oversample}, allowed without tis_cap is 1: set "
-                "algorithm.tis_cap, for example to 2"
+                f"dynamic_sampling.oversample is {dynamic.oversample}, allowed without tis_cap or correction is 1: "
+                "set algorithm.tis_cap, for example to 2"
             )
         return self
 

@@ -107,8 +107,8 @@ class RolloutSection(Section):
     sleep_level: Annotated[int, Field(ge=0, le=2)] = 0
     """`vllm` during the update: 0 keeps its memory, 1 drops the KV cache and moves weights to the CPU, 2 drops both."""
     async_steps: Annotated[int, Field(ge=0, le=8)] = 0
-    """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Corrected by
-    truncated importance sampling (`algorithm.tis_cap`, which it requires). 0: on-policy."""
+    """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Requires
+    `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
     check_every: NonNegativeInt = 0
     """Every so many steps prove that engine and policy agree, by checksum and log-probs of long prompts; 0: never."""
     servers: list[str] = Field(default_factory=list)
@@ -294,6 +294,26 @@ class Config(Section):
                     f"algorithm.dynamic_sampling.enabled and controls.{name}.enabled exclude each other: the problems "
                     "that it draws would not be shaped by the control"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_distribution(self) -> Config:
+        """What top-p or top-k cuts away, engines leave out of their log-probs, too; the policy's have all tokens."""
+        rollout, algorithm = self.rollout, self.algorithm
+        cut = [
+            (key, found, neutral)
+            for key, found, neutral in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, 0))
+            if found != neutral
+        ]
+        why = "algorithm.tis_cap" if algorithm.tis_cap is not None else "algorithm.correction"
+        if algorithm.updates_per_step > 1:
+            why = f"algorithm.updates_per_step {algorithm.updates_per_step}"
+        if cut and (algorithm.corrects or algorithm.updates_per_step > 1):
+            key, found, neutral = cut[0]
+            raise ValueError(
+                f"rollout.{key} is {found}, allowed with {why} is {neutral}: samples come from a truncated "
+                "distribution, whose log-probs are not the policy's, and ratios of the two are no importance weights"
+            )
         return self
 
     @model_validator(mode="after")

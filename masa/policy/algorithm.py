@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from masa.config import ConfigError
 from masa.config.algorithm import AlgorithmSection
+from masa.policy.parameters import Correction
 from masa.policy.presets import Algorithm, preset
 
 _LOSS_PARAMETERS = (
@@ -27,7 +29,13 @@ def resolve_algorithm(section: AlgorithmSection) -> Algorithm:
         ConfigError: a combination in which one option would be without effect, k1 as a term of the loss included.
     """
     algorithm = preset(section.name)
-    changed = {name: value for name in _LOSS_PARAMETERS if (value := getattr(section, name)) is not None}
+    changed: dict[str, Any] = {
+        name: value for name in _LOSS_PARAMETERS if (value := getattr(section, name)) is not None
+    }
+    asked = section.correction
+    if asked.mode != "none":
+        assert asked.upper is not None
+        changed["correction"] = Correction(asked.level, asked.mode, asked.upper, asked.lower)
     try:
         loss = replace(algorithm.loss, **changed)
     except ValueError as error:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from masa.policy.measures import Measure
-from masa.policy.parameters import Aggregation, KLEstimator, LossParameters
+from masa.policy.parameters import Aggregation, Correction, KLEstimator, LossParameters
 
 # exp() of a log-ratio beyond this is no measurement of anything, and infinity times a zero gradient is NaN: a single
 # such token would spoil the update. Up to a ratio of e^20 = 4.9e8 the formulas are exact.
@@ -81,7 +81,7 @@ def policy_loss(
         mask: [B, T], 1 for response tokens that count, else 0.
         normalizer: :func:`loss_normalizer` of the whole batch, all ranks included.
         ref_logprobs: [B, T] under the frozen reference; needed with a KL coefficient.
-        rollout_logprobs: [B, T] that the rollout engine reported; needed with ``tis_cap``.
+        rollout_logprobs: [B, T] that the rollout engine reported; needed with ``tis_cap`` or a ``correction``.
         entropy: [B, T] of the policy's next-token distribution, in nats; needed with an entropy coefficient.
 
     Raises:
@@ -105,11 +105,12 @@ def policy_loss(
     if rollout_logprobs is not None:
         engine = _counted(rollout_logprobs, keep).detach()
         metrics |= _engine_metrics(old, engine, keep)
-        if params.tis_cap is not None:
-            weight = (old - engine).clamp(max=LOG_RATIO_LIMIT).exp()
-            per_token = per_token * weight.clamp(max=params.tis_cap)
-            metrics["tis_weight"] = _mean(weight.clamp(max=params.tis_cap), keep)
-            metrics["tis_clip_fraction"] = _mean(weight > params.tis_cap, keep)
+        correction = params.engine_correction
+        if correction is not None:
+            weight, bounded = _engine_weights(old - engine, length, correction)
+            per_token = per_token * weight
+            metrics["tis_weight"] = _mean(weight, keep)
+            metrics["tis_clip_fraction"] = _mean(bounded, keep)
     if ref_logprobs is not None:
         divergence = kl_estimate(new, _counted(ref_logprobs, keep).detach(), params.kl_estimator)
         metrics["reference_kl"] = _mean(divergence, keep)
@@ -189,6 +190,21 @@ def _ratio_metrics(
     return metrics
 
 
+def _engine_weights(log_ratio: Tensor, length: Tensor, correction: Correction) -> tuple[Tensor, Tensor]:
+    """Importance weights [B, T] from policy minus engine log-probs, 0 where nothing counts; and where a bound acted."""
+    if correction.level != "token":
+        total = log_ratio.sum(1)
+        one = total if correction.level == "sequence" else total / length.clamp(min=1)
+        log_ratio = one[:, None].expand_as(log_ratio)
+    weight = log_ratio.clamp(max=LOG_RATIO_LIMIT).exp()
+    outside = weight > correction.upper
+    if correction.mode == "truncate":
+        return weight.clamp(max=correction.upper), outside
+    assert correction.lower is not None
+    outside = outside | (weight < correction.lower)
+    return weight.masked_fill(outside, 0.0), outside
+
+
 def _engine_metrics(old: Tensor, engine: Tensor, keep: Tensor) -> dict[str, Measure]:
     gap = (old - engine).abs()
     return {
@@ -223,9 +239,10 @@ def _check(
 ) -> None:
     if not isinstance(normalizer, Tensor) and not normalizer > 0:
         raise ValueError(f"normalizer is {normalizer}; a batch without a counted token has no loss to divide")
+    correction = params.engine_correction
     needed = (
         ("ref_logprobs", ref_logprobs, params.needs_reference, f"kl_coefficient {params.kl_coefficient}"),
-        ("rollout_logprobs", rollout_logprobs, params.tis_cap is not None, f"tis_cap {params.tis_cap}"),
+        ("rollout_logprobs", rollout_logprobs, correction is not None, f"the correction {correction}"),
         ("entropy", entropy, params.entropy_coefficient != 0.0, f"entropy_coefficient {params.entropy_coefficient}"),
     )
     for name, value, required, reason in needed:

@@ -11,6 +11,8 @@ RatioLevel = Literal["token", "sequence"]
 Objective = Literal["clip", "cispo"]
 Aggregation = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
+CorrectionLevel = Literal["token", "sequence", "geometric"]
+CorrectionMode = Literal["truncate", "mask"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,41 @@ class AdvantageParameters:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """Importance weights against the rollout engine's log-probs, and what bounds them.
+
+    ``level``: one weight a token; one a response, the product over its counted tokens (``sequence``) or their geometric
+    mean (``geometric``). ``truncate`` lowers a weight above ``upper`` to it; ``mask`` sets a weight outside of
+    [``lower``, ``upper``] to 0 and leaves the others as they are. Sources: Yao et al. 2025 ("Your efficient RL
+    framework secretly brings you off-policy RL training") for truncation, Ling Team 2025 (IcePop) for masks.
+
+    Raises:
+        ValueError: a bound out of its range, missing, or without effect.
+    """
+
+    level: CorrectionLevel
+    mode: CorrectionMode
+    upper: float
+    lower: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_choice("correction.level", self.level, CorrectionLevel)
+        _require_choice("correction.mode", self.mode, CorrectionMode)
+        _require_number("correction.upper", self.upper, above=0.0)
+        if self.mode == "truncate":
+            if self.lower is not None:
+                raise ValueError(
+                    f"correction.lower is {self.lower}; it has no effect with mode 'truncate', leave it out"
+                )
+            return
+        if self.lower is None:
+            raise ValueError("correction.lower is None; mode 'mask' needs both bounds, lower and upper")
+        _require_number("correction.lower", self.lower, low=0.0)
+        if self.lower >= self.upper:
+            raise ValueError(f"correction.lower is {self.lower}; allowed is less than correction.upper ({self.upper})")
+
+
+@dataclass(frozen=True)
 class LossParameters:
     """Every choice that :func:`masa.policy.losses.policy_loss` makes; the defaults are GRPO's.
 
@@ -34,7 +71,8 @@ class LossParameters:
     bound c > 1 of the ratio where the advantage is negative, ``None`` for no bound. ``ratio_level`` ``sequence`` takes
     one length-normalised ratio per response (GSPO). ``objective`` ``cispo`` stops the gradient of the clipped ratio
     and differentiates the log-probability instead. ``tis_cap`` bounds the weights that correct for the rollout
-    engine's own log-probs, ``None`` for no correction. ``docs/policy.md`` has each formula.
+    engine's own log-probs, token by token; ``correction`` says any other kind of such weights; ``None``: no correction.
+    ``docs/policy.md`` has each formula.
 
     Raises:
         ValueError: a value out of its range, or a combination in which one option would be without effect.
@@ -50,6 +88,7 @@ class LossParameters:
     kl_estimator: KLEstimator = "k3"
     entropy_coefficient: float = 0.0
     tis_cap: float | None = None
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         _require_number("clip_low", self.clip_low, low=0.0, high=1.0)
@@ -62,6 +101,8 @@ class LossParameters:
         _require_number("entropy_coefficient", self.entropy_coefficient)
         if self.tis_cap is not None:
             _require_number("tis_cap", self.tis_cap, above=0.0)
+            if self.correction is not None:
+                raise ValueError(f"tis_cap is {self.tis_cap} beside a correction; one of them is allowed")
         if self.dual_clip is not None:
             _require_number("dual_clip", self.dual_clip, above=1.0)
             if self.dual_clip < 1.0 + self.clip_high:
@@ -70,6 +111,11 @@ class LossParameters:
                 )
             if self.objective == "cispo":
                 raise ValueError("dual_clip has no effect with objective 'cispo'; leave it out (null)")
+
+    @property
+    def engine_correction(self) -> Correction | None:
+        """The importance weights against the engine, however they were asked for."""
+        return self.correction if self.tis_cap is None else Correction("token", "truncate", self.tis_cap)
 
     @property
     def needs_reference(self) -> bool:

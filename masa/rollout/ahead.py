@@ -29,16 +29,16 @@ class StepBatch:
     rollouts: list[list[Rollout]]
 
 
-def require_correction(steps_ahead: int, tis_cap: float | None) -> None:
+def require_correction(steps_ahead: int, corrects: bool) -> None:
     """Rollouts of older weights need their importance weights.
 
     Raises:
         ConfigError: there are such rollouts and the loss does not correct for them.
     """
-    if steps_ahead and tis_cap is None:
+    if steps_ahead and not corrects:
         raise ConfigError(
-            f"rollout.async_steps: found {steps_ahead}, allowed without truncated importance sampling: 0; "
-            "set algorithm.tis_cap, for example to 2"
+            f"rollout.async_steps: found {steps_ahead}, allowed without importance weights: 0; "
+            "set algorithm.tis_cap, for example to 2, or algorithm.correction"
         )
 
 

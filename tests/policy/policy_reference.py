@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from masa.policy.parameters import LossParameters
+from masa.policy.parameters import Correction, LossParameters
 
 
 def advantages(
@@ -60,6 +60,8 @@ def batch_loss(
             if params.tis_cap is not None:
                 weight = torch.exp(old_logprobs[i, t] - rollout_logprobs[i, t]).detach()
                 term = term * min(weight, torch.tensor(params.tis_cap, dtype=torch.float64))
+            if params.correction is not None:
+                term = term * _engine_weight(old_logprobs[i], rollout_logprobs[i], t, counted, params.correction)
             term = term + params.kl_coefficient * _kl(logprobs[i, t], ref_logprobs[i, t], params.kl_estimator)
             term = term - params.entropy_coefficient * entropy[i, t]
             terms.append(term)
@@ -80,6 +82,19 @@ def _ratio(new: Tensor, old: Tensor, t: int, counted: list[int], level: str) -> 
     for u in counted:
         product = product * torch.exp(new[u] - old[u])
     return product ** (1 / len(counted))
+
+
+def _engine_weight(old: Tensor, engine: Tensor, t: int, counted: list[int], correction: Correction) -> float:
+    ratios = [math.exp(float(old[u] - engine[u])) for u in counted]
+    weight = math.exp(float(old[t] - engine[t]))
+    if correction.level != "token":
+        weight = math.prod(ratios)
+    if correction.level == "geometric":
+        weight = weight ** (1 / len(ratios))
+    if correction.mode == "truncate":
+        return min(weight, correction.upper)
+    assert correction.lower is not None
+    return weight if correction.lower <= weight <= correction.upper else 0.0
 
 
 def _policy_term(ratio: Tensor, logprob: Tensor, advantage: Tensor, params: LossParameters) -> Tensor:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import policy_reference as reference
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from masa.policy.losses import LossOutput, contributing_rows, kl_estimate, loss_normalizer, policy_loss
 from masa.policy.measures import from_vectors, measure_values, merge_measures, to_vectors
-from masa.policy.parameters import LossParameters
+from masa.policy.parameters import Correction, LossParameters
 from masa.policy.presets import PRESETS, preset
 
 LIMIT = 12
@@ -61,6 +62,12 @@ def with_gradient(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**batch, **learned}
 
 
+# By level: between them both bounds act on some rows of the batch, and neither on others.
+BOUNDS: dict[Any, Any] = {
+    "token": (("truncate", 1.05), ("mask", 1.2, 0.8)),
+    "sequence": (("truncate", 1.05), ("mask", 3.0, 0.3)),
+    "geometric": (("truncate", 1.05), ("mask", 1.1, 0.9)),
+}
 VARIANTS = {
     **{name: algorithm.loss for name, algorithm in PRESETS.items()},
     "dual clip": LossParameters(dual_clip=1.5, aggregation="token"),
@@ -79,6 +86,12 @@ VARIANTS = {
         dual_clip=1.08,
         tis_cap=1.0,
     ),
+    **{
+        f"{name} {level} {bounds[0]}": dataclasses.replace(algorithm.loss, correction=Correction(level, *bounds))
+        for name, algorithm in PRESETS.items()
+        for level in BOUNDS
+        for bounds in BOUNDS[level]
+    },
 }
 
 
@@ -190,6 +203,53 @@ def test_importance_weights_of_the_engine_are_capped_and_carry_no_gradient() -> 
     values = measure_values(output.metrics)
     assert values["tis_weight"] == pytest.approx(1.25)
     assert values["tis_clip_fraction"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("correction", "weights"),
+    [
+        (Correction("token", "truncate", 2.0), [2.0, 0.5, 1.0]),
+        (Correction("token", "mask", 2.0, 0.6), [0.0, 0.0, 1.0]),
+        (Correction("token", "mask", 4.0, 0.5), [4.0, 0.5, 1.0]),
+        (Correction("sequence", "truncate", 1.5), [1.5, 1.5, 1.5]),
+        (Correction("sequence", "mask", 1.5, 0.5), [0.0, 0.0, 0.0]),
+        (Correction("geometric", "truncate", 8.0), [2.0 ** (1 / 3)] * 3),
+        (Correction("geometric", "mask", 1.5, 1.2), [2.0 ** (1 / 3)] * 3),
+        (Correction("geometric", "mask", 1.2, 0.8), [0.0, 0.0, 0.0]),
+    ],
+)
+def test_every_kind_of_importance_weight_by_hand(correction: Correction, weights: list[float]) -> None:
+    # Ratios 4, 1/2 and 1: their product is 2. The last place is padding.
+    engine = torch.tensor([[math.log(0.25), math.log(2.0), 0.0, math.nan]], dtype=torch.float64)
+    logprobs = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[1, 1, 1, 0]])
+    params = LossParameters(correction=correction, aggregation="token")
+    output = policy_loss(logprobs, None, torch.ones(1), mask, params=params, normalizer=3, rollout_logprobs=engine)
+    output.loss.backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad[0].tolist() == pytest.approx([-weight / 3 for weight in weights] + [0.0])
+    assert measure_values(output.metrics)["tis_weight"] == pytest.approx(sum(weights) / 3)
+
+
+def test_the_cap_is_the_short_form_of_one_correction() -> None:
+    batch = make_batch()
+    one, other = LossParameters(tis_cap=1.1), LossParameters(correction=Correction("token", "truncate", 1.1))
+    assert torch.equal(share(batch, one).loss, share(batch, other).loss)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"level": "token", "mode": "mask", "upper": 2.0}, "mode 'mask' needs both bounds"),
+        ({"level": "token", "mode": "mask", "upper": 2.0, "lower": 2.0}, "allowed is less than correction.upper"),
+        ({"level": "token", "mode": "truncate", "upper": 2.0, "lower": 0.5}, "no effect with mode 'truncate'"),
+        ({"level": "token", "mode": "truncate", "upper": 0.0}, "correction.upper is 0.0"),
+        ({"level": "batch", "mode": "truncate", "upper": 2.0}, "correction.level is 'batch'"),
+    ],
+)
+def test_a_correction_without_its_bounds_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Correction(**values)
 
 
 def test_the_reference_policy_gets_no_gradient() -> None:
@@ -339,6 +399,7 @@ def test_half_precision_log_probs_are_lossless_in_the_sums() -> None:
     [
         (LossParameters(kl_coefficient=0.1), "ref_logprobs"),
         (LossParameters(tis_cap=2.0), "rollout_logprobs"),
+        (LossParameters(correction=Correction("geometric", "truncate", 2.0)), "rollout_logprobs"),
         (LossParameters(entropy_coefficient=0.1), "entropy"),
     ],
 )
@@ -379,6 +440,7 @@ def test_the_normalizer_counts_what_each_formula_counts() -> None:
         ({"objective": "cispo", "dual_clip": 3.0}, "dual_clip has no effect"),
         ({"objective": "ppo"}, "objective is 'ppo'; allowed are 'clip', 'cispo'"),
         ({"tis_cap": 0.0}, "tis_cap is 0.0"),
+        ({"tis_cap": 2.0, "correction": Correction("token", "truncate", 2.0)}, "one of them is allowed"),
         ({"kl_coefficient": math.nan}, "kl_coefficient is nan"),
         ({"entropy_coefficient": math.inf}, "entropy_coefficient is inf; allowed is a finite number"),
     ],

@@ -139,10 +139,10 @@ def test_an_error_while_sampling_ahead_is_raised_where_the_batch_is_needed() -> 
 
 
 def test_older_rollouts_without_importance_weights_are_refused() -> None:
-    require_correction(0, None)
-    require_correction(2, 2.0)
+    require_correction(0, False)
+    require_correction(2, True)
     with pytest.raises(ConfigError, match=r"rollout\.async_steps: found 1, .* set algorithm\.tis_cap"):
-        require_correction(1, None)
+        require_correction(1, False)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "auto"])
