@@ -40,6 +40,9 @@ def make_engine(
     engine = _make_engine(section, model, stop_ids, max_prompt_tokens, tokenizer)
     try:
         engine.update_weights(model, version=0)
+        check_decoding = getattr(engine, "check_decoding", None)
+        if check_decoding is not None:
+            check_decoding()
     except BaseException:
         engine.close()
         raise

@@ -9,16 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from masa.rollout.decode_attention import decoding
+from masa.rollout.decode_probe import choose_decoder, trusted_decoder
+from masa.rollout.decoders import Batch, Decoder, sampling_alone
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest, Sampling
-from masa.rollout.kv_cache import GrowingCache
 from masa.rollout.sampling import draw_tokens, uniform_streams
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.weights import Weights, named_tensors, policy_weights
@@ -56,8 +54,7 @@ class TransformersEngine:
         self.max_batch_size = max_batch_size
         self.weight_version = 0
         self._stop_ids = torch.tensor(sorted(set(stop_ids)), device=model.device)
-        layer_types = getattr(model.config, "layer_types", None) or ["full_attention"]
-        self._only_full_attention = set(layer_types) == {"full_attention"}
+        self._decoder = trusted_decoder(model)
         self._statistics = EngineStatistics()
         self._closing = threading.Event()
 
@@ -65,28 +62,36 @@ class TransformersEngine:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``."""
         results: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
         started = time.perf_counter()
-        training = self.model.training
-        self.model.eval()
-        try:
-            for sampling, wave in _waves(requests, self.max_batch_size):
-                for sample, rollout in self._decode(requests, wave, sampling):
+        if self._decoder is None:
+            self.check_decoding()
+        decoder = self._decoder
+        assert decoder is not None
+        with sampling_alone(self.model):
+            for sampling, wave in _waves(requests, self.max_batch_size, equal_lengths=decoder.equal_lengths):
+                for sample, rollout in self._decode(decoder, requests, wave, sampling):
                     results[sample.request][sample.index] = rollout
-        finally:
-            self.model.train(training)
         rollouts = [[rollout for rollout in group if rollout is not None] for group in results]
         self._statistics.sampled(rollouts, time.perf_counter() - started)
         return rollouts
+
+    def check_decoding(self) -> None:
+        """Find by numbers how to decode, with the weights that the model has now.
+
+        Raises:
+            ConfigError: no way of decoding gives what the model's own pass over whole sequences gives.
+        """
+        self._decoder = choose_decoder(self.model)
 
     def update_weights(self, weights: Weights, version: int) -> None:
         """Copy the named parameters in (those that are already the engine's own cost nothing)."""
         if weights is self.model:
             self.weight_version = version
             return
-        own = dict(self.model.named_parameters())
+        own = {**dict(self.model.named_buffers()), **dict(self.model.named_parameters())}
         with torch.no_grad():
             for name, tensor in named_tensors(weights):
                 if name not in own:
-                    raise KeyError(f"the engine's model has no parameter {name!r}")
+                    raise KeyError(f"the engine's model has no parameter or buffer {name!r}")
                 if own[name].data_ptr() != tensor.data_ptr():
                     own[name].copy_(tensor)
         self.weight_version = version
@@ -113,7 +118,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _decode(
-        self, requests: Sequence[RolloutRequest], wave: list[_Sample], sampling: Sampling
+        self, decoder: Decoder, requests: Sequence[RolloutRequest], wave: list[_Sample], sampling: Sampling
     ) -> Iterator[tuple[_Sample, Rollout]]:
         start = time.perf_counter()
         device = self.model.device
@@ -123,7 +128,7 @@ class TransformersEngine:
         tokens = torch.zeros((len(wave), longest), dtype=torch.long, device=device)
         logprobs = torch.zeros((len(wave), longest), dtype=torch.float32, device=device)
 
-        batch = self._prefill(requests, wave)
+        batch = self._prefill(decoder, requests, wave)
         rows = torch.arange(len(wave), device=device)  # batch row -> position in the wave
         ended = torch.zeros(len(wave), dtype=torch.bool, device=device)  # by batch row
         for step in range(longest):
@@ -146,7 +151,7 @@ class TransformersEngine:
                 if int(ended.sum()) >= max(1, int(len(rows) * _DROP_SHARE)):
                     order = batch.keep(~ended)
                     rows, drawn, ended = rows[order], drawn[order], ended[order]
-            self._advance(batch, drawn)
+            decoder.advance(batch, drawn)
 
     def _rollout(
         self,
@@ -170,90 +175,29 @@ class TransformersEngine:
             seconds=seconds,
         )
 
-    def _prefill(self, requests: Sequence[RolloutRequest], wave: list[_Sample]) -> _Batch:
+    def _prefill(self, decoder: Decoder, requests: Sequence[RolloutRequest], wave: list[_Sample]) -> Batch:
         """Run each prompt once and share its cache out to its samples."""
         distinct = sorted({sample.request for sample in wave})
-        prompts = [requests[request].prompt_ids for request in distinct]
-        device = self.model.device
-        longest = max(map(len, prompts))
-        input_ids = torch.zeros((len(prompts), longest), dtype=torch.long, device=device)
-        attended = torch.zeros((len(prompts), longest), dtype=torch.bool, device=device)
-        for row, prompt in enumerate(prompts):
-            input_ids[row, longest - len(prompt) :] = torch.tensor(prompt, device=device)
-            attended[row, longest - len(prompt) :] = True
-        cache = GrowingCache()
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attended.long(),
-            position_ids=(attended.cumsum(dim=1) - 1).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        batch = _Batch(outputs.logits[:, -1], cache, attended, attended.sum(dim=1))
+        batch = decoder.prefill([requests[request].prompt_ids for request in distinct])
         row_of = {request: row for row, request in enumerate(distinct)}
-        batch.give_out(torch.tensor([row_of[sample.request] for sample in wave], device=device))
+        batch.give_out(torch.tensor([row_of[sample.request] for sample in wave], device=self.model.device))
         return batch
 
-    def _advance(self, batch: _Batch, drawn: Tensor) -> None:
-        """Feed the drawn tokens and take the logits of the next ones."""
-        batch.attended = torch.cat([batch.attended, batch.attended.new_ones((len(drawn), 1))], dim=1)
-        mask = self._attention_mask(batch.attended)
-        with decoding(self.model) if mask.dim() == 4 else nullcontext():
-            outputs = self.model(
-                input_ids=drawn.unsqueeze(1),
-                attention_mask=mask,
-                position_ids=batch.lengths.unsqueeze(1),
-                past_key_values=batch.cache,
-                use_cache=True,
-            )
-        batch.logits = outputs.logits[:, -1]
-        batch.lengths = batch.lengths + 1
 
-    def _attention_mask(self, attended: Tensor) -> Tensor:
-        """For one new token a row: ``[batch, 1, 1, length]`` where that is all a model needs, else two-dimensional."""
-        if not self._only_full_attention:
-            return attended.long()
-        blocked = torch.finfo(self.model.dtype).min
-        mask = torch.zeros(attended.shape, dtype=self.model.dtype, device=attended.device)
-        return mask.masked_fill_(~attended, blocked)[:, None, None, :]
+def _waves(
+    requests: Sequence[RolloutRequest], size: int, *, equal_lengths: bool
+) -> Iterator[tuple[Sampling, list[_Sample]]]:
+    """Samples in batches of at most ``size`` that share their sampling parameters; alike limits stand together.
 
-
-@dataclass
-class _Batch:
-    """The sequences being decoded: next-token logits, cache, which cached positions are no padding, lengths."""
-
-    logits: Tensor
-    cache: GrowingCache
-    attended: Tensor
-    lengths: Tensor
-
-    def give_out(self, rows: Tensor) -> None:
-        """Make a batch of ``rows`` (indices, repeats allowed), in that order."""
-        self.cache.give_out(rows)
-        self._take(rows)
-
-    def keep(self, kept: Tensor) -> Tensor:
-        """Drop all sequences but ``kept`` (bool); the indices of those that remain, in their new order."""
-        order = self.cache.keep(kept)
-        self._take(order)
-        return order
-
-    def _take(self, rows: Tensor) -> None:
-        self.logits = self.logits[rows]
-        self.attended = self.attended[rows]
-        self.lengths = self.lengths[rows]
-
-
-def _waves(requests: Sequence[RolloutRequest], size: int) -> Iterator[tuple[Sampling, list[_Sample]]]:
-    """Samples in batches of at most ``size`` that share their sampling parameters; alike limits stand together."""
-    by_sampling: dict[Sampling, list[_Sample]] = {}
+    With ``equal_lengths`` the prompts of a batch have the same number of tokens.
+    """
+    by_kind: dict[tuple[Sampling, int], list[_Sample]] = {}
     for position, request in enumerate(requests):
-        samples = by_sampling.setdefault(request.sampling, [])
+        samples = by_kind.setdefault((request.sampling, len(request.prompt_ids) if equal_lengths else 0), [])
         samples.extend(
             _Sample(position, index, seed, request.max_new_tokens) for index, seed in enumerate(request.seeds)
         )
-    for sampling, samples in by_sampling.items():
+    for (sampling, _), samples in by_kind.items():
         if len(samples) > size:
             samples.sort(key=lambda sample: sample.max_new_tokens, reverse=True)
         for start in range(0, len(samples), size):
