@@ -249,7 +249,8 @@ class ServerEngine:
         name = self._watch.label if self.samples_with_adapter else self._names[address]
         body = completion_body(request, index, model=name, stop_ids=self._stop_ids)
         answer = self._clients[address].post("/v1/completions", body, timeout=None)
-        return completed_rollout(request, index, answer, self.weight_version, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return completed_rollout(request, index, answer, self.weight_version, seconds, stop_ids=self._stop_ids)
 
     def _failed(self, dispatcher: Dispatcher, number: int, problem_id: str, address: str, error: ServerError) -> None:
         """A server did not make a sample: because it is gone, or although it is there."""

@@ -42,6 +42,8 @@ def vllm_arguments(
         "max_model_len": max_model_len,
         "max_num_seqs": section.max_batch_size,
         "seed": 0,
+        # No sampling defaults out of the model's own configuration.
+        "generation_config": "vllm",
         # Those of the distribution that was drawn from; vLLM's default leaves the temperature out.
         "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": True,

@@ -3,6 +3,7 @@
 ``python fake_server.py PORT SECONDS_A_SAMPLE [DEFECT]``; a defect is one of ``updates`` (every update fails),
 ``samples`` (every sample fails) or ``parts`` (an update that has begun fails). It is strict where a real one is: an
 update outside of a pause is refused, and so is one that was not started, or that comes through a group it is not in.
+It refuses samples that leave a parameter of sampling to the model's defaults, where a real one takes these.
 Requests that come in a pause wait for its end.
 """
 
@@ -21,6 +22,12 @@ STATE = {
     "requests": 0,
     "groups": [],
     "announced": [],
+}
+
+# What a real server takes from the model's generation_config where a request leaves it out.
+DEFAULTED = {
+    *("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
+    "max_tokens",
 }
 
 
@@ -75,6 +82,7 @@ class Handler(BaseHTTPRequestHandler):
         match route:
             case "/v1/completions":
                 assert self.defect != "samples", "broken"
+                assert set(body) >= DEFAULTED, f"the model's defaults would act for {sorted(DEFAULTED - set(body))}"
                 while STATE["paused"]:
                     time.sleep(0.01)
                 time.sleep(self.seconds)

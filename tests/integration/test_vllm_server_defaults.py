@@ -1,0 +1,69 @@
+"""A vLLM server of the user's own whose model comes with sampling defaults: none of them acts."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from vllm_runs import make_policy
+
+from masa.config import load_config
+from masa.embedded import load_embedded_tokenizer
+from masa.rollout import RolloutRequest
+from masa.rollout.factory import make_engine
+from masa.rollout.launch import ServerProcess, server_arguments
+from masa.rollout.transfer import FILE_BACKEND
+from masa.rollout.vllm_arguments import command_line
+
+# Importing vLLM takes many times longer on a machine that is busy.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+DEFAULTS = {"repetition_penalty": 1.8, "temperature": 0.5, "top_p": 0.6, "top_k": 3, "min_p": 0.3, "max_new_tokens": 4}
+
+
+@pytest.fixture
+def policy() -> Any:
+    return make_policy()
+
+
+@pytest.fixture
+def address(policy: Any, tmp_path: Path) -> Iterator[str]:
+    section = load_config(None, ["rollout.engine=vllm_server", "rollout.kv_cache_gb=0.2"]).rollout
+    arguments = server_arguments(
+        policy, section, 256, tmp_path, backend=FILE_BACKEND, tokenizer=load_embedded_tokenizer()
+    )
+    # As `vllm serve FOLDER` starts: with what the model's folder says.
+    arguments["generation_config"] = "auto"
+    (tmp_path / "generation_config.json").write_text(json.dumps(DEFAULTS))
+    server = ServerProcess(
+        command_line(arguments),
+        tmp_path / "server.log",
+        threads=1,
+        environment={"VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
+    )
+    server.start()
+    yield server.address
+    server.ask_to_stop()
+    server.wait()
+
+
+def test_samples_follow_the_policy_and_not_the_models_defaults(policy: Any, address: str, tmp_path: Path) -> None:
+    section = load_config(None, [f"rollout.servers=[{address}]", "rollout.server_wait=600"]).rollout
+    engine = make_engine(section, policy, stop_ids=[1])
+    try:
+        groups = engine.generate(
+            [RolloutRequest(f"p{number}", "solution", (5, 6, number), (1, 2, 3, 4), 24) for number in range(10, 14)]
+        )
+    finally:
+        engine.close()
+    assert "Default vLLM sampling parameters have been overridden" in (tmp_path / "server.log").read_text()
+    rollouts = [one for group in groups for one in group]
+    # The defaults would end each after four tokens.
+    assert max(len(one.token_ids) for one in rollouts) == 24
+    for one in rollouts:
+        ids = torch.tensor([[*one.prompt_ids, *one.token_ids]])
+        with torch.no_grad():
+            expected = policy(input_ids=ids).logits[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
+        chosen = expected.gather(1, torch.tensor(one.token_ids)[:, None])[:, 0]
+        assert (chosen - torch.tensor(one.logprobs)).abs().max() < 1e-4
