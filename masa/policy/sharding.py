@@ -94,9 +94,11 @@ class ZeroUpdate:
 
     def flat_partitions(self) -> list[Tensor]:
         """What the optimiser within steps on: this process's float32 part of each group of parameters."""
-        whole = self.zero_stage < 3
-        flat = self.zero.single_partition_of_fp32_groups if whole else self.zero.fp32_partitioned_groups_flat
-        return list(flat)
+        if self.zero_stage == 3:
+            return list(self.zero.fp32_partitioned_groups_flat)
+        # Stage 1 in bf16 with gradients in float32 is an optimiser of DeepSpeed's own.
+        own = getattr(self.zero, "fp32_groups_flat_partition", None)
+        return list(self.zero.single_partition_of_fp32_groups if own is None else own)
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         self.module.set_gradient_accumulation_boundary(is_boundary=last)

@@ -93,6 +93,21 @@ def test_in_bf16_the_float32_weights_are_kept_through_a_checkpoint(
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_bf16_gradients_of_many_micro_batches_add_up_in_float32(
+    outcomes: dict[str, Any], alone: dict[str, Any], stage: int
+) -> None:
+    def error(gradient: Tensors) -> float:
+        squares = sum(float((gradient[name] - one).square().sum()) for name, one in alone["gradient"].items())
+        return float((squares / sum(float(one.square().sum()) for one in alone["gradient"].values())) ** 0.5)
+
+    precise, rough = (outcomes[f"zero{stage} bf16 added up in {kind}"] for kind in ("float32", "bf16"))
+    # Most of either error is that of bf16 passes, which both share.
+    assert error(precise["gradient"]) < error(rough["gradient"])
+    resumed = outcomes[f"zero{stage} bf16 added up in float32 resumed"]
+    assert all(resumed[name].equal(one) for name, one in precise["weights"].items())
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_head_of_its_own_is_sharded_as_well(outcomes: dict[str, Any], stage: int) -> None:
     expected = two_updates(Accelerator(cpu=True), tied=False)
     assert _distance(outcomes[f"zero{stage} untied"]["gradient"], expected["gradient"]) < 1e-5

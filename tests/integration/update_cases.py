@@ -134,8 +134,13 @@ def second_update(accelerator: Accelerator, folder: Path, **options: Any) -> dic
     return weights_of(model)
 
 
-def deepspeed_accelerator(stage: int, *, bf16: bool = False, **settings: Any) -> Accelerator:
-    """An accelerator for ZeRO, in processes that have had another one before; ``settings`` are ZeRO's."""
+def deepspeed_accelerator(
+    stage: int, *, bf16: bool = False, accumulate: str | None = None, **settings: Any
+) -> Accelerator:
+    """An accelerator for ZeRO, in processes that have had another one before; ``settings`` are ZeRO's.
+
+    ``accumulate`` is the type in which gradients of micro-batches add up; None: that of the parameters.
+    """
     from accelerate import DeepSpeedPlugin
 
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
@@ -143,6 +148,8 @@ def deepspeed_accelerator(stage: int, *, bf16: bool = False, **settings: Any) ->
     join_processes()
     zero = {"stage": stage, "stage3_param_persistence_threshold": 0, **settings}
     config = {"zero_optimization": zero, "bf16": {"enabled": bf16}, "zero_force_ds_cpu_optimizer": False}
+    if accumulate is not None:
+        config["data_types"] = {"grad_accum_dtype": accumulate}
     return Accelerator(deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=config))
 
 
@@ -172,6 +179,13 @@ def main(folder: Path) -> None:
         accelerator = deepspeed_accelerator(stage, bf16=True)
         outcomes[f"zero{stage} bf16"] = two_updates(accelerator, folder / f"zero{stage}_bf16")
         outcomes[f"zero{stage} bf16 resumed"] = second_update(accelerator, folder / f"zero{stage}_bf16")
+    for stage in STAGES:
+        name = f"zero{stage} bf16 added up in float32"
+        accelerator = deepspeed_accelerator(stage, bf16=True, accumulate="fp32", overlap_comm=True)
+        outcomes[name] = two_updates(accelerator, folder / f"zero{stage}_fp32", micro_batch_tokens=1)
+        outcomes[f"{name} resumed"] = second_update(accelerator, folder / f"zero{stage}_fp32", micro_batch_tokens=1)
+        accelerator = deepspeed_accelerator(stage, bf16=True)
+        outcomes[f"zero{stage} bf16 added up in bf16"] = two_updates(accelerator, micro_batch_tokens=1)
     if accelerator.is_main_process:
         torch.save(outcomes, folder / "outcomes.pt")
     accelerator.wait_for_everyone()
