@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ _TAKEN = frozenset(
     }
 )
 _ALWAYS_THERE = _TAKEN | {"strftime_now", "raise_exception"}
+# Those of strftime that Python documents.
+_DIRECTIVES = "aAwdbBmyYHIpMSfjUWcxXGuV"
 # Tags that transformers adds to jinja2; they hold text like any other.
 _GENERATION_TAGS = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
@@ -67,9 +70,11 @@ def render_chat(
     Raises:
         PromptEncodingError: the template refuses the conversation.
     """
-    day = datetime.datetime.fromisoformat(date)
     try:
-        return tokenizer.apply_chat_template(conversations, strftime_now=day.strftime, **arguments, **options)
+        template = tokenizer.get_chat_template()
+        if "strftime_now" in template:
+            options["chat_template"] = _standing_clock(date) + template
+        return tokenizer.apply_chat_template(conversations, **arguments, **options)
     except Exception as error:
         raise PromptEncodingError(f"the tokenizer's chat template refuses the prompt: {error}") from error
 
@@ -146,6 +151,19 @@ def _check_arguments(tokenizer: Any, format: ChatFormat) -> None:
                 f"prompts.template_arguments: found {name!r}, allowed: what the tokenizer's chat template reads "
                 f"({', '.join(sorted(read - _ALWAYS_THERE)) or 'it reads nothing that could be given'})"
             )
+
+
+@lru_cache(maxsize=8)
+def _standing_clock(date: str) -> str:
+    """A macro that takes the place of transformers' ``strftime_now`` and knows one moment, midnight of ``date``.
+
+    transformers (5.24) passes plain data to templates and no functions, so that the clock is written in the template.
+    """
+    moment = datetime.datetime.fromisoformat(date)
+    directives = [f"%{flag}{letter}" for flag in ("-", "") for letter in _DIRECTIVES]
+    formatted = "".join(f" | replace({json.dumps(one)}, {json.dumps(moment.strftime(one))})" for one in directives)
+    # The line break goes with the tag (trim_blocks), and the template begins on a line of its own, as it did.
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{formatted} }}}}{{%- endmacro %}}\n"
 
 
 @lru_cache(maxsize=8)

@@ -107,6 +107,14 @@ def test_the_date_in_a_prompt_is_the_configured_one_whatever_the_day() -> None:
     assert text_of(LLAMA, arguments={"date_string": "a day"}).startswith("Today Date: a day\n")
 
 
+@pytest.mark.parametrize("template", ["\n  {% if true %}\n x{% endif %}\n", "  a\n", "{% set f = '%Y' %}\n"])
+def test_a_template_with_a_clock_is_rendered_as_it_stands_otherwise(template: str) -> None:
+    tokenizer = make_tokenizer(template + "{{ strftime_now('%d/%m/%-d %A %H:%M') }}" + PLAIN)
+    text = tokenizer.decode(encode_prompt(tokenizer, "1+1", date="2024-02-09"))
+    tokenizer.chat_template = template + "09/02/9 Friday 00:00" + PLAIN
+    assert text == tokenizer.decode(encode_prompt(tokenizer, "1+1"))
+
+
 def test_arguments_reach_the_template() -> None:
     assert text_of(QWEN).endswith("assistant\n")
     assert text_of(QWEN, arguments={"enable_thinking": False}).endswith("<think>\n\n</think>\n\n")
