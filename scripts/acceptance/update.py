@@ -138,9 +138,7 @@ def _packing_attention() -> str:
     raise NotPossibleError("not installed: flash-attn, or a torch with flex attention")
 
 
-def measured_updates(
-    model: Any, size: str, *, packed: bool = False, accelerator: Any = None, section: Any = None
-) -> dict[str, Any]:
+def measured_updates(model: Any, size: str, *, packed: bool = False, accelerator: Any = None) -> dict[str, Any]:
     """Seconds, tokens, FLOPs and memory of whole updates, the first of which is not counted.
 
     Parameters and, without DeepSpeed, AdamW's moments are in the model's type. FLOPs are those of
@@ -157,7 +155,7 @@ def measured_updates(
     from masa.tracking.cost import model_shape
 
     accelerator = accelerator or Accelerator(cpu=size == "cpu")
-    section = section or OptimizerSection(
+    section = OptimizerSection(
         learning_rate=1e-3, warmup_steps=0, micro_batch_tokens=micro_batch_tokens(size), share_prompts="off"
     )
     module = PolicyModule(model, temperature=1.0)
@@ -189,18 +187,27 @@ def measured_updates(
         _require(math.isfinite(one["policy/loss"]) and not one["policy/skipped_updates"], f"not finite: {one}")
     _require(metrics[0]["policy/gradient_norm"] > 0, "the gradient is 0")
     _require(not torch.equal(before, _sample(model)), "no parameter has changed")
-    took = statistics.median(seconds)
-    flops = shape.update_flops(lengths) / took
-    figures: dict[str, Any] = {
-        "seconds_an_update": took,
-        "tokens_a_second": sum(lengths) / took,
-        "tflops": flops / 1e12,
+    figures = _speed(shape.update_flops(lengths), sum(lengths), statistics.median(seconds), size)
+    return {
+        **figures,
+        "micro_batch_tokens": section.micro_batch_tokens,
         "padding_waste": metrics[-1]["policy/padding_waste"],
         "peak_gb_above_weights": peak / GIGABYTE,
     }
+
+
+def _speed(flops: int, tokens: int, seconds: float, size: str) -> dict[str, Any]:
+    """What one update of so many FLOPs and tokens came to, and its share of what the device can do."""
+    import torch
+
+    figures: dict[str, Any] = {
+        "seconds_an_update": seconds,
+        "tokens_a_second": tokens / seconds,
+        "tflops": flops / seconds / 1e12,
+    }
     if size == "gpu":
         possible = peak_flops(torch.cuda.get_device_name())
-        figures["mfu"] = flops / possible if possible else "unknown"
+        figures["mfu"] = flops / seconds / possible if possible else "unknown"
     return figures
 
 
@@ -214,7 +221,7 @@ def liger(size: str, folder: Path) -> dict[str, Any]:
 
     model = random_qwen3(size)
     module = PolicyModule(model, temperature=1.0)
-    rows = [row.tokens() for row in training_rows(size, model.config.vocab_size)[:16]]
+    rows = [row.tokens() for row in training_rows(size, model.config.vocab_size)[:4]]
     batch = collate(rows).to(model.device)
 
     def one_pass() -> tuple[Any, float]:
