@@ -50,7 +50,9 @@ def verify_math(response: str, answer: Any, options: Any, limits: Limits) -> Jud
     """
     gold = _gold_text(answer)
     is_boxed, text = answer_or_tail(response)
-    reason = too_large_to_evaluate(text, factorials=is_boxed) or too_large_to_evaluate(gold)
+    # Prose has exclamation marks, and stars for emphasis.
+    reason = too_large_to_evaluate(one_typography(text)) if is_boxed else too_large_to_evaluate(text, factorials=False)
+    reason = reason or too_large_to_evaluate(one_typography(gold))
     if reason is not None:
         if is_boxed and written_form(text) == written_form(gold):
             return Judgement(1.0, text)

@@ -136,7 +136,7 @@ class _Reader:
             return _power(_Size(_CONSTANTS["e"]), self._nested())
         if token in _CONSTANTS:
             return _Size(_CONSTANTS[token])
-        return _number(token) if token[0].isdigit() or token[0] == "." else _SYMBOL
+        return _number(token) if token[0].isdecimal() or token[0] == "." else _SYMBOL
 
     def _nested(self) -> _Size:
         self._descend()

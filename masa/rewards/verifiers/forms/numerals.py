@@ -23,9 +23,10 @@ _MIXED = re.compile(
     rf"(?:{_SPACE}{_FRACTION}|(?:\s|\\[,;: ]|~)+{_AND}(\d{{1,9}})\s*/\s*(\d{{1,9}})(?![\d.]))"
 )
 _REPEATING = re.compile(
-    r"(?<![\d.])(\d*)\.(\d*)(?:\\(?:overline|bar|overbar|dot)\s*\{?(\d+)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?|\((\d+)\))"
+    r"(?<![\d.])(\d{0,40})\.(\d{0,40})"
+    r"(?:\\(?:overline|bar|overbar|dot)\s*\{?(\d{1,40})\}?(?:(\d{0,40})\\dot\s*\{?(\d)\}?)?|\((\d{1,40})\))"
 )
-_ELLIPSIS_DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d{2,40}?)\s*(?:\.{3}|\\[lc]?dots(?:\s|$))")
+_ELLIPSIS_DECIMAL = re.compile(r"(?<![\d.])(\d{0,40})\.(\d{2,40}?)\s*(?:\.{3}|\\[lc]?dots(?:\s|$))")
 _GROUPED = re.compile(r"\d{1,3}(?:(?:,|\{,\}|,\\!|\\,)\d{3})+(?!\d)")
 _NUMERAL = re.compile(
     r"(?P<sign>[+-]?)(?:(?P<number>\d{1,1000}(?:\.\d{0,1000})?|\.\d{1,1000})(?:\\(?:times|cdot)10\^(?P<ten>\d|\{[+-]?\d{1,6}\}))?"
