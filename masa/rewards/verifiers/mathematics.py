@@ -112,6 +112,8 @@ def _equal_quantities(predicted: str, gold: str) -> bool | None:
         one = expected or found
         if one is None or not one.sure:
             return None
+        if is_percentage(predicted if found is None else gold):
+            return False
         # Where only one side names it, the unit is understood.
         return _equal(predicted if found is None else found.value, gold if expected is None else expected.value)
     if found.unit.dimensions != expected.unit.dimensions:

@@ -171,6 +171,13 @@ def _ray(left: str, relation: str, right: str) -> tuple[str, tuple[Interval, ...
     if re.fullmatch(_VARIABLE, right) and left and not re.fullmatch(_VARIABLE, left):
         flipped = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
         left, relation, right = right, flipped.get(relation, relation), left
+    size = re.fullmatch(rf"\|({_VARIABLE})\|", left)
+    if size is not None and right and relation in "<≤>≥":
+        low = f"-({right})" if re.search(r"[+-]", right) else f"-{right}"
+        closed = relation in "≤≥"
+        if relation in "<≤":
+            return size[1], (Interval(low, closed, right, closed),)
+        return size[1], (Interval(_MINUS, False, low, closed), Interval(right, closed, _PLUS, False))
     if not re.fullmatch(_VARIABLE, left) or not right:
         return None
     if relation == "≠":

@@ -64,6 +64,10 @@ _BARE_EXPONENT = re.compile(r"\^\s*([+-]?\d{2,}|-\d)(?![\d{])")
 _STACKED = re.compile(
     r"\*\*\s*(?P<atom>[+-]?\d+(?:\.\d+)?|[+-]?(?:\\[a-z]+|[A-Za-z])|\((?:[^()]*)\))(?P<rest>\^\{.*\})?"
 )
+# Where a list has spaces after its commas, a comma without one belongs to a number.
+_SPACED_LIST = re.compile(r",\s|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d])")
+_ODD_ROOT = re.compile(r"\\sqrt\s*\[([3579])\]\s*\{\s*-\s*([\d.]+)\s*\}")
 _PLAIN_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _RELATIONS = (
     (re.compile(r"\\(?:leqslant|leqq|leq|le)(?![A-Za-z])|<=|=<"), r"\\le "),
@@ -98,6 +102,9 @@ def one_typography(answer: str) -> str:
     text = _DEGREE_LETTER.sub(r"^\\circ", text)
     text = _LARGE_WORD.sub(lambda m: f" \\times 10^{{{_LARGE[m[1].lower()]}}} ", text)
     text = _PLUS_INFINITY.sub("", _INFINITY.sub(r"\\infty ", text))
+    text = _ODD_ROOT.sub(r"(-\\sqrt[\1]{\2})", text)
+    if _SPACED_LIST.search(text):
+        text = _GROUPED.sub(lambda m: m[0].replace(",", ""), text)
     text = _TIMES_TEN.sub(r" \\times ", text)
     text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
     text = _powers(text)
