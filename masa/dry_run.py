@@ -20,6 +20,7 @@ from masa.preflight import (
     make_templates,
     plan_step,
     require_enough,
+    require_model_fits,
     total_steps,
 )
 from masa.problems import Problem
@@ -27,6 +28,7 @@ from masa.problems.chat import describe_chat
 from masa.problems.errors import HubUnavailableError
 from masa.rollout.ahead import require_correction
 from masa.rollout.requests import RequestBuilder
+from masa.rollout.room import load_model_config
 from masa.tracking.run_directory import RunDirectory
 
 _STAND_IN = Problem(
@@ -69,7 +71,7 @@ def dry_run(config: Config, console: Console) -> None:
     console.print(Panel(Text(templates.render_solution(problem)), title="solution prompt (user message)"))
     if config.algorithm.meta:
         console.print(Panel(Text(templates.render_meta(problem)), title="meta prompt (user message)"))
-    longest = _longest_prompt(config, (train or [_STAND_IN])[:_SHOWN_PROBLEMS], notes)
+    longest = _longest_prompt(config, [*train, *held_out] or [_STAND_IN], notes)
     plan = plan_step(config, longest)
 
     table = Table(title="Plan of a step", show_header=False)
@@ -99,7 +101,11 @@ def _problems(key: str, load: Callable[[], list[Problem]], notes: list[str]) -> 
 
 
 def _longest_prompt(config: Config, problems: Sequence[Problem], notes: list[str]) -> int:
-    """Tokens of the longest prompt among ``problems``, or the limit where there is no tokenizer here."""
+    """Tokens of the longest prompt among the first of ``problems``, or the limit where there is no tokenizer here.
+
+    Raises:
+        ConfigError: the model has no room for the prompts and their responses, or no embeddings for their tokens.
+    """
     try:
         tokenizer = load_tokenizer(config.model)
     except TokenizerUnavailableError as error:
@@ -109,4 +115,6 @@ def _longest_prompt(config: Config, problems: Sequence[Problem], notes: list[str
     notes += describe_chat(tokenizer, builder.format)
     notes += stop_tokens(known_stops(resolve_model_path(config.model)), tokenizer, config)[1]
     paths = ("solution", "meta") if config.algorithm.meta else ("solution",)
-    return max(len(builder.prompt_ids(problem, path)) for problem in problems for path in paths)  # type: ignore[arg-type]
+    require_model_fits(config, builder, problems, load_model_config(config.model))
+    shown = problems[:_SHOWN_PROBLEMS]
+    return max(len(builder.prompt_ids(problem, path)) for problem in shown for path in paths)  # type: ignore[arg-type]

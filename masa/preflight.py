@@ -19,10 +19,16 @@ from masa.problems.prompts import PromptTemplates, leave_out_overlong
 from masa.problems.report import LoadReport
 from masa.rewards.sandbox.isolation import SandboxUnavailableError
 from masa.rewards.verifiers import check_verifier
+from masa.rollout.engine import RolloutPath
 from masa.rollout.requests import RequestBuilder
+from masa.rollout.room import load_model_config, require_embeddings, require_room
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+# Prompts of a run are alike in the tokens that templates put around problems.
+_SHOWN_PROMPTS = 64
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,12 @@ def prepare(
     problems: Sequence[Problem | Mapping[str, Any]] | None = None,
     eval_problems: Sequence[Problem | Mapping[str, Any]] | None = None,
     own_verifier: bool = False,
+    model_config: Any = None,
 ) -> Prepared:
     """Check and load all but the model; objects handed in take the place of what the configuration names.
 
     With ``own_verifier`` the verifiers that problems name are not asked for: something else judges the answers.
+    ``model_config`` is that of a model handed in; without it, it is read from where the model lies.
 
     Raises:
         ConfigError: a path, template or number that cannot work.
@@ -83,6 +91,7 @@ def prepare(
     train = _within_limit(config, builder, train, "problems.train", notes)
     held_out = _within_limit(config, builder, held_out, "problems.eval", notes)
     require_enough(config, train)
+    require_model_fits(config, builder, [*train, *held_out], model_config or load_model_config(config.model))
     return Prepared(tokenizer, builder, train, held_out, notes)
 
 
@@ -180,6 +189,33 @@ def require_enough(config: Config, train: Sequence[Problem]) -> None:
             f"controls.expert.batch_size: found {expert.batch_size}, allowed: at most {most}, for there is one expert "
             f"a training problem and a capacity of {expert.capacity}; otherwise nothing would ever be cloned"
         )
+
+
+def require_model_fits(config: Config, builder: RequestBuilder, problems: Sequence[Problem], model_config: Any) -> None:
+    """The model must have positions for the prompts and their responses, and embeddings for the tokens.
+
+    ``model_config`` is None where it cannot be read from here; nothing is checked then.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if model_config is None:
+        return
+    paths: list[RolloutPath] = ["solution", "meta"] if config.algorithm.meta else ["solution"]
+    # Without a look at the prompts: they are no longer than their limit.
+    longest = dict.fromkeys(paths, config.prompts.max_tokens)
+    try:
+        require_room(config.rollout, model_config, longest, config.prompts.max_tokens)
+    except ConfigError:
+        # Problems with longer prompts than that are left out.
+        lengths = {path: [len(builder.prompt_ids(one, path)) for one in problems] for path in paths}
+        most = config.prompts.max_tokens
+        longest = {path: max((one for one in lengths[path] if one <= most), default=0) for path in paths}
+        require_room(config.rollout, model_config, longest, config.prompts.max_tokens)
+    shown = problems[:_SHOWN_PROMPTS]
+    require_embeddings(
+        builder.tokenizer, model_config, (builder.prompt_ids(one, path) for one in shown for path in paths)
+    )
 
 
 def _require_ids_of_their_own(problems: Sequence[Problem], what: str) -> None:

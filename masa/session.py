@@ -40,6 +40,7 @@ from masa.rewards.shaping import make_shaping
 from masa.rollout.agreement import check_agreement
 from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.factory import make_engine
+from masa.rollout.room import engine_room
 from masa.saving import restore_policy, write_policy
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
@@ -222,7 +223,6 @@ class Session:
             )
             verifier = self._stack.enter_context(self._pool)
         self.grader = Grader(config, self._prepared.tokenizer, verifier, make_shaping(config, self._reward_functions))
-        self.controls = Controls(config, self._prepared.builder, self.grader)
 
         dynamic = config.algorithm.dynamic_sampling
         self.dynamic_sampling: DynamicSampling | None = None
@@ -234,6 +234,8 @@ class Session:
         self.model = load_policy(config.model, device) if given is None else prepare_policy(given, config.model)
         self.notes = [line for line in (describe_adapters(self.model),) if line]
         self.model.to(device)
+        room = engine_room(config.rollout, self.model.config)
+        self.controls = Controls(config, self._prepared.builder, self.grader, room)
         use_liger_kernels(self.model, config.model.liger_kernel)
         self.shape = model_shape(self.model)
         module = PolicyModule(self.model, temperature=config.rollout.temperature)

@@ -84,6 +84,7 @@ class MASATrainer:
             problems=problems,
             eval_problems=eval_problems,
             own_verifier=verifier is not None,
+            model_config=None if model is None else model.config,
         )
         self.steps = total_steps(self.config, self.prepared.train)
         self.console = console or Console()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Controls:
     """MASA-efficient (docs/controls.md). A control that is not enabled is None here, and costs nothing."""
 
-    def __init__(self, config: Config, builder: RequestBuilder, grader: Grader) -> None:
+    def __init__(self, config: Config, builder: RequestBuilder, grader: Grader, room: int | None = None) -> None:
         section = config.controls
         self._config = config
         self.stabilised = Stabilised(section.stabilised)
@@ -49,7 +49,7 @@ class Controls:
             run_seed=config.run.seed,
             cutoff=self.cutoff,
             hinting=self.hinting,
-            hint_fits=hint_limit(builder, config.prompts.max_tokens),
+            hint_fits=hint_limit(builder, config.prompts.max_tokens, config.rollout.max_solution_tokens, room),
         )
 
     @property
@@ -89,6 +89,7 @@ class Controls:
             self._observe_cutoff(metrics, self.cutoff, batch, groups)
         if self.hinting is not None:
             _record_hints(metrics, groups)
+            metrics.last("control/hints_without_room", sum(plan.hint_left_out for plan in batch.plans.values()))
         if self.gate is not None or self.cutoff is not None or self.hinting is not None:
             metrics.last("control/on", float(self.stabilised.since is not None))
             self.stabilised.observe(step, _mean_rewards(groups))

@@ -32,7 +32,7 @@ class SolutionPlan:
 
     ``budget`` is in tokens; ``audited`` says of each solution whether it runs to the response limit all the same,
     ``hinted`` whether its prompt holds ``hint``. With ``in_full`` all of them run to the limit, and yet only the
-    audited ones say how good the budget is.
+    audited ones say how good the budget is. ``hint_left_out``: there was a hint, and no room for it.
     """
 
     problem: Problem
@@ -41,6 +41,7 @@ class SolutionPlan:
     hint: str | None
     hinted: tuple[bool, ...]
     in_full: bool = False
+    hint_left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,15 @@ def plan_solutions(
             is_drawn(section.audit_share, settings.run_seed, step, problem.id, "cutoff audit", index)
             for index in range(count)
         ]
-    hint, hinted = None, 0
+    hint, hinted, left_out = None, 0, False
     if settings.hinting is not None:
         hint = settings.hinting.hint([one.notions for one in predicted.predictions], problem.statement)
         if hint is not None and not settings.hint_fits(problem, hint):
-            hint = None
+            hint, left_out = None, True
         hinted = settings.hinting.hinted(count) if hint is not None else 0
-    return SolutionPlan(problem, budget, tuple(audited), hint, tuple(index < hinted for index in range(count)), in_full)
+    return SolutionPlan(
+        problem, budget, tuple(audited), hint, tuple(index < hinted for index in range(count)), in_full, left_out
+    )
 
 
 def solution_parts(plan: SolutionPlan, limit: int) -> list[SolutionPart]:
@@ -127,11 +130,16 @@ def merge_parts(
     return {id: [group[index] for index in sorted(group)] for id, group in merged.items()}
 
 
-def hint_limit(builder: RequestBuilder, max_prompt_tokens: int) -> Callable[[Problem, str], bool]:
-    """Whether a hinted prompt stays within what engines make room for."""
+def hint_limit(
+    builder: RequestBuilder, max_prompt_tokens: int, response_limit: int, room: int | None = None
+) -> Callable[[Problem, str], bool]:
+    """Whether a hinted prompt stays within what engines make room for: ``room`` tokens with its response, if known."""
+    longest = max_prompt_tokens + HINT_TOKENS
+    if room is not None:
+        longest = min(longest, room - response_limit)
 
     def fits(problem: Problem, hint: str) -> bool:
-        return len(builder.prompt_ids(problem, "solution", hint)) <= max_prompt_tokens + HINT_TOKENS
+        return len(builder.prompt_ids(problem, "solution", hint)) <= longest
 
     return fits
 

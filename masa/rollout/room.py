@@ -1,0 +1,97 @@
+"""How long a prompt and its response may be together, and which token ids there are: checked before a model is loaded.
+
+What is asked here of ``model_config`` is the configuration of a `transformers` model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from masa.config import ConfigError
+from masa.config.schema import ModelSection, RolloutSection
+from masa.hub import hub_is_reachable
+from masa.policy.loading import resolve_model_path
+
+if TYPE_CHECKING:
+    from masa.rollout.engine import RolloutPath
+
+_LIMITS: dict[RolloutPath, str] = {"solution": "max_solution_tokens", "meta": "max_meta_tokens"}
+
+
+def load_model_config(section: ModelSection) -> Any:
+    """The configuration of the model, None where it cannot be read from here (the model's loading says why)."""
+    from pathlib import Path
+
+    from transformers import AutoConfig
+
+    path = resolve_model_path(section)
+    try:
+        return AutoConfig.from_pretrained(path, local_files_only=Path(path).is_dir() or not hub_is_reachable())
+    except Exception:
+        return None
+
+
+def positions_of(model_config: Any) -> int | None:
+    """The longest sequence that the model was made for, in tokens; None where it names none."""
+    found = getattr(model_config.get_text_config(), "max_position_embeddings", None)
+    return int(found) if isinstance(found, int) and found > 0 else None
+
+
+def engine_room(section: RolloutSection, model_config: Any) -> int | None:
+    """Prompt, hint and response together, in tokens, that engine and model have room for; None: no end is known."""
+    bounds = [one for one in (section.max_model_len, positions_of(model_config)) if one]
+    return min(bounds, default=None)
+
+
+def require_room(section: RolloutSection, model_config: Any, longest: dict[RolloutPath, int], max_tokens: int) -> None:
+    """Every prompt must leave room for its response; ``longest`` are the longest prompts, in tokens.
+
+    Raises:
+        ConfigError: `rollout.max_model_len` or the model's positions are too few; the message names all numbers.
+    """
+    positions, asked = positions_of(model_config), section.max_model_len
+    if asked and positions and asked > positions:
+        raise ConfigError(
+            f"rollout.max_model_len: found {asked}, allowed: at most {positions}, the positions of the model "
+            "(max_position_embeddings)"
+        )
+    for path, tokens in longest.items():
+        key = _LIMITS[path]
+        limit = getattr(section, key)
+        needed = tokens + limit
+        prompts = f"{path} prompts have up to {tokens} tokens (prompts.max_tokens {max_tokens})"
+        if asked and needed > asked:
+            raise ConfigError(
+                f"rollout.max_model_len: found {asked}, allowed: at least {needed}, for {prompts} and "
+                f"rollout.{key} is {limit}"
+            )
+        if positions and needed > positions:
+            raise ConfigError(
+                f"rollout.{key}: found {limit}, allowed: at most {max(0, positions - tokens)}, for {prompts} and the "
+                f"model has {positions} positions (max_position_embeddings)"
+            )
+
+
+def require_embeddings(tokenizer: Any, model_config: Any, prompts: Iterable[tuple[int, ...]]) -> None:
+    """Every token that can be used must have an embedding.
+
+    Tokenizers may hold special tokens that only other models of their family know, such as that of an image, as long
+    as no prompt of ``prompts`` and no role (padding, end, begin) uses them.
+
+    Raises:
+        ConfigError: some have none; the message names both sizes.
+    """
+    rows = getattr(model_config.get_text_config(), "vocab_size", None)
+    if not isinstance(rows, int) or len(tokenizer) <= rows:
+        return
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if getattr(token, "special", False)}
+    used = {tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id} - {None}
+    used.update(id for prompt in prompts for id in prompt)
+    missing = sorted(id for id in tokenizer.get_vocab().values() if id >= rows and (id in used or id not in special))
+    if missing:
+        raise ConfigError(
+            f"model.path: the tokenizer has {len(tokenizer)} tokens, the model embeddings for {rows}; allowed: no more "
+            f"tokens than embeddings. The first without one is {tokenizer.convert_ids_to_tokens(missing[0])!r} "
+            f"({missing[0]}); resize the embeddings (resize_token_embeddings) and save both again"
+        )
