@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from masa.config.schema import ModelSection
+from masa.config.schema import LoraSection, ModelSection
+from masa.policy.buffers import persistent_buffers
 from masa.policy.loading import load_policy
 from masa.policy.lora import save_adapters
 from masa.policy.optimizer_state import Read
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _OPTIMIZER = "optimizer"
+# What only training needs lies apart: vLLM takes every safetensors file beside a model's configuration for its weights.
+TRAINING_FOLDER = "training"
 
 
 def write_policy(
     folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, updater: PolicyUpdater
 ) -> None:
-    """Write model (adapters merged), tokenizer, adapters and the optimiser's tensors into ``folder``.
+    """Write model (adapters merged), tokenizer and adapters into ``folder``, the optimiser's tensors into a subfolder.
 
     All processes must call this together, all but the one that writes with None.
     """
@@ -38,7 +41,8 @@ def write_policy(
     weights = {name: tensor.cpu() for name, tensor in policy_weights(model)}
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
-    write_tensors(folder, _OPTIMIZER, updater.state_tensors())
+    (folder / TRAINING_FOLDER).mkdir()
+    write_tensors(folder / TRAINING_FOLDER, _OPTIMIZER, updater.state_tensors())
     save_adapters(model, folder)
 
 
@@ -47,20 +51,28 @@ def restore_policy(folder: Path, section: ModelSection, updater: PolicyUpdater, 
 
     The checkpoint may have been written by another number of processes, or under another sharding.
     """
-    saved = TensorFiles(folder, _OPTIMIZER)
-    updater.load_state(state, saved, _saved_weights(folder, section, updater.trained_names, saved))
+    # Checkpoints of earlier versions have all files in one folder.
+    training = folder / TRAINING_FOLDER
+    saved = TensorFiles(training if training.is_dir() else folder, _OPTIMIZER)
+    buffers = persistent_buffers(updater.module)
+    trained = updater.trained_names
+    own = all(f"value|{name}" in saved.names for name in trained)
+    read_model = _saved_weights(folder, section, [*(() if own else trained), *buffers])
+    updater.load_state(state, saved, (lambda name: saved.read(f"value|{name}")) if own else read_model)
+    for name, buffer in buffers.items():
+        buffer.copy_(read_model(name))
 
 
-def _saved_weights(folder: Path, section: ModelSection, names: Sequence[str], saved: TensorFiles) -> Read:
-    """Values of the trained parameters: from the optimiser's files where they are (adapters), else from the model's."""
-    if all(f"value|{name}" in saved.names for name in names):
-        return lambda name: saved.read(f"value|{name}")
+def _saved_weights(folder: Path, section: ModelSection, names: Sequence[str]) -> Read:
+    """Values of parameters and buffers, by their names in the policy's module, from a model's own files."""
     model_names = {name: plain_name(name.removeprefix("model.")) for name in names}
     files = _ModelFiles(folder)
     if files.names.issuperset(model_names.values()):
         return lambda name: files.read(model_names[name])
     # A model whose files name parameters otherwise than its modules do is left to `transformers`.
-    loaded: dict[str, Tensor] = dict(load_policy(section.model_copy(update={"path": str(folder)})).named_parameters())
+    plain = section.model_copy(update={"path": str(folder), "lora": LoraSection()})
+    model = load_policy(plain)
+    loaded: dict[str, Tensor] = {**persistent_buffers(model), **dict(model.named_parameters())}
     return lambda name: loaded[model_names[name]].detach()
 
 

@@ -100,8 +100,9 @@ def _get_moment(update: ShardedUpdate, parameter: nn.Parameter, key: str) -> Ten
 
         moment: Tensor = safe_get_full_optimizer_state(parameter, key)
         return moment.reshape(getattr(parameter, "ds_shape", parameter.shape))
-    moment = _base(update).state[parameter][key]
-    return moment
+    # A parameter that no gradient has reached yet has no state.
+    found: Tensor | None = _base(update).state.get(parameter, {}).get(key)
+    return torch.zeros_like(parameter) if found is None else found
 
 
 def _set_moment(update: ShardedUpdate, parameter: nn.Parameter, key: str, value: Tensor) -> None:

@@ -84,6 +84,7 @@ class PolicyUpdater:
         packed: bool = False,
     ) -> None:
         self._accelerator = accelerator
+        self.module = module
         self._trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
         self._frozen = any(not one.requires_grad for one in module.parameters())
         wanted = section.share_prompts == "on" or (section.share_prompts == "auto" and accelerator.device.type == "cpu")

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from masa.policy.buffers import persistent_buffers
+
 Weights: TypeAlias = nn.Module | Iterable[tuple[str, Tensor]]
 """What engines are given: a policy, or its full parameters under their names, one after the other."""
 
@@ -20,12 +22,12 @@ _ADAPTER_MARKS = (".lora_A.", ".lora_B.", ".lora_embedding_A.", ".lora_embedding
 def policy_weights(
     model: nn.Module, *, bucket_bytes: int = 512 * 2**20, merged: bool = True
 ) -> Iterator[tuple[str, Tensor]]:
-    """Full parameters under the names of the plain model, whatever wraps or shards it.
+    """Full parameters and persistent buffers under the names of the plain model, whatever wraps or shards it.
 
     Works on a plain module and on what DDP, ZeRO 1 to 3, FSDP 2 (`DTensor`) and LoRA make of it. Sharded parameters
     are gathered ``bucket_bytes`` at a time and given back before the next are gathered, so they must be used as they
     come; all processes must iterate together. Adapters of LoRA are merged into the tensor that is yielded, never into
-    the model; with ``merged`` false they are left out. Tied parameters come once.
+    the model; with ``merged`` false they are left out. Tied parameters come once. Buffers come last.
     """
     adapted = _adapted_parameters(model) if merged else {}
     for bucket in _buckets(
@@ -38,6 +40,8 @@ def policy_weights(
                 for layer in adapted.get(name, []):
                     tensor = (tensor + _adapter_change(layer)).to(tensor.dtype)
                 yield plain_name(name), tensor
+    for name, buffer in persistent_buffers(model).items():
+        yield plain_name(name), buffer
 
 
 def adapter_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from launched_runs import ROOT, SMALL, environment, kill_tree, rows
-from two_processes import start_two_processes
+from two_processes import run_on_two_processes, start_two_processes
 
 TRAIN = ("-m", "masa.train", "--config", "configs/quickstart.yaml", *SMALL, "run.steps=500", "checkpoint.every=0")
 PROGRAM = Path(__file__).with_name("watched_peers.py")
@@ -110,3 +110,11 @@ def test_the_watch_does_nothing_where_there_is_one_process() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=environment_alone, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "None"
+
+
+def test_all_process_groups_wait_as_long_as_the_run_says(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
+    run_on_two_processes(PROGRAM.with_name("group_time_limits.py"), str(tmp_path / "limits"), timeout=200)
+    number, equal, *_ = (tmp_path / "limits").read_text().split()
+    assert int(number) > 1
+    assert equal == "True", (tmp_path / "limits").read_text()
