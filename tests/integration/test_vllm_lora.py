@@ -1,12 +1,14 @@
 """vLLM in this process with LoRA: the base model is handed over once, and every update the adapters alone."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
-from vllm_runs import make_vllm_engine
+from vllm_runs import make_vllm_engine, rows, train
 
 from masa.config import ConfigError
 from masa.config.schema import LoraSection
@@ -128,3 +130,18 @@ def test_bfloat16_agrees_with_adapters_and_merged(make_policy: Callable[..., Any
             assert agreement.difference < 0.1
         finally:
             engine.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_that_sends_adapters_agrees_at_every_step_and_is_resumed_exactly(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ("rollout.engine=vllm", "model.lora.rank=4", "optimizer.learning_rate=0.01", "run.steps=3")
+    train(folder, *options)
+    last = folder / "checkpoints" / "step_000003"
+    whole, weights = rows(folder), (last / "model.safetensors").read_bytes()
+    assert max(row["rollout/check_difference"] for row in whole if "rollout/check_difference" in row) < 1e-4
+    shutil.rmtree(last)
+    train(folder, *options, "--resume")
+    assert rows(folder) == whole
+    assert (last / "model.safetensors").read_bytes() == weights
