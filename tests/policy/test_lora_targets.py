@@ -195,3 +195,19 @@ def test_subclasses_of_linear_layers_are_adapted_where_they_compute_the_same() -
         layer.self_attn.k_proj = _Renamed(64, 32, bias=False)
     add_adapters(model, LoraSection(rank=4))
     assert adapted_names(model) == {*ATTENTION, *MLP} - {"o_proj"}
+
+
+def test_a_merged_export_holds_persistent_buffers(tmp_path: Path) -> None:
+    model = make_model("glm4_moe")
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.uniform_(-1, 1)  # what a router has learned before
+    add_adapters(model, LoraSection(rank=4))
+    learn_something(model)
+    model.save_pretrained(tmp_path, state_dict=dict(policy_weights(model)))
+    exported: Any = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    torch.testing.assert_close(logprobs(exported), logprobs(model), rtol=0, atol=1e-4)
+    biases = {name: one for name, one in exported.named_buffers() if name.endswith("e_score_correction_bias")}
+    assert biases
+    assert all(torch.equal(one, dict(model.named_buffers())[name]) for name, one in biases.items())
