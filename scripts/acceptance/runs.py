@@ -66,8 +66,8 @@ def resume(size: str, folder: Path) -> dict[str, Any]:
         raise AssertionError(f"{len(different)} metrics differ, first {different[0]}")
     files = [_weights(folder / name) for name in ("whole", "killed")]
     if files[0] != files[1]:
-        raise AssertionError("the metrics are equal, the weights of the last checkpoint are not")
-    return {"metrics": "equal", "weights": "equal bit for bit"}
+        raise AssertionError("the metrics are equal, weights or optimiser of the last checkpoint are not")
+    return {"metrics": "equal", "weights_and_optimiser": "equal bit for bit"}
 
 
 def zero2(size: str, folder: Path) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _rows(run: Path, steps: int) -> list[dict[str, Any]]:
 
 def _weights(run: Path) -> list[bytes]:
     newest = max((run / "checkpoints").glob("*/"), key=lambda one: one.name)
-    return [one.read_bytes() for one in sorted(newest.glob("*.safetensors"))]
+    return [one.read_bytes() for one in sorted(newest.rglob("*.safetensors"))]
 
 
 def _name(command: Sequence[str]) -> str:
