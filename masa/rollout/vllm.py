@@ -24,6 +24,7 @@ from masa.rollout.process_state import preserved_process, preserved_random_state
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.vllm_adapters import adapter_request, take_adapter, vllm_checksum
 from masa.rollout.vllm_arguments import executor, vllm_arguments
+from masa.rollout.vllm_experts import forget_packed_experts, has_packed_experts
 from masa.rollout.weights import Weights, named_tensors, policy_weights
 
 if TYPE_CHECKING:
@@ -180,8 +181,11 @@ class VllmEngine:
         return self._statistics.reading()
 
     def checksums(self) -> list[int]:
-        """The checksum of the weights in the engine; none where it holds a part of them (tensor parallelism)."""
-        if self._section.tensor_parallel_size > 1:
+        """The checksum of the weights in the engine; none where it holds a part of them (tensor parallelism) or
+        keeps them in another order (mixtures of experts on a CPU)."""
+        if self._section.tensor_parallel_size > 1 or (
+            self._on_cpu and any(self._engine.apply_model(has_packed_experts))
+        ):
             return []
         return [int(value) for value in self._engine.apply_model(vllm_checksum)]
 
@@ -208,6 +212,8 @@ class VllmEngine:
                 names.add(name)
                 yield name, tensor.detach()
 
+        if self._on_cpu:
+            self._engine.apply_model(forget_packed_experts)
         with preserved_random_states():
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
         if self._weight_names and names != self._weight_names:
