@@ -35,8 +35,14 @@ def can_share_prompts(model: Any) -> bool:
         and config._attn_implementation == "sdpa"
         and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
         and getattr(config, "sliding_window", None) is None
-        and not model.is_gradient_checkpointing
+        and not _recomputes_activations(model)
     )
+
+
+def _recomputes_activations(model: Any) -> bool:
+    """Whether gradient checkpointing is on, by the name that the installed `transformers` has for it."""
+    newer = getattr(model, "is_activation_checkpointing", None)
+    return bool(model.is_gradient_checkpointing if newer is None else newer)
 
 
 def states_behind_prompts(decoder: nn.Module, batch: TokenBatch) -> Tensor:
