@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from masa.config import Config
+from masa.planning.launch import is_first, launch_at_work, planned_launch, sharding_of
+from masa.planning.report import find_device, read_shape, show_needs
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
 from masa.policy.stops import known_stops, stop_tokens
@@ -40,8 +43,11 @@ _STAND_IN = Problem(
 _SHOWN_PROBLEMS = 64
 
 
-def dry_run(config: Config, console: Console) -> None:
-    """Validate everything and print two prompts and the plan of a step.
+def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu: str | None = None) -> None:
+    """Validate everything and print two prompts, the plan of a step, and what the run needs.
+
+    ``launch`` are options of `accelerate launch` to plan for in place of the launch at work, ``gpu`` is a GPU that is
+    not here. Of several processes only the first prints.
 
     Problems and tokenizers on the hub that cannot be reached from here are no mistake of the configuration: they are
     named, and a stand-in problem shows the prompts.
@@ -49,6 +55,11 @@ def dry_run(config: Config, console: Console) -> None:
     Raises:
         ConfigError, ProblemDataError: as a run would.
     """
+    if not is_first(os.environ):
+        return
+    started = launch_at_work(os.environ) if launch is None else planned_launch(launch)
+    sharding_of(started, config)
+    device = find_device(gpu)
     resolve_model_path(config.model)
     algorithm = resolve_algorithm(config.algorithm)
     require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
@@ -68,16 +79,17 @@ def dry_run(config: Config, console: Console) -> None:
         notes.append(f"run.dir: {config.run.dir} holds a run already; start with --resume or choose another")
 
     problem = (train or [_STAND_IN])[0]
-    console.print(Panel(Text(templates.render_solution(problem)), title="solution prompt (user message)"))
+    stand_in = "" if train else ", of a stand-in problem"
+    console.print(Panel(Text(templates.render_solution(problem)), title=f"solution prompt (user message){stand_in}"))
     if config.algorithm.meta:
-        console.print(Panel(Text(templates.render_meta(problem)), title="meta prompt (user message)"))
+        console.print(Panel(Text(templates.render_meta(problem)), title=f"meta prompt (user message){stand_in}"))
     longest = _longest_prompt(config, [*train, *held_out] or [_STAND_IN], notes)
     plan = plan_step(config, longest)
 
     table = Table(title="Plan of a step", show_header=False)
     rows = {
         "policy": config.model.path,
-        "algorithm": f"{config.algorithm.name}: {algorithm.loss}",
+        "algorithm": config.algorithm.name + (" with meta-predictions" if config.algorithm.meta else ""),
         "steps": f"{total_steps(config, train):,}" if train or config.run.steps else "one epoch",
         "problems": f"{plan.problems:,}",
         "rollouts": f"{plan.solutions:,} solutions, {plan.metas:,} metas",
@@ -87,6 +99,9 @@ def dry_run(config: Config, console: Console) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
+    shape = read_shape(config, load_model_config(config.model), notes)
+    if shape is not None:
+        show_needs(config, shape, started, device, longest, console)
     for note in notes:
         console.print(note, highlight=False)
     console.print("The configuration is valid. No model was loaded.")

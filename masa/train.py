@@ -15,6 +15,9 @@ EXIT_FAILURE = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for a mistake in what was asked for, 1 for failed engines."""
     options = _parser().parse_intermixed_args(arguments)
+    if not options.dry_run and (options.launch or options.gpu):
+        print("masa: --launch and --gpu: found without --dry-run, allowed: with it", file=sys.stderr)
+        return EXIT_BAD_INPUT
     from masa.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
     from masa.peers import PeerLostError
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             from masa.dry_run import dry_run
 
-            dry_run(config, Console())
+            dry_run(config, Console(), launch=options.launch, gpu=options.gpu)
             return 0
         from masa.trainer import MASATrainer
 
@@ -59,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, show prompts and plan, load no model, train nothing"
     )
+    parser.add_argument(
+        "--launch", metavar="OPTIONS", help="with --dry-run: plan for accelerate launch OPTIONS, or for its file"
+    )
+    parser.add_argument("--gpu", help="with --dry-run: plan for a GPU that is not here: a name such as h100, or its GB")
     return parser
 
 

@@ -127,7 +127,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
         memory_budget: int,
     ) -> tuple[Tensor, Tensor]:
         dtype = _softmax_dtype(hidden)
-        whole = hidden.shape[0] * weight.shape[0] * dtype.itemsize <= memory_budget
+        whole = keeps_matrix(hidden.shape[0], weight.shape[0], dtype.itemsize, hidden.device.type, memory_budget)
         keep = whole and any(ctx.needs_input_grad)
         matrix = hidden.new_empty(0)
         if whole:
@@ -160,7 +160,9 @@ class _ChunkedLogprobs(torch.autograd.Function):
         grad_weight = torch.empty_like(weight) if need_weight else None
         grad_bias = torch.zeros(weight.shape[:1], dtype=dtype, device=weight.device) if need_bias else None
         entropy_pull = grad_entropy if ctx.entropy_gradient else None
-        tokens_per_block, words_per_block = _block_shape(hidden, weight, dtype, ctx.memory_budget)
+        tokens_per_block, words_per_block = block_shape(
+            hidden.shape[0], weight.shape[0], dtype.itemsize, hidden.device.type, ctx.memory_budget
+        )
         if ctx.kept:
             tokens_per_block, words_per_block = max(hidden.shape[0], 1), weight.shape[0]
 
@@ -219,7 +221,9 @@ def _online_softmax(
     count = hidden.shape[0]
     top = torch.full((count,), -torch.inf, dtype=dtype, device=hidden.device)
     total, weighted = torch.zeros_like(top), torch.zeros_like(top)
-    tokens_per_block, words_per_block = _block_shape(hidden, weight, dtype, memory_budget)
+    tokens_per_block, words_per_block = block_shape(
+        count, weight.shape[0], dtype.itemsize, hidden.device.type, memory_budget
+    )
     for words in _slices(weight.shape[0], words_per_block):
         block_weight = weight[words].to(_product_dtype(hidden))
         block_bias = None if bias is None else bias[words]
@@ -279,13 +283,24 @@ def _product_dtype(hidden: Tensor) -> torch.dtype:
     return hidden.dtype if hidden.device.type == "cuda" else _softmax_dtype(hidden)
 
 
-def _block_shape(hidden: Tensor, weight: Tensor, dtype: torch.dtype, memory_budget: int) -> tuple[int, int]:
+def keeps_matrix(count: int, vocabulary: int, itemsize: int, device: str, memory_budget: int | None = None) -> bool:
+    """Whether the whole [count, vocabulary] matrix of so wide elements fits the budget."""
+    return count * vocabulary * itemsize <= _budget(device, memory_budget)
+
+
+def block_shape(
+    count: int, vocabulary: int, itemsize: int, device: str, memory_budget: int | None = None
+) -> tuple[int, int]:
     """Tokens and words of one block: all tokens by as many words as fit, as each weight row is then read once."""
-    count, vocabulary = max(hidden.shape[0], 1), weight.shape[0]
-    block_bytes = min(_BLOCK_BYTES.get(hidden.device.type, _BLOCK_BYTES["cuda"]), memory_budget)
-    elements = max(block_bytes // dtype.itemsize, 1)
+    count = max(count, 1)
+    block_bytes = min(_BLOCK_BYTES.get(device, _BLOCK_BYTES["cuda"]), _budget(device, memory_budget))
+    elements = max(block_bytes // itemsize, 1)
     words = min(vocabulary, max(elements // count, min(_SMALLEST_VOCABULARY_BLOCK, elements)))
     return min(count, max(elements // words, 1)), words
+
+
+def _budget(device: str, memory_budget: int | None) -> int:
+    return _MEMORY_BUDGET.get(device, _MEMORY_BUDGET["cuda"]) if memory_budget is None else memory_budget
 
 
 def _slices(length: int, step: int) -> Iterator[slice]:

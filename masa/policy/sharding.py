@@ -87,7 +87,7 @@ class ZeroUpdate:
     """
 
     def __init__(self, accelerator: Accelerator, module: nn.Module, optimizer: Optimizer, max_norm: float) -> None:
-        _settle(accelerator.deepspeed_plugin.deepspeed_config, max_norm)
+        settle(accelerator.deepspeed_plugin.deepspeed_config, max_norm)
         self.module, _ = accelerator.prepare(module, optimizer)
         self.zero: Any = self.module.optimizer
         self.zero_stage: int = self.module.zero_optimization_stage()
@@ -130,7 +130,7 @@ def _factor(loss: Tensor, processes: int) -> float:
     return float(processes) if bool(torch.isfinite(loss.detach())) else math.nan
 
 
-def _settle(settings: dict[str, Any], max_norm: float) -> None:
+def settle(settings: dict[str, Any], max_norm: float) -> None:
     """Fill in what the run's configuration says, or refuse a DeepSpeed configuration that says otherwise.
 
     Raises:

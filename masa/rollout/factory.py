@@ -77,8 +77,8 @@ def _make_engine(
     return TransformersEngine(sampled, stop_ids=stop_ids, max_batch_size=section.max_batch_size)
 
 
-def choose_engine(section: RolloutSection) -> EngineName:
-    """What ``rollout.engine`` means here."""
+def choose_engine(section: RolloutSection, *, on_gpu: bool | None = None, with_vllm: bool | None = None) -> EngineName:
+    """What ``rollout.engine`` means: here, or on a GPU or not, with vLLM installed or not."""
     if section.engine != "auto":
         return section.engine
     if section.servers:
@@ -87,7 +87,9 @@ def choose_engine(section: RolloutSection) -> EngineName:
 
     from masa.rollout.vllm import vllm_is_installed
 
-    return "vllm" if torch.cuda.is_available() and vllm_is_installed() else "transformers"
+    gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
+    installed = vllm_is_installed() if with_vllm is None else with_vllm
+    return "vllm" if gpu and installed else "transformers"
 
 
 def model_length(section: RolloutSection, model: PreTrainedModel, max_prompt_tokens: int | None) -> int:

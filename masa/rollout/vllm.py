@@ -201,6 +201,8 @@ class VllmEngine:
         # By name: some versions of vLLM map a part twice that is awake already when they are asked for everything.
         asleep = [part for part in parts if part in self._asleep]
         if asleep:
+            # vLLM takes its memory from the driver, past torch's allocator, which would hold what the update has freed.
+            torch.cuda.empty_cache()
             self._engine.wake_up(tags=asleep)
             self._asleep -= set(asleep)
 

@@ -1,0 +1,60 @@
+"""What vLLM finds on a GPU that it shares with training, and how many sequences run at once in what is left for caches.
+
+vLLM takes ``gpu_memory_utilization`` of the whole GPU for weights, its own activations and caches, and refuses to start
+where so much is not free (``request_memory`` in vllm/v1/worker/utils.py). A token's keys and values take
+2 * layers * key-value width * b bytes. A sequence that grows to its limit is on average half grown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from masa.config.schema import RolloutSection
+from masa.planning.shapes import BYTES, DecoderShape
+
+# Assumed: CUDA's context, NCCL's buffers, and vLLM's activations and graphs.
+OVERHEAD = 2 * 10**9
+ENGINE_OVERHEAD = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class EngineMemory:
+    """Bytes of one GPU: ``weights`` and ``cache`` of the engine, and the share of the GPU that would just fit."""
+
+    weights: int
+    cache: int
+    token_bytes: int
+    fitting_share: float
+
+    def at_once(self, length: int) -> int:
+        """Sequences of so many tokens each that the cache holds."""
+        return max(0, self.cache) // (self.token_bytes * max(length, 1))
+
+
+def engine_memory(shape: DecoderShape, section: RolloutSection, dtype: str, *, gpu: int, training: int) -> EngineMemory:
+    """The engine beside ``training`` bytes that stay on a GPU of ``gpu`` bytes while rollouts are sampled."""
+    size = BYTES[dtype if section.dtype == "policy" else section.dtype]
+    weights = shape.parameters * size // section.tensor_parallel_size
+    kept = max(1, shape.kv_heads // section.tensor_parallel_size)
+    token_bytes = 2 * shape.layers * kept * shape.head_width * size
+    if section.kv_cache_gb is not None:
+        cache = int(section.kv_cache_gb * 2**30)
+    else:
+        cache = int(gpu * section.gpu_memory_utilization) - weights - ENGINE_OVERHEAD
+    return EngineMemory(weights, cache, token_bytes, max(0.0, (gpu - training - OVERHEAD) / gpu))
+
+
+def slowdown(engine: EngineMemory, roomy: int, length: int, *, running: int) -> float:
+    """How many times longer generation takes with this cache than with ``roomy`` bytes of it, where reading memory is
+    the bound: each token reads its share of the weights and its sequence's cache.
+
+    Args:
+        length: tokens of a sequence on average.
+        running: the most sequences that run at once, whatever the cache.
+    """
+    own = engine.token_bytes * length
+
+    def per_token(cache: int) -> float:
+        return engine.weights / max(1, min(running, max(cache, 0) // own)) + own
+
+    return per_token(engine.cache) / per_token(roomy)
