@@ -99,7 +99,8 @@ def prepare_policy(model: PreTrainedModel, section: ModelSection) -> PreTrainedM
 
     add_adapters(model, section.lora)
     if section.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable: Any = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     # Dropout would make training's log-probs differ from those the rollouts were drawn with.
     for module in model.modules():
         if isinstance(module, nn.Dropout):
