@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from masa.disk import is_disk_full
+
 _NAME = re.compile(r"step_(\d+)")
 _STATE = "state.json"
 _FILES = "files"
@@ -87,16 +89,15 @@ def save_checkpoint(
             shutil.rmtree(target)
         aside.rename(target)
         _flush(folder)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if not (isinstance(error, OSError) or is_disk_full(error)):
+            raise
         earlier = [path.name for _, path in list_checkpoints(folder)]
         raise CheckpointError(
             f"the checkpoint after step {step} cannot be written to {folder}: {error}; earlier checkpoints are "
             f"untouched ({', '.join(earlier) or 'there is none'}). Make room and go on with --resume"
         ) from error
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     _drop_old(folder, retention)
     return target
 

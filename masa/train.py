@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     from masa.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
+    from masa.disk import is_disk_full
     from masa.peers import PeerLostError
     from masa.problems.errors import ProblemDataError
     from masa.rollout.engine import RolloutError
@@ -42,6 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE  # the watch has said it, once for all processes
     except RolloutError as error:
         print(f"masa: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        print(
+            f"masa: the run in {config.run.dir} cannot write: {error}. Make room and go on with --resume, "
+            "or start again where there is no checkpoint yet",
+            file=sys.stderr,
+        )
         return EXIT_FAILURE
     return 0
 

@@ -1,9 +1,14 @@
 """Checkpoints: whole or absent, the newest and the best kept, broken ones recognised."""
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from masa.checkpoint import (
     CheckpointError,
@@ -67,6 +72,42 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_so(tmp_path: Path) -
         save_checkpoint(tmp_path, 2, {}, full_disk, retention=Retention(1))
     assert [path.name for path in tmp_path.iterdir()] == ["step_000001"]
     assert find_damage(checkpoint_path(tmp_path, 1)) is None
+
+
+def test_tensors_that_the_disk_has_no_room_for_leave_the_earlier_checkpoint_and_say_so(tmp_path: Path) -> None:
+    _save(tmp_path, 1, keep=1)
+
+    def write_tensors(folder: Path) -> None:
+        save_file({"weight": torch.zeros(10**6)}, folder / "model.safetensors")
+
+    with (
+        _largest_file(100_000),
+        pytest.raises(CheckpointError, match=r"after step 2 .*File too large.*step_000001.*--resume"),
+    ):
+        save_checkpoint(tmp_path, 2, {}, write_tensors, retention=Retention(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["step_000001"]
+    assert find_damage(checkpoint_path(tmp_path, 1)) is None
+
+
+def test_other_errors_of_tensor_files_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+
+    def write(folder: Path) -> None:
+        load_file(tmp_path / "broken.safetensors")
+
+    with pytest.raises(SafetensorError):
+        save_checkpoint(tmp_path, 1, {}, write, retention=Retention(1))
+
+
+@contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    """No file can grow beyond ``size`` bytes: what a write then meets is what it meets on a full disk."""
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
 
 
 def test_an_error_while_writing_leaves_no_trace(tmp_path: Path) -> None:
