@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from masa.config import Config
+from masa.planning.disk import show_disk
 from masa.planning.launch import is_first, launch_at_work, planned_launch, sharding_of
 from masa.planning.report import find_device, read_shape, show_needs
 from masa.policy.algorithm import resolve_algorithm
@@ -58,7 +59,7 @@ def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu:
     if not is_first(os.environ):
         return
     started = launch_at_work(os.environ) if launch is None else planned_launch(launch)
-    sharding_of(started, config)
+    sharding = sharding_of(started, config)
     device = find_device(gpu)
     resolve_model_path(config.model)
     algorithm = resolve_algorithm(config.algorithm)
@@ -102,6 +103,8 @@ def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu:
     shape = read_shape(config, load_model_config(config.model), notes)
     if shape is not None:
         show_needs(config, shape, started, device, longest, console)
+        steps = total_steps(config, train) if train or config.run.steps else None
+        show_disk(config, shape, sharded=sharding.stage > 0, steps=steps, console=console)
     for note in notes:
         console.print(note, highlight=False)
     console.print("The configuration is valid. No model was loaded.")

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from two_processes import run_on_two_processes
 from update_cases import LORA_ALPHA, STAGES, make_updater, second_update, two_updates, weights_of
 
+from masa.checkpoint_size import checkpoint_size
 from masa.policy.tensor_files import TensorFiles
 
 pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
@@ -165,3 +166,15 @@ def test_adapters_go_on_under_another_sharding_and_in_one_process(
     assert _distance(outcomes[f"zero{stage} lora after ddp"], alone_with_adapters["weights"]) < 1e-5
     resumed = second_update(Accelerator(cpu=True), folder / f"zero{stage}_lora", adapters=True)
     assert _distance(resumed, alone_with_adapters["weights"]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("saved", "dtype"),
+    [("zero3", "float32"), ("zero2_bf16", "bfloat16"), ("zero3_bf16", "bfloat16"), ("zero1_fp32", "bfloat16")],
+)
+def test_the_optimiser_s_tensors_take_the_bytes_that_planning_counts(folder: Path, saved: str, dtype: str) -> None:
+    tensors = TensorFiles(folder / saved, "optimizer")
+    model, _ = make_updater(Accelerator(cpu=True))
+    parameters = sum(one.numel() for one in model.parameters())
+    expected = checkpoint_size(parameters, parameters, dtype, sharded=True)
+    assert sum(tensors.read(name).nbytes for name in tensors.names) == expected.training
