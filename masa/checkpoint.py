@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from masa.checkpoint_size import Contents
 from masa.disk import is_disk_full
 
 _NAME = re.compile(r"step_(\d+)")
 _STATE = "state.json"
 _FILES = "files"
 _SCORE = "score"
+_CONTENTS = "contents"
 _READ_BYTES = 2**24
 _CHECKING_THREADS = 8
 
@@ -29,7 +31,10 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints stay: the newest ``keep``, and the one with the best score among all that have one."""
+    """Which checkpoints stay: the newest ``keep``, and the one with the best score among all that have one.
+
+    The newest that a run can go on from stays as well, where later ones hold the model alone.
+    """
 
     keep: int
     best_is: Literal["highest", "lowest"] = "highest"
@@ -37,10 +42,14 @@ class Retention:
 
 @dataclass(frozen=True)
 class Found:
-    """The checkpoint to go on from, None where there is none, and what was found broken on the way, in words."""
+    """The checkpoint to go on from, None where there is none, and what was found broken on the way, in words.
+
+    ``models`` are later checkpoints that hold the model alone.
+    """
 
     newest: tuple[int, Path] | None
     warnings: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -66,12 +75,14 @@ def save_checkpoint(
     *,
     retention: Retention,
     score: float | None = None,
+    contents: Contents = "all",
 ) -> Path:
     """Write a checkpoint after ``step`` and drop those that ``retention`` does not keep.
 
     ``write`` puts the model and the optimiser into the folder it is given; ``state`` (JSON) is written last, with size
     and checksum of every other file. The folder takes its name only when everything in it has reached the disk, so a
-    name that matches means a whole checkpoint. ``score`` tells which checkpoint is the best.
+    name that matches means a whole checkpoint. ``score`` tells which checkpoint is the best. ``contents`` is what
+    ``write`` writes: a run cannot go on from ``model``.
 
     Raises:
         CheckpointError: it cannot be written (a full disk); earlier checkpoints are untouched.
@@ -82,8 +93,8 @@ def save_checkpoint(
     try:
         aside.mkdir(parents=True)
         write(aside)
-        text = json.dumps({**state, "step": step, _SCORE: score, _FILES: _checksums(aside)}, indent=2)
-        (aside / _STATE).write_text(text, encoding="utf-8")
+        whole = {**state, "step": step, _SCORE: score, _CONTENTS: contents, _FILES: _checksums(aside)}
+        (aside / _STATE).write_text(json.dumps(whole, indent=2), encoding="utf-8")
         _flush_tree(aside)
         if target.exists():
             shutil.rmtree(target)
@@ -114,28 +125,57 @@ def best_checkpoint(folder: Path, best_is: Literal["highest", "lowest"] = "highe
 
 
 def newest_whole_checkpoint(folder: Path) -> Found:
-    """The newest checkpoint whose files are all as they were written.
+    """The newest checkpoint that a run can go on from and whose files are all as they were written.
 
     Raises:
-        CheckpointError: there are checkpoints, and all of them are broken.
+        CheckpointError: there are checkpoints, and all of them are broken, or hold the model alone.
     """
     _remove_leftovers(folder)
+    require_resumable(folder)
     warnings: list[str] = []
+    models: list[str] = []
     for step, path in reversed(list_checkpoints(folder)):
+        if holds_model_alone(path):
+            models.append(path.name)
+            continue
         damage = find_damage(path)
         if damage is None:
-            return Found((step, path), warnings)
+            return Found((step, path), warnings, models)
         warnings.append(f"the checkpoint {path.name} is broken ({damage})")
     if warnings:
         raise CheckpointError(f"{folder} holds no whole checkpoint: {'; '.join(warnings)}")
     return Found(None)
 
 
-def put_broken_aside(folder: Path, newest_step: int) -> None:
-    """Rename checkpoints after ``newest_step`` to ``broken_...``, so that they neither count as kept nor are used."""
+def holds_model_alone(path: Path) -> bool:
+    """Whether a checkpoint was written without what training needs to go on (``checkpoint.contents: model``)."""
+    return _readable_state(path).get(_CONTENTS) == "model"
+
+
+def require_resumable(folder: Path) -> None:
+    """Refuse checkpoints of which none holds more than the model; their files are not read, and none is no mistake.
+
+    Raises:
+        CheckpointError: all of them hold the model alone.
+    """
+    paths = [path for _, path in reversed(list_checkpoints(folder))]
+    if paths and all(holds_model_alone(path) for path in paths):
+        names = ", ".join(path.name for path in paths)
+        raise CheckpointError(
+            f"{folder} holds no checkpoint to go on from: {names} hold the model alone "
+            "(checkpoint.contents: model), which --resume passes over. Start a new run from one of them: "
+            f"model.path={paths[0]}, with another run.dir"
+        )
+
+
+def put_later_aside(folder: Path, newest_step: int) -> None:
+    """Rename checkpoints after ``newest_step``, so that they neither count as kept nor are used.
+
+    Those that hold the model alone become ``model_only_...``, others are broken and become ``broken_...``.
+    """
     for step, path in list_checkpoints(folder):
         if step > newest_step:
-            target = folder / f"broken_{path.name}"
+            target = folder / f"{'model_only' if holds_model_alone(path) else 'broken'}_{path.name}"
             shutil.rmtree(target, ignore_errors=True)
             path.rename(target)
 
@@ -166,9 +206,10 @@ def read_state(path: Path) -> dict[str, Any]:
 def _drop_old(folder: Path, retention: Retention) -> None:
     checkpoints = list_checkpoints(folder)
     best = best_checkpoint(folder, retention.best_is)
-    for step, path in checkpoints[: -retention.keep]:
-        if best is None or step != best[0]:
-            shutil.rmtree(path)
+    resumable = next((one for one in reversed(checkpoints) if not holds_model_alone(one[1])), None)
+    for one in checkpoints[: -retention.keep]:
+        if one not in (best, resumable):
+            shutil.rmtree(one[1])
 
 
 def _remove_leftovers(folder: Path) -> None:

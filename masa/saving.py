@@ -27,22 +27,25 @@ TRAINING_FOLDER = "training"
 
 
 def write_policy(
-    folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, updater: PolicyUpdater
+    folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, updater: PolicyUpdater | None
 ) -> None:
     """Write model (adapters merged), tokenizer and adapters into ``folder``, the optimiser's tensors into a subfolder.
 
-    All processes must call this together, all but the one that writes with None.
+    Without ``updater`` what only training needs is left out. All processes must call this together, all but the one
+    that writes with ``folder`` None.
     """
     if folder is None:
         deque(policy_weights(model), maxlen=0)
-        deque(updater.state_tensors(), maxlen=0)
+        if updater is not None:
+            deque(updater.state_tensors(), maxlen=0)
         save_adapters(model, None)
         return
     weights = {name: tensor.cpu() for name, tensor in policy_weights(model)}
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
-    (folder / TRAINING_FOLDER).mkdir()
-    write_tensors(folder / TRAINING_FOLDER, _OPTIMIZER, updater.state_tensors())
+    if updater is not None:
+        (folder / TRAINING_FOLDER).mkdir()
+        write_tensors(folder / TRAINING_FOLDER, _OPTIMIZER, updater.state_tensors())
     save_adapters(model, folder)
 
 

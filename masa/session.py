@@ -146,37 +146,43 @@ class Session:
     def save(self, directory: RunDirectory, step: int, sampler: ProblemSampler, metrics: Mapping[str, float]) -> None:
         """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler, rollouts ahead.
 
+        With ``checkpoint.contents: model`` only model and tokenizer are written.
+
         Raises:
             CheckpointError: it cannot be written; earlier ones are untouched.
         """
-        ahead = gather_object([self.rollouts.state()])
-        policy = self.updater.state_dict()
+        section = self._config.checkpoint
+        state = self._training_state(sampler) if section.contents == "all" else {}
         if self.accelerator.is_main_process:
-            section = self._config.checkpoint
             score = metrics.get(section.best_metric) if section.best_metric else None
             checkpoint.save_checkpoint(
                 directory.checkpoints,
                 step,
-                {
-                    "sampler": sampler.state_dict(),
-                    "rollouts_ahead": ahead,
-                    "controls": self.controls.state_dict(),
-                    "policy": policy,
-                    "carried_over": self.dynamic_sampling.state_dict() if self.dynamic_sampling else [],
-                },
+                state,
                 self._write,
                 retention=checkpoint.Retention(section.keep, section.best_is),
                 score=score if score is not None and math.isfinite(score) else None,
+                contents=section.contents,
             )
         else:
             self._write(None)
         self.accelerator.wait_for_everyone()
 
+    def _training_state(self, sampler: ProblemSampler) -> dict[str, Any]:
+        """What else a run needs to go on, as JSON values; all processes together."""
+        return {
+            "sampler": sampler.state_dict(),
+            "rollouts_ahead": gather_object([self.rollouts.state()]),
+            "controls": self.controls.state_dict(),
+            "policy": self.updater.state_dict(),
+            "carried_over": self.dynamic_sampling.state_dict() if self.dynamic_sampling else [],
+        }
+
     def restore(self, directory: RunDirectory, sampler: ProblemSampler) -> int | None:
         """Take the newest whole checkpoint's state and return its step; None where there is no checkpoint.
 
         Raises:
-            CheckpointError: there are checkpoints, and all of them are broken.
+            CheckpointError: there are checkpoints, and all of them are broken, or hold the model alone.
         """
         found = self._newest_checkpoint(directory.checkpoints)
         if found is None:
@@ -198,9 +204,10 @@ class Session:
         if self.accelerator.is_main_process:
             search = checkpoint.newest_whole_checkpoint(folder)
             found = [search.newest]
-            if search.newest is not None and search.warnings:
-                checkpoint.put_broken_aside(folder, search.newest[0])
-                for warning in search.warnings:
+            if search.newest is not None:
+                checkpoint.put_later_aside(folder, search.newest[0])
+                passed = [f"the checkpoint {name} holds the model alone" for name in search.models]
+                for warning in (*search.warnings, *passed):
                     warnings.warn(f"{warning}; going on from step {search.newest[0]}", stacklevel=2)
         newest: tuple[int, Path] | None = broadcast_object_list(found)[0]
         return newest
@@ -265,4 +272,5 @@ class Session:
         extend_time_limits(config.run.timeout_minutes)
 
     def _write(self, folder: Path | None) -> None:
-        write_policy(folder, self.model, self._prepared.tokenizer, self.updater)
+        updater = self.updater if self._config.checkpoint.contents == "all" else None
+        write_policy(folder, self.model, self._prepared.tokenizer, updater)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from masa.checkpoint import require_resumable
 from masa.config import Config, load_config
 from masa.controls.cloning import clone_experts
 from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_problems, roll_out_together
@@ -103,12 +104,15 @@ class MASATrainer:
         Raises:
             RunExistsError: ``run.dir`` holds a run and ``resume`` is false.
             ConfigError: the run to resume had another configuration, or the model cannot be loaded.
-            CheckpointError: a checkpoint cannot be written, or none of those to resume from is whole.
+            CheckpointError: a checkpoint cannot be written, or none of those to resume from is whole or holds more
+                than the model.
             DivergedError: several updates in a row had no finite gradient.
         """
         join_processes(self.config.run.timeout_minutes)
         require_precise_updates(self.config.model, self._model)
         recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
+        if resume:
+            require_resumable(recorder.directory.checkpoints)
         with (
             recorder.opened(resume=resume),
             Session(
@@ -137,7 +141,9 @@ class MASATrainer:
                     if stopping or self._checkpoint_is_due(step):
                         session.save(recorder.directory, step, sampler, metrics)
                     if stopping:
-                        recorder.message(f"Stopped by SIGTERM after step {step}; --resume goes on from there")
+                        alone = self.config.checkpoint.contents == "model"
+                        goes_on = "from the newest checkpoint that holds more than the model" if alone else "from there"
+                        recorder.message(f"Stopped by SIGTERM after step {step}; --resume goes on {goes_on}")
                         return {"steps": step, "stopped_by": "SIGTERM"}
         return recorder.finish()
 

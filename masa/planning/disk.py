@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from masa.checkpoint import list_checkpoints
-from masa.checkpoint_size import checkpoint_size, most_at_once
+from masa.checkpoint import holds_model_alone, list_checkpoints
+from masa.checkpoint_size import Contents, checkpoint_size, most_at_once
 from masa.config import Config
 from masa.planning.shapes import DecoderShape
 from masa.tracking.run_directory import RunDirectory
@@ -24,10 +24,13 @@ def show_disk(config: Config, shape: DecoderShape, *, sharded: bool, steps: int 
         steps: steps of the run, None where they are not known.
     """
     section = config.checkpoint
-    one = checkpoint_size(shape.parameters, shape.trained, config.model.dtype, sharded=sharded)
+    one = checkpoint_size(
+        shape.parameters, shape.trained, config.model.dtype, sharded=sharded, contents=section.contents
+    )
     written = None if steps is None else math.ceil(steps / (section.every or steps))
     count = most_at_once(section.keep, keeps_best=section.best_metric is not None, written=written)
-    room = free_bytes(Path(config.run.dir)) + _written_already(RunDirectory(config.run.dir).checkpoints)
+    folder = RunDirectory(config.run.dir).checkpoints
+    room = free_bytes(folder) + _replaced_bytes(folder, section.contents)
     table = Table(title="Disk, by arithmetic", show_header=False)
     rows = {
         "model in a checkpoint, GB": f"{(one.model + one.adapter) / 1e9:.2f}",
@@ -43,7 +46,7 @@ def show_disk(config: Config, shape: DecoderShape, *, sharded: bool, steps: int 
         console.print(
             f"run.dir: {config.run.dir} has {room / 1e9:.2f} GB for checkpoints, which take up to "
             f"{count * one.total / 1e9:.2f} GB: they do not fit; lower checkpoint.keep (found {section.keep}), set "
-            "checkpoint.best_metric to null, or choose a run.dir with more room",
+            "checkpoint.best_metric to null or checkpoint.contents to model, or choose a run.dir with more room",
             highlight=False,
         )
 
@@ -54,8 +57,10 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(nearest).free
 
 
-def _written_already(folder: Path) -> int:
-    """Bytes of an earlier run's checkpoints, in whose place those of a resumed run come."""
-    return sum(
-        file.stat().st_size for _, path in list_checkpoints(folder) for file in path.rglob("*") if file.is_file()
-    )
+def _replaced_bytes(folder: Path, contents: Contents) -> int:
+    """Bytes of an earlier run's checkpoints, in whose place those of a resumed run come.
+
+    A checkpoint that a run can go on from is not replaced by those that hold the model alone.
+    """
+    replaced = [path for _, path in list_checkpoints(folder) if contents == "all" or holds_model_alone(path)]
+    return sum(file.stat().st_size for path in replaced for file in path.rglob("*") if file.is_file())

@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, the newest and the best kept, broken ones recognised."""
 
+import json
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from masa.checkpoint import (
     find_damage,
     list_checkpoints,
     newest_whole_checkpoint,
-    put_broken_aside,
+    put_later_aside,
     read_state,
+    require_resumable,
     save_checkpoint,
 )
+from masa.checkpoint_size import Contents
 
 
 def _write(folder: Path) -> None:
@@ -30,8 +33,16 @@ def _write(folder: Path) -> None:
     (folder / "adapter" / "part.bin").write_bytes(b"adapter")
 
 
-def _save(folder: Path, step: int, *, keep: int = 2, score: float | None = None, **state: int) -> None:
-    save_checkpoint(folder, step, state, _write, retention=Retention(keep), score=score)
+def _save(
+    folder: Path,
+    step: int,
+    *,
+    keep: int = 2,
+    score: float | None = None,
+    contents: Contents = "all",
+    **state: int,
+) -> None:
+    save_checkpoint(folder, step, state, _write, retention=Retention(keep), score=score, contents=contents)
 
 
 def _steps(folder: Path) -> list[int]:
@@ -172,7 +183,7 @@ def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(
     assert len(found.warnings) == 1
     assert "step_000002" in found.warnings[0]
     assert message in found.warnings[0]
-    put_broken_aside(tmp_path, 1)
+    put_later_aside(tmp_path, 1)
     assert _steps(tmp_path) == [1]
     assert (tmp_path / "broken_step_000002").is_dir()
 
@@ -181,7 +192,7 @@ def test_a_broken_checkpoint_put_aside_does_not_count_as_kept(tmp_path: Path) ->
     _save(tmp_path, 1)
     _save(tmp_path, 9)
     _truncate(checkpoint_path(tmp_path, 9))
-    put_broken_aside(tmp_path, 1)
+    put_later_aside(tmp_path, 1)
     _save(tmp_path, 3, keep=1)
     assert _steps(tmp_path) == [3]
 
@@ -195,3 +206,59 @@ def test_where_every_checkpoint_is_broken_nothing_is_resumed(tmp_path: Path) -> 
 
 def test_without_checkpoints_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
     assert newest_whole_checkpoint(tmp_path).newest is None
+
+
+def test_checkpoints_that_hold_the_model_alone_are_passed_over_and_put_aside(tmp_path: Path) -> None:
+    _save(tmp_path, 1)
+    _save(tmp_path, 2)
+    _save(tmp_path, 3, contents="model", score=0.5)
+    found = newest_whole_checkpoint(tmp_path)
+    assert found.newest == (2, checkpoint_path(tmp_path, 2))
+    assert (found.warnings, found.models) == ([], ["step_000003"])
+    put_later_aside(tmp_path, 2)
+    assert _steps(tmp_path) == [2]
+    assert (tmp_path / "model_only_step_000003" / "model.bin").is_file()
+
+
+def test_a_broken_checkpoint_behind_models_alone_falls_back_further(tmp_path: Path) -> None:
+    _save(tmp_path, 1, keep=3)
+    _save(tmp_path, 2, keep=3)
+    _save(tmp_path, 3, keep=3, contents="model")
+    _truncate(checkpoint_path(tmp_path, 2))
+    found = newest_whole_checkpoint(tmp_path)
+    assert found.newest == (1, checkpoint_path(tmp_path, 1))
+    assert len(found.warnings) == 1
+    put_later_aside(tmp_path, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "step_000001",
+        "broken_step_000002",
+        "model_only_step_000003",
+    }
+
+
+def test_where_all_hold_the_model_alone_nothing_is_resumed(tmp_path: Path) -> None:
+    require_resumable(tmp_path)
+    for step in (1, 2):
+        _save(tmp_path, step, contents="model")
+    for ask in (require_resumable, newest_whole_checkpoint):
+        with pytest.raises(CheckpointError, match=r"step_000002, step_000001 hold the model alone.*model\.path="):
+            ask(tmp_path)
+
+
+def test_the_newest_checkpoint_to_go_on_from_stays_where_later_ones_hold_the_model_alone(tmp_path: Path) -> None:
+    _save(tmp_path, 1, keep=1)
+    _save(tmp_path, 2, keep=1)
+    for step, score in ((3, 0.7), (4, 0.5), (5, 0.6)):
+        _save(tmp_path, step, keep=1, score=score, contents="model")
+    assert _steps(tmp_path) == [2, 3, 5]  # the one to go on from, the best, the newest
+    _save(tmp_path, 6, keep=1)
+    assert _steps(tmp_path) == [3, 6]
+
+
+def test_a_checkpoint_of_an_earlier_version_counts_as_one_to_go_on_from(tmp_path: Path) -> None:
+    _save(tmp_path, 1)
+    file = checkpoint_path(tmp_path, 1) / "state.json"
+    state = json.loads(file.read_text())
+    del state["contents"]
+    file.write_text(json.dumps(state))
+    assert newest_whole_checkpoint(tmp_path).newest == (1, checkpoint_path(tmp_path, 1))
