@@ -9,7 +9,7 @@ import time
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from masa.rollout.health import Fleet
 from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
 from masa.rollout.launch import StartedServers, server_arguments, wait_until_up
 from masa.rollout.leftovers import claimed_folder
+from masa.rollout.saved_weights import SavedWeights
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.transfer import FILE_BACKEND, make_transfer
 from masa.rollout.vllm_arguments import engine_dtype
@@ -76,6 +77,7 @@ class ServerEngine:
         self.weight_dtype: torch.dtype = getattr(torch, engine_dtype(model, section))
         self._section = section
         self._stop_ids = sorted(set(stop_ids))
+        self._as_saved = SavedWeights(model)
         self._main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         self._run = uuid.uuid4().hex[:12]
         self._statistics = EngineStatistics()
@@ -204,14 +206,15 @@ class ServerEngine:
         return values
 
     def checksums(self) -> list[int]:
-        """The checksum of each working server's weights; of those alone that run `masa.rollout.vllm_worker`."""
+        """The checksum of each working server's weights; of those alone that run `masa.rollout.vllm_worker`, and
+        keep the weights in a checkpoint's order."""
         if self._section.tensor_parallel_size > 1:
             return []
         found: list[int] = []
         for address in self._fleet.working():
             with suppress(ServerError):
                 answer = self._clients[address].post("/collective_rpc", {"method": "masa_checksum"}, timeout=60.0)
-                found += [int(value) for value in answer["results"]]
+                found += [int(value) for value in answer["results"] if value is not None]
         return found
 
     def describe(self) -> str:
@@ -269,7 +272,7 @@ class ServerEngine:
         label = f"{self._run}-{version}"
         files = self._adapter_files
         self.samples_with_adapter = files is not None and isinstance(weights, torch.nn.Module) and has_adapters(weights)
-        tensors = named_tensors(weights)
+        tensors: Iterable[tuple[str, torch.Tensor]] = self._as_saved(named_tensors(weights))
         if files is not None and isinstance(weights, torch.nn.Module) and self.samples_with_adapter:
             tensors = adapter_weights(weights)
             self._write_base(files, weights)
@@ -303,7 +306,7 @@ class ServerEngine:
         if self._has_base:
             return
         self._has_base = True
-        base = policy_weights(model, merged=False)
+        base = self._as_saved(policy_weights(model, merged=False))
         if self._main:
             files.write_base(base)
         else:

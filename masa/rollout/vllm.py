@@ -21,6 +21,7 @@ from masa.policy.lora import adapter_settings, has_adapters
 from masa.rollout.adapters import AdapterError, adapter_arguments, copied_adapters, vllm_takes_adapters
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
 from masa.rollout.process_state import preserved_process, preserved_random_states, process_group_kept
+from masa.rollout.saved_weights import SavedWeights
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.vllm_adapters import adapter_request, take_adapter, vllm_checksum
 from masa.rollout.vllm_arguments import executor, vllm_arguments
@@ -82,6 +83,7 @@ class VllmEngine:
         self.max_model_len = max_model_len
         self._section = section
         self._stop_ids = sorted(set(stop_ids))
+        self._as_saved = SavedWeights(model)
         self._statistics = EngineStatistics()
         self._folder = tempfile.TemporaryDirectory(prefix="masa-vllm-")
         self._on_cpu = not torch.cuda.is_available()
@@ -134,6 +136,7 @@ class VllmEngine:
         """Take the policy's parameters, one after the other, and forget everything cached under the old ones.
 
         Raises:
+            ConfigError: vLLM cannot load the weights of this architecture.
             RolloutError: other parameters than in the first update; the engine then has no usable weights.
         """
         self._has_weights = False
@@ -216,8 +219,16 @@ class VllmEngine:
 
         if self._on_cpu:
             self._engine.apply_model(forget_packed_experts)
-        with preserved_random_states():
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
+        try:
+            with preserved_random_states():
+                self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": self._as_saved(noted())})
+        except (KeyError, ValueError) as error:
+            if self._weight_names:
+                raise
+            raise ConfigError(
+                f"rollout.engine: found {self._section.engine!r}, but vLLM cannot load the weights of this model "
+                f"({_brief(error)}); allowed for it: transformers"
+            ) from error
         if self._weight_names and names != self._weight_names:
             different = sorted(names ^ self._weight_names)
             raise RolloutError(f"{len(different)} parameters differ from the first update, such as {different[0]!r}")

@@ -25,6 +25,7 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from masa.rollout.transfer import FILE_BACKEND
 from masa.rollout.vllm_adapters import vllm_checksum
+from masa.rollout.vllm_experts import forget_packed_experts, has_packed_experts
 
 _PR_SET_PDEATHSIG = 1
 
@@ -51,6 +52,8 @@ class FileWeightTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo
         """Nothing to connect to."""
 
     def start_weight_update(self) -> None:
+        if not torch.cuda.is_available():
+            forget_packed_experts(self.model)
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: FileUpdateInfo) -> None:
@@ -72,8 +75,13 @@ class WorkerExtension:
 
     model_runner: Any
 
-    def masa_checksum(self) -> str:
-        """`masa.rollout.vllm_adapters.vllm_checksum` of this worker's weights; text, as JSON rounds large numbers."""
+    def masa_checksum(self) -> str | None:
+        """`masa.rollout.vllm_adapters.vllm_checksum` of this worker's weights; text, as JSON rounds large numbers.
+
+        None where the worker keeps them in another order (mixtures of experts on a CPU).
+        """
+        if not torch.cuda.is_available() and has_packed_experts(self.model_runner.model):
+            return None
         return str(vllm_checksum(self.model_runner.model))
 
 
