@@ -13,7 +13,7 @@ from rich.text import Text
 from masa.config import Config
 from masa.planning.disk import show_disk
 from masa.planning.launch import is_first, launch_at_work, planned_launch, sharding_of
-from masa.planning.report import find_device, read_shape, show_needs
+from masa.planning.report import find_device, read_shape, require_launch, show_needs
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
 from masa.policy.stops import known_stops, stop_tokens
@@ -59,13 +59,15 @@ def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu:
     if not is_first(os.environ):
         return
     started = launch_at_work(os.environ) if launch is None else planned_launch(launch)
-    sharding = sharding_of(started, config)
     device = find_device(gpu)
+    elsewhere = launch is not None or gpu is not None
+    missing = require_launch(config, started, device, elsewhere=elsewhere)
+    sharding = sharding_of(started, config)
     resolve_model_path(config.model)
     algorithm = resolve_algorithm(config.algorithm)
     require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
     templates = make_templates(config)
-    notes: list[str] = []
+    notes = [f"not installed here: {line}" for line in missing]
     train = _problems("problems.train", lambda: load_problems_of(config, "train", notes), notes)
     held_out = _problems("evaluation.benchmarks", lambda: benchmark_problems_of(config), notes)
     if config.problems.eval:

@@ -22,6 +22,7 @@ from masa.rewards.verifiers import check_verifier
 from masa.rollout.engine import RolloutPath
 from masa.rollout.requests import RequestBuilder
 from masa.rollout.room import load_model_config, require_embeddings, require_room
+from masa.software import require_software
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,9 +70,10 @@ def prepare(
     ``model_config`` is that of a model handed in; without it, it is read from where the model lies.
 
     Raises:
-        ConfigError: a path, template or number that cannot work.
+        ConfigError: a path, template or number that cannot work, or something that is not installed.
         ProblemDataError: a problem file or row that is no problem.
     """
+    require_software(config, model_given=model_config is not None)
     resolve_model_path(config.model)
     templates = make_templates(config)
     notes: list[str] = []

@@ -31,6 +31,7 @@ from masa.problems.sampling import ProblemSampler
 from masa.rewards.grading import GradedGroup
 from masa.rewards.own_parts import RewardFunction, Verifier, check_verifier_object, checked_reward_functions
 from masa.rollout.ahead import StepBatch, require_correction
+from masa.rollout.factory import require_divided_processes
 from masa.rollout.statistics import record_staleness
 from masa.session import Session
 from masa.tracking import keys
@@ -108,8 +109,9 @@ class MASATrainer:
                 than the model.
             DivergedError: several updates in a row had no finite gradient.
         """
-        join_processes(self.config.run.timeout_minutes)
+        state = join_processes(self.config.run.timeout_minutes)
         require_precise_updates(self.config.model, self._model)
+        require_divided_processes(self.config.rollout, state.num_processes)
         recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
         if resume:
             require_resumable(recorder.directory.checkpoints)

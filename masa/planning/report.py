@@ -16,7 +16,8 @@ from masa.planning.known_models import known_config
 from masa.planning.launch import Launch, sharding_of
 from masa.planning.shapes import DecoderShape, shape_of
 from masa.planning.training_state import Sharding, training_state
-from masa.rollout.factory import choose_engine
+from masa.rollout.factory import choose_engine, require_divided_processes
+from masa.software import missing_software, require_software
 
 GPU_MEMORY = {"a100-40gb": 40, "a100": 80, "h100": 80, "h200": 141, "b200": 180, "l40s": 48, "l4": 24}
 """GB of GPUs by name, from their makers' data sheets."""
@@ -58,6 +59,27 @@ def find_device(described: str | None) -> Device:
             f"--gpu: found {described!r}, allowed: {', '.join(GPU_MEMORY)}, or the GB of a GPU, such as 80"
         )
     return Device(f"GPU of {memory:g} GB, not here", int(memory * 10**9))
+
+
+def require_launch(config: Config, launch: Launch, device: Device, *, elsewhere: bool) -> list[str]:
+    """What of the launch the run would refuse; of a machine ``elsewhere`` returns what is not installed here.
+
+    Raises:
+        ConfigError: as the run would.
+    """
+    from accelerate.utils import patch_environment
+
+    on_gpu = device.memory is not None
+    given = {name: value for name, value in launch.environment.items() if name.startswith("ACCELERATE_")}
+    missing: list[str] = []
+    with patch_environment(**given):
+        if elsewhere:
+            missing = missing_software(config)
+        else:
+            require_software(config, on_gpu=on_gpu)
+    sharding_of(launch, config)
+    require_divided_processes(config.rollout, launch.processes, on_gpu=on_gpu, with_vllm=elsewhere or None)
+    return missing
 
 
 def read_shape(config: Config, model_config: Any, notes: list[str]) -> DecoderShape | None:

@@ -46,12 +46,9 @@ def use_liger_kernels(
         ConfigError: ``on`` without a GPU, without the package, or for a model without a module that they can replace.
     """
     gpu = next(model.parameters()).is_cuda if on_gpu is None else on_gpu
-    installed = importlib.util.find_spec(_PACKAGE) is not None
-    if choice == "off" or (choice == "auto" and not (gpu and installed)):
+    require_liger_kernel(choice, on_gpu=gpu)
+    if choice == "off" or (choice == "auto" and not (gpu and _is_installed())):
         return False
-    if not gpu or not installed:
-        missing = "a GPU" if not gpu else "the package liger-kernel"
-        raise ConfigError(f"model.liger_kernel: found 'on', allowed without {missing}: auto, off")
     seconds = seconds or _seconds_of_a_pass
     before = seconds(model) if choice == "auto" else 0.0
     replaced = _put_in(model)
@@ -64,6 +61,21 @@ def use_liger_kernels(
         take_out_liger_kernels(model)
         return False
     return bool(replaced)
+
+
+def require_liger_kernel(choice: Choice, *, on_gpu: bool) -> None:
+    """What ``on`` insists on.
+
+    Raises:
+        ConfigError: there is no GPU, or not the package.
+    """
+    if choice == "on" and not (on_gpu and _is_installed()):
+        missing = "a GPU" if not on_gpu else "the package liger-kernel"
+        raise ConfigError(f"model.liger_kernel: found 'on', allowed without {missing}: auto, off")
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec(_PACKAGE) is not None
 
 
 def take_out_liger_kernels(model: nn.Module) -> None:

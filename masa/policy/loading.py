@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,19 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
             f"model.path: the tokenizer of {section.path!r} cannot be loaded: {_brief(error)}"
         ) from error
     return tokenizer
+
+
+def require_attention(section: ModelSection, *, on_gpu: bool) -> None:
+    """Flash attention comes with a package: flash-attn on a GPU, or kernels, which `transformers` takes in its place.
+
+    Raises:
+        ConfigError: neither can be used.
+    """
+    if section.attention != "flash_attention_2" or find_spec("kernels") is not None:
+        return
+    if not on_gpu or find_spec("flash_attn") is None:
+        missing = "the package flash-attn or kernels" if on_gpu else "a GPU"
+        raise ConfigError(f"model.attention: found 'flash_attention_2', allowed without {missing}: sdpa, eager")
 
 
 def load_policy(section: ModelSection, device: torch.device | None = None) -> PreTrainedModel:

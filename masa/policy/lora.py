@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,16 @@ ADAPTER_FOLDER = "adapter"
 ADAPTER_FILE = "adapter_model.safetensors"
 
 
+def require_peft(section: LoraSection) -> None:
+    """Adapters are peft's.
+
+    Raises:
+        ConfigError: there are to be some, and peft is not installed.
+    """
+    if section.rank and importlib.util.find_spec("peft") is None:
+        raise ConfigError(f"model.lora.rank: found {section.rank}, allowed without peft: 0; install masa[lora]")
+
+
 def add_adapters(model: PreTrainedModel, section: LoraSection) -> None:
     """Put adapters into ``model`` and freeze all else; does nothing where ``model.lora.rank`` is 0.
 
@@ -35,12 +46,9 @@ def add_adapters(model: PreTrainedModel, section: LoraSection) -> None:
     """
     if not section.rank:
         return
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise ConfigError(
-            f"model.lora.rank: found {section.rank}, allowed without peft: 0; install masa[lora]"
-        ) from None
+    require_peft(section)
+    from peft import LoraConfig, inject_adapter_in_model
+
     sharded = is_sharded(model) or splits_parameters()
     targets = lora_targets(model, section.targets, with_experts=not sharded)
     if sharded and targets.experts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,11 @@ def join_processes(timeout_minutes: float | None = None) -> PartialState:
     ``timeout_minutes`` is how long a process waits for the others; None: as long as torch does by itself.
 
     Raises:
-        ConfigError: the launcher asks for FSDP.
+        ConfigError: the launcher asks for FSDP, or for DeepSpeed where it is not installed.
     """
     waits: dict[str, Any] = {} if timeout_minutes is None else {"timeout": timedelta(minutes=timeout_minutes)}
     refuse_fsdp()
+    require_deepspeed()
     if _left_to_accelerate():
         return PartialState(**waits)
     if _under_deepspeed():
@@ -44,6 +46,19 @@ def refuse_fsdp() -> None:
         raise ConfigError(
             "accelerate's distributed_type: found FSDP, which is not supported yet; allowed: NO, MULTI_CPU, MULTI_GPU "
             "(every process holds the whole policy), DEEPSPEED (ZeRO 1 to 3: configs/accelerate/node_zero3.yaml)"
+        )
+
+
+def require_deepspeed() -> None:
+    """A launch with DeepSpeed needs it.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if _under_deepspeed() and importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError(
+            "accelerate's distributed_type: found DEEPSPEED, but deepspeed is not installed; allowed here: NO, "
+            "MULTI_CPU, MULTI_GPU. Install masa[deepspeed]"
         )
 
 

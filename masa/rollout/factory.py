@@ -92,6 +92,20 @@ def choose_engine(section: RolloutSection, *, on_gpu: bool | None = None, with_v
     return "vllm" if gpu and installed else "transformers"
 
 
+def require_divided_processes(
+    section: RolloutSection, processes: int, *, on_gpu: bool | None = None, with_vllm: bool | None = None
+) -> None:
+    """Where vLLM samples in the processes of the run, each engine takes as many of them as it has GPUs.
+
+    Raises:
+        ConfigError: ``processes`` cannot be divided so.
+    """
+    if choose_engine(section, on_gpu=on_gpu, with_vllm=with_vllm) == "vllm":
+        from masa.rollout.vllm_arguments import require_whole_groups
+
+        require_whole_groups(section.tensor_parallel_size, processes)
+
+
 def model_length(section: RolloutSection, model: PreTrainedModel, max_prompt_tokens: int | None) -> int:
     """Longest prompt and response together that an engine is set up for, in tokens.
 

@@ -52,6 +52,29 @@ def vllm_is_installed() -> bool:
     return importlib.util.find_spec("vllm") is not None
 
 
+def require_vllm(section: RolloutSection) -> None:
+    """An engine that is vLLM's needs vLLM, in this process or for the servers that the run starts.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if not vllm_is_installed():
+        raise ConfigError(
+            f"rollout.engine: found {section.engine!r}, but vllm is not installed; allowed here: transformers. "
+            "Install masa[vllm] on a machine with a GPU, masa[cpu] without"
+        )
+
+
+def require_wakeful(section: RolloutSection, *, on_gpu: bool) -> None:
+    """Only memory of a GPU can be put to sleep.
+
+    Raises:
+        ConfigError: there is none, and the engine is to sleep.
+    """
+    if section.sleep_level and not on_gpu:
+        raise ConfigError(f"rollout.sleep_level: found {section.sleep_level}, allowed without a GPU: 0")
+
+
 class VllmEngine:
     """A `RolloutEngine` that samples with vLLM inside this process.
 
@@ -74,11 +97,7 @@ class VllmEngine:
     ) -> None:
         if not stop_ids:
             raise ValueError("the engine needs at least one token id that ends a response")
-        if not vllm_is_installed():
-            raise ConfigError(
-                f"rollout.engine: found {section.engine!r}, but vllm is not installed; allowed here: transformers. "
-                "Install masa[vllm] on a machine with a GPU, masa[cpu] without"
-            )
+        require_vllm(section)
         self.weight_version = 0
         self.max_model_len = max_model_len
         self._section = section
@@ -87,8 +106,7 @@ class VllmEngine:
         self._statistics = EngineStatistics()
         self._folder = tempfile.TemporaryDirectory(prefix="masa-vllm-")
         self._on_cpu = not torch.cuda.is_available()
-        if self._on_cpu and section.sleep_level:
-            raise ConfigError(f"rollout.sleep_level: found {section.sleep_level}, allowed without a GPU: 0")
+        require_wakeful(section, on_gpu=not self._on_cpu)
         self._arguments = {
             **vllm_arguments(model, section, max_model_len, Path(self._folder.name), self._on_cpu),
             "skip_tokenizer_init": True,

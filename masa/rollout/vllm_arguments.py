@@ -63,17 +63,26 @@ def executor(tensor_parallel_size: int) -> str:
     """What vLLM is to drive its worker with.
 
     Raises:
-        ConfigError: the processes of the run cannot be divided into such groups.
+        ConfigError: as `require_whole_groups`.
     """
     if tensor_parallel_size == 1:
         return "masa.rollout.vllm_executor.OwnDeviceExecutor"
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    require_whole_groups(tensor_parallel_size, processes)
+    return "external_launcher"
+
+
+def require_whole_groups(tensor_parallel_size: int, processes: int) -> None:
+    """Engines of several processes each take all processes of the run.
+
+    Raises:
+        ConfigError: the processes of the run cannot be divided into such groups.
+    """
     if processes % tensor_parallel_size:
         raise ConfigError(
             f"rollout.tensor_parallel_size: found {tensor_parallel_size}, allowed with engine=vllm: divisors "
             f"of the number of processes, {processes}"
         )
-    return "external_launcher"
 
 
 def engine_dtype(model: PreTrainedModel, section: RolloutSection) -> str:
