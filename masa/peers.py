@@ -71,6 +71,7 @@ class PeerWatch:
         self._seconds_to_close = seconds_to_close
         self._closed = threading.Event()
         self._heard = threading.Event()
+        self._complete = threading.Event()
         self._watched = False
         self._state = PartialState()
         self._listener: socket.socket | None = None
@@ -91,6 +92,8 @@ class PeerWatch:
             os.register_at_fork(after_in_child=self._forget)
             self._watched = True
             threading.Thread(target=watching, args=(str(token),), name="peer watch", daemon=True).start()
+            if first and not self._complete.wait(_SECONDS_TO_CONNECT):
+                raise RuntimeError(f"only {len(self._peers)} of {self._state.num_processes - 1} processes connected")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -142,6 +145,8 @@ class PeerWatch:
             elif line.startswith(f"{token} "):
                 peer.trusted, peer.name = True, line.removeprefix(f"{token} ")
                 self._peers.append(peer)
+                if len(self._peers) == self._state.num_processes - 1:
+                    self._complete.set()
         if lines is not None and not peer.last.startswith(_FAILED):
             return False
         selector.unregister(peer.connection)

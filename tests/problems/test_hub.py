@@ -110,6 +110,7 @@ def test_a_failing_network_is_told_apart_from_a_data_set_that_is_not_there(hub: 
 
 
 def test_a_hub_that_cannot_be_reached_is_not_tried_again(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("masa.problems.hub.hub_is_reachable", lambda: False)
     with pytest.raises(HubUnavailableError, match=r"the hub cannot be reached\. Give a local copy instead"):
         load_problems("gsm8k")

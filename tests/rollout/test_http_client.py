@@ -6,11 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fake_server import DEFAULTED
 from fakes import Fakes
 
 from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
 
-BODY = {"prompt": [1, 2], "seed": 1, "max_tokens": 4}
+BODY = {**dict.fromkeys(DEFAULTED, 0), "prompt": [1, 2], "seed": 1, "max_tokens": 4}
 
 
 def _post(client: ServerClient) -> None:
