@@ -40,13 +40,20 @@ def write_policy(
             deque(updater.state_tensors(), maxlen=0)
         save_adapters(model, None)
         return
-    weights = {name: tensor.cpu() for name, tensor in policy_weights(model)}
-    model.save_pretrained(folder, state_dict=weights)
+    write_model(folder, model)
     tokenizer.save_pretrained(folder)
     if updater is not None:
         (folder / TRAINING_FOLDER).mkdir()
         write_tensors(folder / TRAINING_FOLDER, _OPTIMIZER, updater.state_tensors())
     save_adapters(model, folder)
+
+
+def write_model(folder: Path, model: PreTrainedModel) -> None:
+    """Write a model as `transformers` loads it, adapters merged.
+
+    Where it is sharded over processes, the others must iterate over `policy_weights` at the same time.
+    """
+    model.save_pretrained(folder, state_dict={name: tensor.cpu() for name, tensor in policy_weights(model)})
 
 
 def restore_policy(folder: Path, section: ModelSection, updater: PolicyUpdater, state: Mapping[str, int]) -> None:

@@ -20,6 +20,7 @@ from masa.config import Config
 from masa.controls.controls import Controls
 from masa.interrupt import StopRequest
 from masa.peers import PeerWatch
+from masa.policy.attention import settle_attention
 from masa.policy.dynamic_sampling import DynamicSampling
 from masa.policy.liger import use_liger_kernels
 from masa.policy.loading import load_policy, prepare_policy
@@ -28,7 +29,9 @@ from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule, packs
 from masa.policy.presets import Algorithm
 from masa.policy.processes import extend_time_limits, make_accelerator
+from masa.policy.shared_prompts import attention_window
 from masa.policy.stops import stop_tokens
+from masa.policy.unreached import freeze_unreached
 from masa.policy.update import PolicyUpdater
 from masa.preflight import Prepared
 from masa.problems import Problem
@@ -42,6 +45,7 @@ from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.factory import make_engine
 from masa.rollout.room import engine_room
 from masa.saving import restore_policy, write_policy
+from masa.start_check import Places, check_start, start_requests
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
 
@@ -121,6 +125,35 @@ class Session:
             agreement.require()
             self.engine.statistics()
         return metrics
+
+    def check_at_start(self) -> list[str]:
+        """Compare the places that compute log-probs (``rollout.check_at_start``); what there is to say, in lines.
+
+        Raises:
+            ConfigError: they disagree, and the run cannot do without.
+        """
+        if not self._config.rollout.check_at_start:
+            return self.notes
+        text = self.model.config.get_text_config()
+        rooms = [getattr(text, "max_position_embeddings", None), getattr(self.engine, "max_model_len", None)]
+        requests = start_requests(
+            self._config,
+            self._prepared.builder,
+            self._prepared.train,
+            room=min((float(one) for one in rooms if one), default=math.inf),
+            window=attention_window(text),
+        )
+        places = Places(
+            self.model,
+            lambda batch: self.updater.sharded.module(batch, False)[0],
+            self.engine,
+            self.updater.layouts,
+            self.accelerator.is_main_process,
+            lambda number: max(self.gather_objects([number])),
+        )
+        unused = check_start(places, requests, self._config.rollout.temperature)
+        self.updater.give_up_layouts(unused)
+        return [*self.notes, *unused.values()]
 
     def wake_engine(self, step: int) -> None:
         """Make the engine ready to sample more for ``step``, before the policy has learned from it."""
@@ -241,11 +274,15 @@ class Session:
         self.model = load_policy(config.model, device) if given is None else prepare_policy(given, config.model)
         self.notes = [line for line in (describe_adapters(self.model),) if line]
         self.model.to(device)
+        self.notes += [line for line in [settle_attention(self.model)] if line]
         room = engine_room(config.rollout, self.model.config)
         self.controls = Controls(config, self._prepared.builder, self.grader, room)
         use_liger_kernels(self.model, config.model.liger_kernel)
         self.shape = model_shape(self.model)
         module = PolicyModule(self.model, temperature=config.rollout.temperature)
+        frozen = freeze_unreached(module)
+        if frozen:
+            self.notes.append(f"{len(frozen)} parameters that text does not reach are frozen, such as {frozen[0]}")
         loss = self._algorithm.loss
         reference = copy.deepcopy(module).requires_grad_(False) if loss.needs_reference else None
         self.updater = PolicyUpdater(

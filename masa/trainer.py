@@ -130,15 +130,19 @@ class MASATrainer:
             sampler = ProblemSampler(self.prepared.train, self.config.algorithm.num_problems, self.config.run.seed)
             session.sample_with(lambda step: self._sample(step, session, sampler))
             done = session.restore(recorder.directory, sampler) if resume else None
+            started = StepMetrics()
+            with timed(started, "time/start_check"):
+                lines = session.check_at_start()
             with recorder.recording(done):
-                for note in (*session.notes, *self._notes_of_resuming(recorder, session, done)):
+                for note in (*lines, *self._notes_of_resuming(recorder, session, done)):
                     recorder.message(note)
                 if done is None:
                     before = self._evaluate(0, session, recorder)
                     recorder.write(0, before)
                     recorder.expect(self.config.checkpoint.best_metric, before)
                 for step in range((done or 0) + 1, self.steps + 1):
-                    metrics = self._step(step, session, sampler, recorder)
+                    metrics = self._step(step, session, sampler, recorder, started)
+                    started = StepMetrics()
                     stopping = step < self.steps and session.asked_to_stop()
                     if stopping or self._checkpoint_is_due(step):
                         session.save(recorder.directory, step, sampler, metrics)
@@ -168,9 +172,10 @@ class MASATrainer:
             return roll_out_metas_first(step, sampler, session, builder, self.config, controls)
         return roll_out_together(step, sampler, session, builder, self.config)
 
-    def _step(self, step: int, session: Session, sampler: ProblemSampler, recorder: RunRecorder) -> dict[str, float]:
-        """One training step: the paper's Algorithm 1 for one batch of problems. Returns its metrics."""
-        metrics = StepMetrics()
+    def _step(
+        self, step: int, session: Session, sampler: ProblemSampler, recorder: RunRecorder, metrics: StepMetrics
+    ) -> dict[str, float]:
+        """One training step: the paper's Algorithm 1 for one batch of problems. Returns ``metrics`` and its own."""
         with timed(metrics, keys.STEP_SECONDS):
             with timed(metrics, "time/rollout"):
                 batch = ShapedBatch.of(session.rollouts.take(step))

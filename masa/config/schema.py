@@ -109,6 +109,9 @@ class RolloutSection(Section):
     async_steps: Annotated[int, Field(ge=0, le=8)] = 0
     """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Requires
     `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
+    check_at_start: bool = True
+    """Prove before the first step, on prompts of this run, that the model's own logits, the update, the engine and a
+    checkpoint give the same log-probs; row layouts that do not are not used, anything else ends the run."""
     check_every: NonNegativeInt = 0
     """Every so many steps prove that engine and policy agree, by checksum and log-probs of long prompts; 0: never."""
     servers: list[str] = Field(default_factory=list)

@@ -21,20 +21,23 @@ from masa.policy.collate import SharedPromptLayout, TokenBatch
 from masa.policy.head import decoder_of
 
 _NAME = "masa_shared_prompts"
+# What models ask of their attention that this one does not do.
+_UNKNOWN = ("sliding_window", "softcap", "s_aux", "position_bias")
 
 
 def can_share_prompts(model: Any) -> bool:
     """Whether the model's attention can be replaced, and positions are all that it needs beside.
 
     That is rotary positions, full attention in every layer and `sdpa` kernels. Gradient checkpointing computes layers
-    again when the attention is back to the usual one.
+    again when the attention is back to the usual one. What attention does beside (own attention classes, sinks) shows
+    when rows are compared before the first step (`masa.start_check`).
     """
-    config = model.config
+    config = model.config.get_text_config()
     return (
         hasattr(decoder_of(model), "rotary_emb")
         and config._attn_implementation == "sdpa"
         and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-        and getattr(config, "sliding_window", None) is None
+        and attention_window(config) is None
         and not _recomputes_activations(model)
     )
 
@@ -78,6 +81,17 @@ def attended(layout: SharedPromptLayout) -> Tensor:
     ).unsqueeze(1)
 
 
+def attention_window(config: Any) -> int | None:
+    """The widest window or chunk of attention that a text model's configuration names, in tokens; None: none."""
+    named = [
+        value
+        for name, value in config.to_dict().items()
+        if name == "attention_chunk_size" or ("window" in name and "layers" not in name)
+    ]
+    widths = [value for value in named if isinstance(value, int) and not isinstance(value, bool) and value > 1]
+    return max(widths, default=None)
+
+
 @contextmanager
 def attention_function(model: Any, name: str) -> Iterator[None]:
     """Within the block the model computes attention with the function that `AttentionInterface` knows as ``name``."""
@@ -100,11 +114,14 @@ def shared_prompt_attention(
     key_tokens: Tensor,
     attended: Tensor,
     scaling: float | None = None,
-    **kwargs: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """An attention function of `transformers` over the T tokens of a layout: query [1, heads, T, D], keys of maybe
     fewer heads; [1, T, heads, D]. ``key_tokens`` [R, S + W] are the places of each response's keys, its prompt's first.
     """
+    unknown = [name for name in _UNKNOWN if others.get(name) is not None]
+    if unknown:
+        raise ValueError(f"{type(module).__name__} asks its attention for {', '.join(unknown)}")
     groups = query.shape[1] // key.shape[1]
 
     def attention(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:

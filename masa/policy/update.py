@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +101,16 @@ class PolicyUpdater:
         self.updates_done = 0
         self._skipped_in_a_row = 0
         self._trained_lengths: list[int] = []
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts beside padded rows that micro-batches may have: ``packed``, ``shared``."""
+        return ("packed",) if self._packed else ("shared",) if self._shares_prompts else ()
+
+    def give_up_layouts(self, names: Iterable[str]) -> None:
+        """Pad rows instead of what ``names`` holds of `layouts`."""
+        self._packed = self._packed and "packed" not in names
+        self._shares_prompts = self._shares_prompts and "shared" not in names
 
     def update(self, parts: Sequence[Sequence[TrainingRow]]) -> dict[str, float]:
         """One optimiser step on each part, in order, and metrics over all of them.

@@ -1,0 +1,196 @@
+"""Proof, before the first step, that the places which compute log-probabilities agree on this run's own prompts.
+
+Compared are the model's own logits, the policy update's module (padded rows, and the layouts that the run would use),
+the engine's log-probs of its own samples, and the model that a checkpoint would hold. A layout that disagrees is not
+used; anything else that disagrees ends the run (docs/models.md).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from masa.config import Config, ConfigError
+from masa.policy.collate import TokenRow, collate, collate_behind_prompts, pack
+from masa.policy.copies import is_sharded
+from masa.policy.row_checks import (
+    LEAK_TOLERANCES,
+    Collate,
+    Forward,
+    batch_logprobs,
+    distance,
+    layout_distance,
+    leak,
+    own_logprobs,
+)
+from masa.problems import Problem
+from masa.rollout.agreement import TOLERANCES
+from masa.rollout.engine import RolloutEngine, RolloutRequest, Sampling
+from masa.rollout.process_state import preserved_random_states
+from masa.rollout.requests import RequestBuilder
+from masa.rollout.weights import plain_name, policy_weights
+from masa.saving import write_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LAYOUTS: Mapping[str, Collate] = {"packed": pack, "shared": collate_behind_prompts}
+_OPTIONS = {"packed": "optimizer.packing", "shared": "optimizer.share_prompts"}
+_TOKENS = 8
+_READ_PROBLEMS = 8
+# Models of more bytes are not written and read again; the names of their parameters and buffers are compared.
+_LARGEST_WRITTEN = 2**29
+
+
+@dataclass(frozen=True)
+class Places:
+    """What is compared. ``largest`` gives the largest of a number over all processes, so that all decide alike."""
+
+    model: PreTrainedModel
+    forward: Forward
+    engine: RolloutEngine
+    layouts: tuple[str, ...]
+    main_process: bool
+    largest: Callable[[float], float]
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, torch.dtype]:
+        return self.model.dtype, getattr(self.engine, "weight_dtype", self.model.dtype)
+
+
+def start_requests(
+    config: Config, builder: RequestBuilder, problems: Sequence[Problem], room: float, window: int | None
+) -> list[RolloutRequest]:
+    """A short prompt of the run's own twice, its longest, and one of them repeated beyond the model's ``window``.
+
+    ``room`` is the most tokens that prompt and response may have.
+    """
+    by_length = sorted(problems, key=lambda problem: len(problem.statement))
+    chosen = [by_length[0], *by_length[-_READ_PROBLEMS:]]
+    prompts = [builder.prompt_ids(problem, "solution") for problem in chosen]
+    if config.algorithm.meta:
+        prompts.append(builder.prompt_ids(by_length[0], "meta"))
+    longest = max(prompts[1:], key=len)
+    picked = [prompts[0], longest, *prompts[len(chosen) :]]
+    reachable = min(room, config.prompts.max_tokens + config.rollout.max_solution_tokens)
+    if window is not None and len(longest) <= window + _TOKENS <= reachable - _TOKENS:
+        picked.append((longest * (1 + (window + _TOKENS) // len(longest)))[: window + _TOKENS])
+    sampling = Sampling(temperature=config.rollout.temperature)
+    return [
+        RolloutRequest(f"start check {number}", "solution", prompt, seeds, _TOKENS, sampling)
+        for number, prompt in enumerate(picked)
+        if len(prompt) + _TOKENS <= room
+        for seeds in [(2 * number, 2 * number + 1) if number == 0 else (2 * number,)]
+    ]
+
+
+def check_start(places: Places, requests: Sequence[RolloutRequest], temperature: float) -> dict[str, str]:
+    """Compare all places. The answer: the layouts that are not to be used, each with a line that says why.
+
+    All processes must call it together. Random states and weights stay as they are.
+
+    Raises:
+        ConfigError: places disagree that a run cannot do without; the message names them, the difference, the way out.
+    """
+    if not requests:
+        return {}
+    with preserved_random_states():
+        rollouts = [one for group in places.engine.generate(requests) for one in group]
+        places.engine.statistics()
+        rows = [TokenRow(one.prompt_ids, one.token_ids) for one in rollouts]
+        own = [own_logprobs(places.model, row, temperature) for row in rows]
+        padded = batch_logprobs(places.forward, rows, collate, places.model.device)
+        update = "the policy update's log-probs", "the model's own logits"
+        _require(places, *update, distance(padded, own), "model.attention may be eager, model.liger_kernel off")
+        sampled = [torch.tensor(one.logprobs) for one in rollouts]
+        engine = "the engine's log-probs of its own samples", "the policy's"
+        _require(places, *engine, distance(sampled, padded), "rollout.engine may be another")
+        unused = {name: line for name in places.layouts if (line := _layout_line(places, name, rows))}
+        _check_checkpoint(places, rows, own, temperature)
+    return unused
+
+
+def _require(places: Places, what: str, other: str, found: float, way_out: str) -> None:
+    worst, allowed = places.largest(found), max(TOLERANCES[one] for one in places.dtypes)
+    if not worst <= allowed:
+        raise ConfigError(
+            f"rollout.check_at_start: {type(places.model).__name__}: {what} are up to {worst:.3g} nats from {other}; "
+            f"allowed in {_name(places.model.dtype)} are {allowed:g}. {way_out}; with rollout.check_at_start=false the "
+            "run would learn from another distribution than the policy's"
+        )
+
+
+def _layout_line(places: Places, name: str, rows: Sequence[TokenRow]) -> str:
+    """Why a layout is not used; nothing where it is right."""
+    layout, vocabulary = LAYOUTS[name], places.model.config.get_text_config().vocab_size
+    device, dtype = places.model.device, places.model.dtype
+    try:
+        apart = layout_distance(places.forward, rows, layout, device)
+        mixed = leak(places.forward, rows, layout, vocabulary, device)
+        failure = ""
+    except Exception as error:  # whatever a model's own code says to a layout that it does not know
+        apart = mixed = torch.inf
+        failure = f" ({type(error).__name__}: {error})"
+    apart, mixed = places.largest(apart), places.largest(mixed)
+    if apart <= TOLERANCES[dtype] and mixed <= LEAK_TOLERANCES[dtype]:
+        return ""
+    return (
+        f"{_OPTIONS[name]}: not used with {type(places.model).__name__}: log-probs of {name} rows are up to "
+        f"{apart:.3g} nats from padded ones, and {mixed:.3g} of one row reach another{failure}"
+    )
+
+
+def _check_checkpoint(places: Places, rows: Sequence[TokenRow], own: Sequence[Tensor], temperature: float) -> None:
+    size = sum(one.numel() * one.element_size() for one in places.model.parameters())
+    if is_sharded(places.model) or size > _LARGEST_WRITTEN:
+        missing = _state_names(places.model) - {name for name, _ in policy_weights(places.model)}
+        if missing:
+            raise ConfigError(
+                f"rollout.check_at_start: a checkpoint of {type(places.model).__name__} would lack "
+                f"{len(missing)} of its parameters and buffers, such as {min(missing)}"
+            )
+        return
+    apart = 0.0
+    if places.main_process:
+        apart = distance(_written_and_read(places.model, rows, temperature), own)
+    way_out = "The architecture is not kept whole by transformers' save_pretrained"
+    _require(places, "log-probs of a checkpoint, loaded again,", "the policy's", apart, way_out)
+
+
+def _written_and_read(model: Any, rows: Sequence[TokenRow], temperature: float) -> list[Tensor]:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with tempfile.TemporaryDirectory(prefix="masa-start-check-") as folder:
+            write_model(Path(folder), model)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=model.dtype, attn_implementation=model.config._attn_implementation, local_files_only=True
+            )
+    except OSError as error:
+        raise ConfigError(f"rollout.check_at_start: a checkpoint cannot be written and read: {error}") from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    loaded = loaded.to(model.device).eval()
+    return [own_logprobs(loaded, row, temperature) for row in rows]
+
+
+def _state_names(model: Any) -> set[str]:
+    """Names of the parameters, tied ones once, and of the buffers that are saved."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    buffers = {name for name in model.state_dict() if name not in parameters}
+    names = {name for name, _ in model.named_parameters() if "lora_" not in name}
+    return {plain_name(name) for name in names | buffers}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
