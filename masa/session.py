@@ -149,6 +149,7 @@ class Session:
             self.engine,
             self.updater.layouts,
             self.accelerator.is_main_process,
+            self.accelerator.mixed_precision,
             lambda number: max(self.gather_objects([number])),
         )
         unused = check_start(places, requests, self._config.rollout.temperature)

@@ -57,11 +57,17 @@ class Places:
     engine: RolloutEngine
     layouts: tuple[str, ...]
     main_process: bool
+    mixed_precision: str
     largest: Callable[[float], float]
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The type that the update computes in: under mixed precision narrower than its parameters."""
+        return torch.bfloat16 if self.mixed_precision == "bf16" else self.model.dtype
+
+    @property
     def dtypes(self) -> tuple[torch.dtype, torch.dtype]:
-        return self.model.dtype, getattr(self.engine, "weight_dtype", self.model.dtype)
+        return self.dtype, getattr(self.engine, "weight_dtype", self.model.dtype)
 
 
 def start_requests(
@@ -121,7 +127,7 @@ def _require(places: Places, what: str, other: str, found: float, way_out: str) 
     if not worst <= allowed:
         raise ConfigError(
             f"rollout.check_at_start: {type(places.model).__name__}: {what} are up to {worst:.3g} nats from {other}; "
-            f"allowed in {_name(places.model.dtype)} are {allowed:g}. {way_out}; with rollout.check_at_start=false the "
+            f"allowed in {_name(places.dtype)} are {allowed:g}. {way_out}; with rollout.check_at_start=false the "
             "run would learn from another distribution than the policy's"
         )
 
@@ -129,7 +135,7 @@ def _require(places: Places, what: str, other: str, found: float, way_out: str) 
 def _layout_line(places: Places, name: str, rows: Sequence[TokenRow]) -> str:
     """Why a layout is not used; nothing where it is right."""
     layout, vocabulary = LAYOUTS[name], places.model.config.get_text_config().vocab_size
-    device, dtype = places.model.device, places.model.dtype
+    device, dtype = places.model.device, places.dtype
     try:
         apart = layout_distance(places.forward, rows, layout, device)
         mixed = leak(places.forward, rows, layout, vocabulary, device)

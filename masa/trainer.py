@@ -128,11 +128,12 @@ class MASATrainer:
             ) as session,
         ):
             sampler = ProblemSampler(self.prepared.train, self.config.algorithm.num_problems, self.config.run.seed)
-            session.sample_with(lambda step: self._sample(step, session, sampler))
-            done = session.restore(recorder.directory, sampler) if resume else None
             started = StepMetrics()
             with timed(started, "time/start_check"):
                 lines = session.check_at_start()
+            session.sample_with(lambda step: self._sample(step, session, sampler))
+            # After the check: the engine's caches of its prompts go with the weights that it is given here.
+            done = session.restore(recorder.directory, sampler) if resume else None
             with recorder.recording(done):
                 for note in (*lines, *self._notes_of_resuming(recorder, session, done)):
                     recorder.message(note)
