@@ -14,6 +14,7 @@ from masa.config import Config
 from masa.planning.disk import show_disk
 from masa.planning.launch import is_first, launch_at_work, planned_launch, sharding_of
 from masa.planning.report import find_device, read_shape, require_launch, show_needs
+from masa.planning.tokens import token_rows
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
 from masa.policy.stops import known_stops, stop_tokens
@@ -88,16 +89,18 @@ def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu:
         console.print(Panel(Text(templates.render_meta(problem)), title=f"meta prompt (user message){stand_in}"))
     longest = _longest_prompt(config, [*train, *held_out] or [_STAND_IN], notes)
     plan = plan_step(config, longest)
+    steps = total_steps(config, train) if train or config.run.steps else None
 
     table = Table(title="Plan of a step", show_header=False)
     rows = {
         "policy": config.model.path,
         "algorithm": config.algorithm.name + (" with meta-predictions" if config.algorithm.meta else ""),
-        "steps": f"{total_steps(config, train):,}" if train or config.run.steps else "one epoch",
+        "steps": f"{steps:,}" if steps is not None else _unknown_steps(config),
         "problems": f"{plan.problems:,}",
         "rollouts": f"{plan.solutions:,} solutions, {plan.metas:,} metas",
         "tokens at most": f"{plan.generated_tokens:,} generated, {plan.prompt_tokens:,} of prompts",
         "micro-batches at most": f"{plan.micro_batches:,} of {config.optimizer.micro_batch_tokens:,} tokens",
+        **token_rows(config, plan, len(held_out), longest, steps),
     }
     for name, value in rows.items():
         table.add_row(name, value)
@@ -110,6 +113,10 @@ def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu:
     for note in notes:
         console.print(note, highlight=False)
     console.print("The configuration is valid. No model was loaded.")
+
+
+def _unknown_steps(config: Config) -> str:
+    return f"not known without the problems: {config.run.epochs} epoch{'s' if config.run.epochs > 1 else ''}"
 
 
 def _problems(key: str, load: Callable[[], list[Problem]], notes: list[str]) -> list[Problem]:
