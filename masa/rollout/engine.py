@@ -126,7 +126,7 @@ class RolloutEngine(Protocol):
     def checksums(self) -> list[int]:
         """`masa.rollout.agreement.weight_checksum` of the weights of each copy that the engine samples from.
 
-        Empty where no copy exists or none is whole (tensor parallelism).
+        Empty where no copy exists, none is whole (tensor parallelism), or weights are kept in another order.
         """
         ...
 

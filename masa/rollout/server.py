@@ -32,7 +32,14 @@ from masa.rollout.statistics import EngineStatistics
 from masa.rollout.transfer import FILE_BACKEND, make_transfer
 from masa.rollout.vllm_arguments import engine_dtype
 from masa.rollout.watch import Watch
-from masa.rollout.weights import Weights, adapter_weights, named_tensors, policy_weights
+from masa.rollout.weights import (
+    Weights,
+    adapter_weights,
+    has_transposed_matrices,
+    named_tensors,
+    parameter_shapes,
+    policy_weights,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -78,6 +85,7 @@ class ServerEngine:
         self._section = section
         self._stop_ids = sorted(set(stop_ids))
         self._as_saved = SavedWeights(model)
+        self._transposes = has_transposed_matrices(parameter_shapes(model))
         self._main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         self._run = uuid.uuid4().hex[:12]
         self._statistics = EngineStatistics()
@@ -208,7 +216,7 @@ class ServerEngine:
     def checksums(self) -> list[int]:
         """The checksum of each working server's weights; of those alone that run `masa.rollout.vllm_worker`, and
         keep the weights in a checkpoint's order."""
-        if self._section.tensor_parallel_size > 1:
+        if self._section.tensor_parallel_size > 1 or self._transposes:
             return []
         found: list[int] = []
         for address in self._fleet.working():

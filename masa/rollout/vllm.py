@@ -26,7 +26,7 @@ from masa.rollout.statistics import EngineStatistics
 from masa.rollout.vllm_adapters import adapter_request, take_adapter, vllm_checksum
 from masa.rollout.vllm_arguments import executor, vllm_arguments
 from masa.rollout.vllm_experts import forget_packed_experts, has_packed_experts
-from masa.rollout.weights import Weights, named_tensors, policy_weights
+from masa.rollout.weights import Weights, has_transposed_matrices, named_tensors, parameter_shapes, policy_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -103,6 +103,7 @@ class VllmEngine:
         self._section = section
         self._stop_ids = sorted(set(stop_ids))
         self._as_saved = SavedWeights(model)
+        self._transposes = has_transposed_matrices(parameter_shapes(model))
         self._statistics = EngineStatistics()
         self._folder = tempfile.TemporaryDirectory(prefix="masa-vllm-")
         self._on_cpu = not torch.cuda.is_available()
@@ -203,10 +204,10 @@ class VllmEngine:
 
     def checksums(self) -> list[int]:
         """The checksum of the weights in the engine; none where it holds a part of them (tensor parallelism) or
-        keeps them in another order (mixtures of experts on a CPU)."""
-        if self._section.tensor_parallel_size > 1 or (
-            self._on_cpu and any(self._engine.apply_model(has_packed_experts))
-        ):
+        keeps them in another order (mixtures of experts on a CPU, GPT-2's matrices)."""
+        if self._section.tensor_parallel_size > 1 or self._transposes:
+            return []
+        if self._on_cpu and any(self._engine.apply_model(has_packed_experts)):
             return []
         return [int(value) for value in self._engine.apply_model(vllm_checksum)]
 

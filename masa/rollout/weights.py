@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
@@ -60,6 +60,26 @@ def adapter_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def named_tensors(weights: Weights) -> Iterable[tuple[str, Tensor]]:
     """Full parameters under the names of the plain model, from either form of `Weights`."""
     return policy_weights(weights) if isinstance(weights, nn.Module) else weights
+
+
+def parameter_shapes(model: object) -> dict[str, tuple[int, ...]]:
+    """The full shape of every parameter, sharded or not; none of what is no module."""
+    parameters = model.named_parameters() if isinstance(model, nn.Module) else ()
+    return {name: tuple(getattr(one, "ds_shape", one.shape)) for name, one in parameters}
+
+
+def has_transposed_matrices(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a model stores matrices as ``[inputs, outputs]`` (GPT-2's ``Conv1D``), the other way round than linear
+    layers, and so than vLLM: a bias has as many elements as there are outputs.
+
+    Args:
+        shapes: of a model's parameters, by name.
+    """
+    for name, shape in shapes.items():
+        bias = shapes.get(f"{name.removesuffix('weight')}bias", ()) if name.endswith(".weight") else ()
+        if len(shape) == 2 and len(bias) == 1 and shape[1] == bias[0] != shape[0]:
+            return True
+    return False
 
 
 def plain_name(name: str) -> str:
