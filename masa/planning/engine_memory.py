@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from masa.config.schema import RolloutSection
 from masa.planning.shapes import BYTES, DecoderShape
+from masa.rollout.kv_cache import GROWTH
 
 # Assumed: CUDA's context, NCCL's buffers, and vLLM's activations and graphs.
 OVERHEAD = 2 * 10**9
@@ -42,6 +43,16 @@ def engine_memory(shape: DecoderShape, section: RolloutSection, dtype: str, *, g
     else:
         cache = int(gpu * section.gpu_memory_utilization) - weights - ENGINE_OVERHEAD
     return EngineMemory(weights, cache, token_bytes, max(0.0, (gpu - training - OVERHEAD) / gpu))
+
+
+def transformers_cache(shape: DecoderShape, dtype: str, *, sequences: int, length: int) -> int:
+    """Bytes of the transformers engine's cache when so many sequences of ``length`` tokens each are decoded together.
+
+    Buffers grow by blocks (`masa.rollout.kv_cache`), one layer at a time while its smaller buffer is still there.
+    """
+    room = (length // GROWTH + 1) * GROWTH
+    one_layer = 2 * shape.key_width * BYTES[dtype] * sequences
+    return one_layer * room * shape.layers + one_layer * (room - GROWTH) // 2
 
 
 def slowdown(engine: EngineMemory, roomy: int, length: int, *, running: int) -> float:

@@ -11,7 +11,14 @@ from rich.table import Table
 
 from masa.config import Config, ConfigError
 from masa.planning.activations import MicroBatch, pass_memory
-from masa.planning.engine_memory import ENGINE_OVERHEAD, OVERHEAD, EngineMemory, engine_memory, slowdown
+from masa.planning.engine_memory import (
+    ENGINE_OVERHEAD,
+    OVERHEAD,
+    EngineMemory,
+    engine_memory,
+    slowdown,
+    transformers_cache,
+)
 from masa.planning.known_models import known_config
 from masa.planning.launch import Launch, sharding_of
 from masa.planning.shapes import DecoderShape, shape_of
@@ -162,7 +169,15 @@ def _show_memory(
         "the same with gradient checkpointing": passes[True].peak,
         "peak of an update as configured": state.peak(chosen.peak, micro_batches=2) + copies,
         "on the host, offloaded": state.on_host,
+        "on the host, limit of its verifier workers": config.rewards.verifier_workers
+        * config.rewards.verifier_memory_mb
+        * 2**20,
     }
+    if choose_engine(rollout, on_gpu=device.memory is not None) == "transformers":
+        sampled = config.algorithm.num_problems * config.algorithm.num_solutions
+        at_once = min(rollout.max_batch_size, -(-sampled // sharding.processes))
+        cache = transformers_cache(shape, dtype, sequences=at_once, length=longest + response)
+        parts[f"KV cache of {at_once:,} sequences, transformers engine"] = cache
     for name, value in parts.items():
         table.add_row(name, f"{value / 1e9:.2f}")
     console.print(table)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-_GROWTH = 64
+GROWTH = 64
 
 
 class GrowingLayer(DynamicLayer):
@@ -84,7 +84,7 @@ class GrowingCache(Cache):
 
 def _with_room(states: Tensor, length: int) -> Tensor:
     batch, heads, filled, width = states.shape
-    capacity = (length // _GROWTH + 1) * _GROWTH
+    capacity = (length // GROWTH + 1) * GROWTH
     buffer = states.new_empty((batch, heads, capacity, width))
     buffer[:, :, :filled] = states
     return buffer

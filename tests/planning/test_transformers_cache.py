@@ -1,0 +1,25 @@
+"""The transformers engine's cache by formula against its buffers."""
+
+from __future__ import annotations
+
+import torch
+
+from masa.config import load_config
+from masa.planning.engine_memory import transformers_cache
+from masa.planning.report import read_shape
+from masa.rollout.kv_cache import GrowingCache
+from masa.rollout.room import load_model_config
+
+
+def test_buffers_of_grown_sequences_are_what_the_formula_says() -> None:
+    config = load_config(None, ["model.path=embedded"])
+    shape = read_shape(config, load_model_config(config.model), [])
+    assert shape is not None
+    cache, rows, length = GrowingCache(), 3, 100
+    for layer in range(shape.layers):
+        for tokens in (40, 60):
+            states = torch.zeros(rows, shape.kv_heads, tokens, shape.head_width)
+            cache.update(states, states, layer)
+    held = sum(one.untyped_storage().nbytes() for layer in cache.layers for one in (layer.keys, layer.values))
+    growing = held // shape.layers // 4  # keys of one layer at half the room: 64 of 128 tokens
+    assert transformers_cache(shape, "float32", sequences=rows, length=length) == held + growing
