@@ -2,7 +2,7 @@
 
 Compared are the model's own logits, the policy update's module (padded rows, and the layouts that the run would use),
 the engine's log-probs of its own samples, and the model that a checkpoint would hold. A layout that disagrees is not
-used; anything else that disagrees ends the run (docs/models.md).
+used; anything else that disagrees ends the run (docs/rollout.md).
 """
 
 from __future__ import annotations

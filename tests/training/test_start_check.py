@@ -1,0 +1,121 @@
+"""What computes log-probabilities in another way than the rest of a run is found before the first step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_model
+
+from masa.config import ConfigError
+from masa.config.schema import RolloutSection
+from masa.policy.collate import TokenBatch
+from masa.policy.head import LogitTransform
+from masa.policy.policy_module import PolicyModule
+from masa.rollout.engine import RolloutRequest, Sampling
+from masa.rollout.factory import make_engine
+from masa.start_check import Places, check_start
+
+_PROMPTS = [tuple(range(3, 3 + length)) for length in (5, 24)]
+_REQUESTS = [RolloutRequest(f"{len(one)}", "solution", one, (len(one),), 8, Sampling()) for one in _PROMPTS]
+
+
+def _places(model: Any, *layouts: str, sampled: Any = None) -> tuple[Places, PolicyModule]:
+    module = PolicyModule(model, temperature=1.0)
+    engine = make_engine(RolloutSection(engine="transformers"), sampled or model, stop_ids=[1])
+    places = Places(
+        model=model,
+        forward=lambda batch: module(batch, False)[0],
+        engine=engine,
+        layouts=layouts,
+        main_process=True,
+        mixed_precision="no",
+        largest=lambda number: number,
+    )
+    return places, module
+
+
+def _check(places: Places, requests: Sequence[RolloutRequest] = _REQUESTS) -> dict[str, str]:
+    return check_start(places, requests, 1.0)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "qwen3", "glm4_moe"])
+def test_a_model_that_is_the_same_in_all_places_passes(family: str) -> None:
+    places, _ = _places(tiny_model(family, attention="eager").eval())
+    assert _check(places) == {}
+
+
+def test_a_soft_cap_that_the_update_lacks_is_found() -> None:
+    places, module = _places(tiny_model("gemma2", attention="eager", final_logit_softcapping=2.0).eval())
+    assert module.transform.softcap is not None
+    module.transform = LogitTransform()
+    with pytest.raises(ConfigError, match=r"Gemma2ForCausalLM: the policy update's log-probs are up to .* nats from"):
+        _check(places)
+
+
+def test_a_soft_cap_that_the_engine_lacks_is_found() -> None:
+    capped = tiny_model("gemma2", attention="eager", final_logit_softcapping=2.0).eval()
+    uncapped = copy.deepcopy(capped)
+    uncapped.config.final_logit_softcapping = None
+    places, _ = _places(capped, sampled=uncapped)
+    with pytest.raises(ConfigError, match=r"the engine's log-probs of its own samples are up to .* nats from"):
+        _check(places)
+
+
+def test_a_buffer_that_is_stale_in_the_engine_is_found() -> None:
+    model = tiny_model("glm4_moe", attention="eager").eval()
+    stale = copy.deepcopy(model)
+    changed = 0
+    for name, buffer in stale.named_buffers():
+        if "e_score_correction_bias" in name:
+            buffer.copy_(torch.arange(len(buffer)).flip(0) * 5.0)
+            changed += 1
+    assert changed
+    places, _ = _places(model, sampled=stale)
+    with pytest.raises(ConfigError, match="the engine's log-probs of its own samples"):
+        _check(places)
+
+
+def test_packed_rows_that_see_one_another_are_not_used() -> None:
+    model = tiny_model("qwen3", attention="sdpa").eval()
+    places, module = _places(model, "packed")
+    assert _check(places) == {}
+
+    def mixed(batch: TokenBatch) -> torch.Tensor:
+        """Positions that run on from row to row: every row sees those before it."""
+        if batch.attention_mask is None and batch.shared_prompts is None:
+            whole = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)[None]
+            batch = replace(batch, position_ids=whole)
+        logprobs: torch.Tensor = module(batch, False)[0]
+        return logprobs
+
+    unused = _check(replace(places, forward=mixed))
+    assert set(unused) == {"packed"}
+    assert unused["packed"].startswith(
+        "optimizer.packing: not used with Qwen3ForCausalLM: log-probs of packed rows are"
+    )
+
+
+def test_what_a_checkpoint_would_not_keep_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    import masa.start_check as start_check
+
+    def incomplete(folder: Any, model: Any) -> None:
+        changed = copy.deepcopy(model)
+        changed.get_output_embeddings().weight.data.mul_(0.5)
+        changed.save_pretrained(folder)
+
+    monkeypatch.setattr(start_check, "write_model", incomplete)
+    places, _ = _places(tiny_model("qwen3").eval())
+    with pytest.raises(ConfigError, match=r"log-probs of a checkpoint, loaded again, are up to .* nats"):
+        _check(places)
+
+
+def test_random_states_are_those_of_before() -> None:
+    places, _ = _places(tiny_model("qwen3").eval())
+    before = torch.get_rng_state()
+    _check(places)
+    assert torch.get_rng_state().equal(before)
