@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -41,7 +41,7 @@ class _Peer:
     name: str = ""
     received: bytes = b""
     last: str = ""
-    trusted: bool = field(default=False)
+    trusted: bool = False
 
     def lines(self) -> list[str] | None:
         """Whole lines that have arrived; None at the end of the connection."""

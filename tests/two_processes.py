@@ -13,7 +13,7 @@ def start_two_processes(program: Path, *arguments: str) -> list["subprocess.Pope
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
@@ -39,7 +39,8 @@ def run_on_two_processes(program: Path, *arguments: str, timeout: float) -> None
     assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-3000:] for error in errors)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

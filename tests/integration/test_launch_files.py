@@ -1,7 +1,6 @@
 """Every shipped launch file, with another number of processes alone, trains the embedded Qwen3 policy in bf16."""
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import pytest
 import torch
 from launched_runs import ROOT, environment, rows
 from safetensors.torch import load_file
+from two_processes import free_port
 
 pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
 
@@ -88,9 +88,7 @@ def test_adapters_train_under_a_node_file(tmp_path: Path) -> None:
 
 
 def test_two_launchers_train_as_two_nodes(tmp_path: Path) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     nodes = [
         [
             *launch("nodes_zero3", "--num_processes", "2", "--machine_rank", str(rank), "--main_process_port", port),

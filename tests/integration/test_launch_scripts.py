@@ -1,7 +1,6 @@
 """The example scripts for clusters, rehearsed: commands of the cluster are stand-ins that run everything here."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from launched_runs import ROOT, environment
 from test_launch_files import SMALL, assert_it_trained
+from two_processes import free_port
 
 pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
 
@@ -26,9 +26,7 @@ def test_an_example_script_trains_on_two_nodes(script: str, tmp_path: Path) -> N
     for name, text in STAND_INS.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     cluster = {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHON": sys.executable,

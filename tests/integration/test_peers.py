@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from launched_runs import ROOT, SMALL, environment, kill_tree, rows
-from two_processes import run_on_two_processes, start_two_processes
+from two_processes import free_port, run_on_two_processes, start_two_processes
 
 TRAIN = ("-m", "masa.train", "--config", "configs/quickstart.yaml", *SMALL, "run.steps=500", "checkpoint.every=0")
 PROGRAM = Path(__file__).with_name("watched_peers.py")
@@ -74,9 +74,7 @@ def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Pat
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_that_is_killed_ends_those_on_another_machine(tmp_path: Path, killed: int) -> None:
     pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     launchers = [
         _launch(tmp_path, "nodes_zero3", "--machine_rank", str(rank), "--main_process_port", port) for rank in range(2)
     ]
