@@ -1,4 +1,4 @@
-"""Confidence intervals by bootstrap over problems, and paired comparisons by sign-flip permutation.
+"""Confidence intervals by bootstrap over problems, and paired comparisons by the sign-flip permutation test.
 
 A statistic is a function of problem indices: it takes an integer array ``[resamples, size]`` and gives one value a row.
 So one set of resamples serves every metric of a benchmark, also those that are no mean of per-problem numbers.
@@ -41,7 +41,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of ``a - b`` over the same problems, its interval, and the two-sided permutation p-value."""
+    """Mean of ``a - b`` over the same problems, with interval and two-sided p-value of one permutation test."""
 
     difference: Estimate
     p_value: float
@@ -148,38 +148,84 @@ def ratio_of(numerators: ArrayLike, denominators: ArrayLike) -> Statistic:
     return ratio
 
 
+@dataclass(frozen=True)
+class SignFlips:
+    """Means of the differences on the two sides of each sign pattern: those it flips, and those it leaves.
+
+    The sign-flip test of ``mean = delta`` finds a pattern at least as extreme as what was observed where one of its
+    two sides has a mean beyond ``delta``, so ``lowest`` and ``highest`` of the two sides, one entry a pattern, hold
+    the p-value of every ``delta``. A pattern with an empty side is always as extreme: infinite on both.
+    """
+
+    lowest: Floats
+    highest: Floats
+    mean: float
+    tolerance: float
+    exact: bool
+
+    def p_value(self, delta: float) -> float:
+        """Two-sided p-value that the mean is ``delta``; with random patterns the observed one counts as well."""
+        if abs(delta - self.mean) <= self.tolerance:
+            return 1.0
+        # Means that are equal but for rounding count as equal.
+        beyond = (
+            self.lowest <= delta + self.tolerance if delta < self.mean else self.highest >= delta - self.tolerance
+        )
+        extra = 0 if self.exact else 1
+        return float((beyond.sum() + extra) / (len(beyond) + extra))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """All ``delta`` that the test does not reject at ``1 - level``; NaN where it can reject none."""
+        extra = 0 if self.exact else 1
+        # The first pattern count whose p-value is above 1 - level.
+        rank = math.floor((1 - level) * (len(self.lowest) + extra) + 1e-9) + 1 - extra
+        if rank > len(self.lowest):
+            return math.nan, math.nan
+        low = float(np.sort(self.lowest)[rank - 1])
+        high = float(np.sort(self.highest)[len(self.highest) - rank])
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return math.nan, math.nan
+        # A bound that is zero but for rounding would contradict the p-value.
+        return (0.0 if abs(low) <= self.tolerance else low), (0.0 if abs(high) <= self.tolerance else high)
+
+
+def sign_flips(differences: Floats, *, resamples: int, seed: int | np.random.Generator = 0) -> SignFlips:
+    """The sign patterns of the paired test: all of them for up to 14 differences, else ``resamples`` random ones."""
+    size = len(differences)
+    exact = size <= _EXACT_SIGN_FLIPS
+    total = float(differences.sum())
+    lowest, highest = [], []
+    for flipped in _flip_batches(size, None if exact else resamples, np.random.default_rng(seed)):
+        count, summed = flipped.sum(axis=1, dtype=np.int64), flipped @ differences
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sides = np.stack([summed / count, (total - summed) / (size - count)])
+        whole = (count == 0) | (count == size)
+        lowest.append(np.where(whole, -np.inf, sides.min(axis=0)))
+        highest.append(np.where(whole, np.inf, sides.max(axis=0)))
+    tolerance = 1e-12 * float(np.abs(differences).sum())
+    return SignFlips(np.concatenate(lowest), np.concatenate(highest), total / size, tolerance, exact)
+
+
+def _flip_batches(size: int, resamples: int | None, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+    """Which differences each pattern flips, as 0 and 1 in batches of ``[batch, size]``."""
+    if resamples is None:
+        yield ((np.arange(2**size)[:, None] >> np.arange(size)) & 1).astype(np.float64)
+        return
+    batch = max(1, _BATCH_ENTRIES // size)
+    for start in range(0, resamples, batch):
+        yield rng.integers(0, 2, (min(batch, resamples - start), size), dtype=np.int8).astype(np.float64)
+
+
 def permutation_p_value(
     differences: ArrayLike, *, resamples: int = RESAMPLES, seed: int | np.random.Generator = 0
 ) -> float:
     """Two-sided p-value that the mean of paired ``differences`` is zero, by flipping their signs.
 
-    Exact (all sign patterns) for up to 14 differences that are not zero, else from ``resamples`` random patterns with
-    the observed one counted, as `scipy.stats.permutation_test(permutation_type="samples")`. NaN without differences.
+    Exact (all sign patterns) for up to 14 differences, else from ``resamples`` random patterns with the observed one
+    counted, as `scipy.stats.permutation_test(permutation_type="samples")`. NaN without differences.
     """
     array = np.asarray(differences, dtype=np.float64)
-    if not len(array):
-        return math.nan
-    moved = array[array != 0]  # a zero is the same with either sign
-    if not len(moved):
-        return 1.0
-    observed = abs(moved.sum())
-    # Sums that are equal but for rounding count as equal.
-    threshold = observed - 1e-12 * np.abs(moved).sum()
-    if len(moved) <= _EXACT_SIGN_FLIPS:
-        patterns = (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))) & 1
-        return float((np.abs((1 - 2 * patterns) @ moved) >= threshold).mean())
-    rng = np.random.default_rng(seed)
-    extreme = 0
-    for indices in _sign_batches(len(moved), resamples, rng):
-        extreme += int((np.abs(indices @ moved) >= threshold).sum())
-    return (extreme + 1) / (resamples + 1)
-
-
-def _sign_batches(size: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int8]]:
-    batch = max(1, _BATCH_ENTRIES // size)
-    for start in range(0, resamples, batch):
-        draws = rng.integers(0, 2, (min(batch, resamples - start), size), dtype=np.int8)
-        yield (1 - 2 * draws).astype(np.int8)
+    return sign_flips(array, resamples=resamples, seed=seed).p_value(0.0) if len(array) else math.nan
 
 
 def paired_difference(
@@ -192,14 +238,20 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two models on the same problems: ``a[i]`` and ``b[i]`` are their values on problem ``i``.
 
+    Interval and p-value come from the same sign-flip test: the interval holds the differences that the test does not
+    reject (Hartigan 1969), so that it leaves out zero exactly where the p-value is at most ``1 - level``. It is NaN
+    for fewer than six problems, where no difference could be rejected at 95 %.
+
     Raises:
         ValueError: lists of different length, or empty ones.
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"a paired comparison needs values of the same problems, found {len(first)} and {len(second)}")
+    if not len(first):
+        raise ValueError("a paired comparison needs at least one problem, found 0")
     differences = first - second
-    estimate = bootstrap(mean_of(differences), len(differences), resamples=resamples, level=level, seed=seed)
-    return PairedDifference(
-        estimate, permutation_p_value(differences, resamples=resamples, seed=seed), len(differences)
-    )
+    flips = sign_flips(differences, resamples=resamples, seed=seed)
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+    estimate = Estimate(flips.mean, *flips.interval(level), error)
+    return PairedDifference(estimate, flips.p_value(0.0), len(differences))

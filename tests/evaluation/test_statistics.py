@@ -141,3 +141,52 @@ def test_a_paired_difference_sees_what_separate_intervals_hide() -> None:
 def test_a_paired_difference_of_other_problems_is_refused() -> None:
     with pytest.raises(ValueError, match="same problems, found 2 and 3"):
         paired_difference([0.1, 0.2], [0.1, 0.2, 0.3])
+
+
+def test_a_paired_interval_leaves_out_zero_exactly_where_the_p_value_is_below_its_level() -> None:
+    rng = np.random.default_rng(11)
+    decided = set()
+    for trial in range(400):
+        size = int(rng.integers(6, 40))
+        differences = rng.integers(-3, 4, size) / 8 + rng.choice([0.0, 0.05, 0.1, 0.2])
+        found = paired_difference(differences, np.zeros(size), resamples=399, seed=trial)
+        outside = not found.difference.low <= 0 <= found.difference.high
+        assert outside == (found.p_value <= 0.05)
+        decided.add(outside)
+    assert decided == {True, False}
+
+
+def test_a_paired_interval_holds_the_differences_that_scipys_test_does_not_reject() -> None:
+    differences = _rates(9, 1) - _rates(9, 60)
+    found = paired_difference(differences, np.zeros(9)).difference
+
+    def p_value(shift: float) -> float:
+        result = stats.permutation_test(
+            (differences - shift,), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples", vectorized=True
+        )
+        return float(result.pvalue)
+
+    assert p_value(found.low - 1e-6) <= 0.05 < p_value(found.low + 1e-6)
+    assert p_value(found.high + 1e-6) <= 0.05 < p_value(found.high - 1e-6)
+
+
+def test_the_95_per_cent_paired_interval_covers_the_truth_in_93_to_97_per_cent_of_simulations() -> None:
+    rng = np.random.default_rng(5)
+    trials, hits = 1500, 0
+    for trial in range(trials):
+        rates = rng.beta(0.7, 1.4, 80)
+        better = rng.binomial(8, np.clip(0.9 * rates + 0.1, 0, 1)) / 8
+        found = paired_difference(better, rng.binomial(8, rates) / 8, resamples=799, seed=trial).difference
+        hits += found.low <= 0.1 * (1 - 0.7 / 2.1) <= found.high
+    assert 0.93 <= hits / trials <= 0.97
+
+
+def test_equal_models_have_a_paired_interval_of_no_width() -> None:
+    found = paired_difference([0.25, 0.5, 1.0] * 3, [0.25, 0.5, 1.0] * 3)
+    assert (found.difference.low, found.difference.high, found.p_value) == (0.0, 0.0, 1.0)
+
+
+def test_five_problems_are_too_few_for_a_paired_interval() -> None:
+    found = paired_difference([0.5] * 5, [0.1, 0.2, 0.3, 0.2, 0.1])
+    assert math.isnan(found.difference.low)
+    assert found.p_value == pytest.approx(2 / 32)
