@@ -44,6 +44,14 @@ from masa.rollout.agreement import check_agreement
 from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.factory import make_engine
 from masa.rollout.room import engine_room
+from masa.rollout.waiting import Waiting
+from masa.saved_rollouts import (
+    CARRIED_OVER,
+    read_carried_over,
+    read_rollouts_ahead,
+    rollouts_ahead,
+    write_rollouts,
+)
 from masa.saving import restore_policy, write_policy
 from masa.start_check import Places, check_start, start_requests
 from masa.tracking.cost import model_shape
@@ -186,31 +194,34 @@ class Session:
             CheckpointError: it cannot be written; earlier ones are untouched.
         """
         section = self._config.checkpoint
-        state = self._training_state(sampler) if section.contents == "all" else {}
+        state, waiting = self._training_state(sampler) if section.contents == "all" else ({}, {})
         if self.accelerator.is_main_process:
             score = metrics.get(section.best_metric) if section.best_metric else None
             checkpoint.save_checkpoint(
                 directory.checkpoints,
                 step,
                 state,
-                self._write,
+                lambda folder: self._write(folder, waiting),
                 retention=checkpoint.Retention(section.keep, section.best_is),
                 score=score if score is not None and math.isfinite(score) else None,
                 contents=section.contents,
             )
         else:
-            self._write(None)
+            self._write(None, {})
         self.accelerator.wait_for_everyone()
 
-    def _training_state(self, sampler: ProblemSampler) -> dict[str, Any]:
-        """What else a run needs to go on, as JSON values; all processes together."""
-        return {
+    def _training_state(self, sampler: ProblemSampler) -> tuple[dict[str, Any], dict[str, Waiting]]:
+        """What else a run needs to go on: JSON values, and rollouts by file; all processes together."""
+        ahead: list[Waiting] = gather_object([self.rollouts.state()])
+        carried = self.dynamic_sampling.state() if self.dynamic_sampling else Waiting()
+        state = {
             "sampler": sampler.state_dict(),
-            "rollouts_ahead": gather_object([self.rollouts.state()]),
+            "rollouts_ahead": [one.layout for one in ahead],
             "controls": self.controls.state_dict(),
             "policy": self.updater.state_dict(),
-            "carried_over": self.dynamic_sampling.state_dict() if self.dynamic_sampling else [],
+            "carried_over": carried.layout,
         }
+        return state, {CARRIED_OVER: carried, **{rollouts_ahead(process): one for process, one in enumerate(ahead)}}
 
     def restore(self, directory: RunDirectory, sampler: ProblemSampler) -> int | None:
         """Take the newest whole checkpoint's state and return its step; None where there is no checkpoint.
@@ -226,10 +237,11 @@ class Session:
         sampler.load_state_dict(state["sampler"])
         self.controls.load_state_dict(state["controls"])
         if self.dynamic_sampling is not None:
-            self.dynamic_sampling.load_state_dict(state["carried_over"], self._prepared.train)
+            self.dynamic_sampling.restore(read_carried_over(path, state["carried_over"]), self._prepared.train)
         restore_policy(path, self._config.model, self.updater, state["policy"])
         self.engine.update_weights(self.model, version=step)
-        self.rollouts.restore(state["rollouts_ahead"], self._prepared.train, self.share)
+        ahead = read_rollouts_ahead(path, state["rollouts_ahead"])
+        self.rollouts.restore(ahead, self._prepared.train, self.share)
         return step
 
     def _newest_checkpoint(self, folder: Path) -> tuple[int, Path] | None:
@@ -309,6 +321,9 @@ class Session:
         self._stack.callback(self.engine.close)
         extend_time_limits(config.run.timeout_minutes)
 
-    def _write(self, folder: Path | None) -> None:
+    def _write(self, folder: Path | None, waiting: Mapping[str, Waiting]) -> None:
         updater = self.updater if self._config.checkpoint.contents == "all" else None
         write_policy(folder, self.model, self._prepared.tokenizer, updater)
+        for name, rollouts in waiting.items():
+            if folder is not None:
+                write_rollouts(folder, name, rollouts)

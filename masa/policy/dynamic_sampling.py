@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 from masa.config.algorithm import DynamicSamplingSection
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.grading import GradedGroup
-from masa.rollout.engine import Rollout, rollout_of
+from masa.rollout.engine import Rollout
+from masa.rollout.waiting import Waiting, rollout_of_json
 
 Draw = Callable[[int, set[str]], list[GradedGroup]]
 """Graded groups of so many fresh problems, none of the ids given; the same on every process."""
@@ -69,35 +71,44 @@ class DynamicSampling:
             ]
         return FilledBatch(training, sampled, metrics)
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        """What is carried over; plain JSON values."""
-        return [
+    def state(self) -> Waiting:
+        """What is carried over, for a checkpoint; each group's solutions come before its metas."""
+        layout = [
             {
                 "problem": group.problem.id,
-                "solutions": [asdict(one) for one in group.solutions],
+                "solutions": len(group.solutions),
                 "solution_rewards": list(group.solution_rewards),
-                "metas": [asdict(one) for one in group.metas],
+                "metas": len(group.metas),
                 "meta_rewards": [asdict(one) for one in group.meta_rewards],
             }
             for group in self._carried
         ]
+        return Waiting(layout, [one for group in self._carried for one in (*group.solutions, *group.metas)])
 
-    def load_state_dict(self, state: Iterable[Mapping[str, Any]], problems: Iterable[Problem]) -> None:
+    def restore(self, state: Waiting, problems: Iterable[Problem]) -> None:
         """Carry over what ``state`` carried."""
         by_id = {problem.id: problem for problem in problems}
+        rollouts = iter(state.rollouts)
         self._carried = [
             _bare_group(
                 by_id[one["problem"]],
-                [rollout_of(values) for values in one["solutions"]],
+                list(islice(rollouts, one["solutions"])),
                 one["solution_rewards"],
-                [rollout_of(values) for values in one["metas"]],
+                list(islice(rollouts, one["metas"])),
                 [MetaReward(**values) for values in one["meta_rewards"]],
             )
-            for one in state
+            for one in state.layout
         ]
 
     def _missing(self, sampled: Sequence[GradedGroup]) -> int:
         return self._wanted - len(self._carried) - sum(map(is_informative, sampled))
+
+
+def carried_of_json(state: Sequence[Mapping[str, Any]]) -> Waiting:
+    """What checkpoints of earlier versions hold in JSON: the rollouts themselves in the place of their numbers."""
+    layout = [{**one, "solutions": len(one["solutions"]), "metas": len(one["metas"])} for one in state]
+    rollouts = [values for one in state for values in (*one["solutions"], *one["metas"])]
+    return Waiting(layout, [rollout_of_json(values) for values in rollouts])
 
 
 def is_informative(group: GradedGroup) -> bool:

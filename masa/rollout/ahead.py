@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 
 from masa.config import ConfigError
 from masa.problems import Problem
-from masa.rollout.engine import Rollout, rollout_of
+from masa.rollout.engine import Rollout
+from masa.rollout.waiting import Waiting, rollout_of_json
 
 
 @dataclass(frozen=True)
@@ -85,21 +87,23 @@ class RolloutsAhead:
         for future in self._pending.values():
             future.result()
 
-    def state(self) -> list[dict[str, Any]]:
-        """The batches that have been sampled and not taken, for a checkpoint."""
+    def state(self) -> Waiting:
+        """The batches that have been sampled and not taken, for a checkpoint: of each its step, problems and groups."""
         self.wait()
-        return [
+        batches = [(step, future.result()) for step, future in sorted(self._pending.items())]
+        layout = [
             {
                 "step": step,
-                "problems": [problem.id for problem in future.result().problems],
-                "groups": [[asdict(rollout) for rollout in group] for group in future.result().rollouts],
+                "problems": [problem.id for problem in batch.problems],
+                "group_sizes": [len(group) for group in batch.rollouts],
             }
-            for step, future in sorted(self._pending.items())
+            for step, batch in batches
         ]
+        return Waiting(layout, [rollout for _, batch in batches for group in batch.rollouts for rollout in group])
 
     def restore(
         self,
-        states: Iterable[Sequence[Mapping[str, Any]]],
+        states: Iterable[Waiting],
         problems: Iterable[Problem],
         share: Callable[[Sequence[Problem]], list[Problem]],
     ) -> None:
@@ -112,9 +116,11 @@ class RolloutsAhead:
         """
         by_id = {problem.id: problem for problem in problems}
         merged: dict[int, tuple[list[str], list[list[Rollout]]]] = {}
-        for one in (one for state in states for one in state):
-            groups = [[rollout_of(values) for values in group] for group in one["groups"]]
-            merged.setdefault(int(one["step"]), (list(one["problems"]), []))[1].extend(groups)
+        for state in states:
+            rollouts = iter(state.rollouts)
+            for one in state.layout:
+                groups = [list(islice(rollouts, size)) for size in one["group_sizes"]]
+                merged.setdefault(int(one["step"]), (list(one["problems"]), []))[1].extend(groups)
         for step, (names, groups) in merged.items():
             batch_problems = [by_id[name] for name in names]
             mine = share(batch_problems)
@@ -126,6 +132,15 @@ class RolloutsAhead:
         """Sample nothing more; what is being sampled ends when its engine is closed."""
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def ahead_of_json(state: Sequence[Mapping[str, Any]]) -> Waiting:
+    """What checkpoints of earlier versions hold in JSON: the groups themselves in the place of their sizes."""
+    layout = [
+        {"step": one["step"], "problems": one["problems"], "group_sizes": [len(group) for group in one["groups"]]}
+        for one in state
+    ]
+    return Waiting(layout, [rollout_of_json(values) for one in state for group in one["groups"] for values in group])
 
 
 def _use_device(device: int | None) -> None:

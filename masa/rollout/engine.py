@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from masa.rollout.weights import Weights
@@ -86,12 +86,6 @@ class Rollout:
     def cut(self) -> bool:
         """Whether an early cutoff ended it before the response limit."""
         return self.finish_reason == "cutoff"
-
-
-def rollout_of(values: Mapping[str, Any]) -> Rollout:
-    """The rollout that a checkpoint holds as `dataclasses.asdict` gave it, where JSON has made lists of tuples."""
-    tuples = {name: tuple(values[name]) for name in ("prompt_ids", "token_ids", "logprobs")}
-    return Rollout(**{**values, **tuples})
 
 
 class RolloutEngine(Protocol):

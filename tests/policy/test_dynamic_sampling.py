@@ -9,6 +9,7 @@ from masa.config import config_from_mapping
 from masa.config.algorithm import DynamicSamplingSection
 from masa.policy.dynamic_sampling import DynamicSampling
 from masa.rewards.grading import GradedGroup
+from masa.rollout.waiting import Waiting, rollout_arrays, rollouts_of
 
 MIXED, EQUAL = (1.0, 0.0), (1.0, 1.0)
 
@@ -83,7 +84,9 @@ def test_what_is_carried_over_survives_a_checkpoint() -> None:
     sampling = _sampling(oversample=3.0)
     sampling.fill([graded_group(0, EQUAL), graded_group(1, MIXED)], Source(MIXED, MIXED, MIXED).draw)
     restored = _sampling(oversample=3.0)
-    restored.load_state_dict(json.loads(json.dumps(sampling.state_dict())), PROBLEMS)
+    state = sampling.state()
+    rollouts = rollouts_of(rollout_arrays(state.rollouts))
+    restored.restore(Waiting(json.loads(json.dumps(state.layout)), rollouts), PROBLEMS)
     nothing = [graded_group(2, EQUAL), graded_group(3, EQUAL)]
     assert restored.fill(nothing, Source().draw) == sampling.fill(nothing, Source().draw)
 

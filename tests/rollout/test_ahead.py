@@ -98,7 +98,7 @@ def test_weights_change_only_when_no_process_samples_any_more() -> None:
 def test_nothing_is_sampled_for_steps_after_the_last() -> None:
     loop = Loop(3, last_step=2)
     loop.step(1)
-    assert [one["step"] for one in loop.ahead.state()] == [2]
+    assert [one["step"] for one in loop.ahead.state().layout] == [2]
     loop.ahead.close()
 
 
