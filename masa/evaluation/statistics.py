@@ -168,9 +168,7 @@ class SignFlips:
         if abs(delta - self.mean) <= self.tolerance:
             return 1.0
         # Means that are equal but for rounding count as equal.
-        beyond = (
-            self.lowest <= delta + self.tolerance if delta < self.mean else self.highest >= delta - self.tolerance
-        )
+        beyond = self.lowest <= delta + self.tolerance if delta < self.mean else self.highest >= delta - self.tolerance
         extra = 0 if self.exact else 1
         return float((beyond.sum() + extra) / (len(beyond) + extra))
 

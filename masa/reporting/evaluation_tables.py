@@ -132,8 +132,8 @@ def _paired_table(title: str, entries: Sequence[Entry]) -> Table | None:
         ["shared problems", "difference in pass@1", "p (permutation)", "problems better / worse"],
         rows,
         title=f"{title}: paired differences to {baseline.label}",
-        note="Points of pass@1 on the same problems. The two-sided p-value and the 95 % interval in brackets come from one "
-        "sign-flip permutation test: the interval holds every difference that the test does not reject.",
+        note="Points of pass@1 on the same problems. The two-sided p-value and the 95 % interval in brackets come "
+        "from one sign-flip permutation test: the interval holds every difference that the test does not reject.",
     )
 
 
