@@ -1,0 +1,76 @@
+"""Run and report a study: ``python -m masa.study configs/studies/NAME.yaml`` (docs/studies.md)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXIT_FAILURE = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; its exit code comes back: 0, 1 a run failed, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    from masa.config import ConfigError
+    from masa.studies.plan import planned_runs, read_study
+    from masa.studies.record import RecordError
+    from masa.studies.report import write_study_report
+    from masa.studies.runner import StudyRunError, run_all
+
+    name = options.study.stem
+    records = options.records or Path("docs/studies") / name
+    folder = options.runs or Path("runs/studies") / name
+    try:
+        study = read_study(options.study)
+        runs = planned_runs(options.study, folder, arms=options.arms, seeds=options.seeds)
+        if options.plan:
+            for run in runs:
+                print(run.name)
+            return 0
+        if not options.report:
+            run_all(runs, records, processes=options.processes, report=lambda line: print(line, flush=True))
+        print(f"Tables: {write_study_report(name, study, records)}")
+    except (ConfigError, RecordError) as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except StudyRunError as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        print("masa: the study was interrupted; the same command goes on with it", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="python -m masa.study",
+        description="Train every arm of a study with every seed, keep a record of each run, and compare the arms.",
+    )
+    parser.add_argument("study", type=Path, help="YAML file of the study")
+    parser.add_argument("--processes", type=_count, default=1, help="runs side by side (default: 1)")
+    parser.add_argument("--arms", nargs="+", default=[], help="only these arms")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[], help="only these seeds")
+    parser.add_argument("--runs", type=Path, help="folder of the run directories (default: runs/studies/NAME)")
+    parser.add_argument("--records", type=Path, help="folder of the records (default: docs/studies/NAME)")
+    parser.add_argument(
+        "--report", action="store_true", help="train nothing: tables and figure of the records there are"
+    )
+    parser.add_argument("--plan", action="store_true", help="name the runs, after checking every configuration")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {value}, allowed: at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
