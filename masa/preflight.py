@@ -206,14 +206,15 @@ def require_model_fits(config: Config, builder: RequestBuilder, problems: Sequen
     paths: list[RolloutPath] = ["solution", "meta"] if config.algorithm.meta else ["solution"]
     # Without a look at the prompts: they are no longer than their limit.
     longest = dict.fromkeys(paths, config.prompts.max_tokens)
+    bound = f"prompts.max_tokens {config.prompts.max_tokens}"
     try:
-        require_room(config.rollout, model_config, longest, config.prompts.max_tokens)
+        require_room(config.rollout, model_config, longest, bound)
     except ConfigError:
         # Problems with longer prompts than that are left out.
         lengths = {path: [len(builder.prompt_ids(one, path)) for one in problems] for path in paths}
         most = config.prompts.max_tokens
         longest = {path: max((one for one in lengths[path] if one <= most), default=0) for path in paths}
-        require_room(config.rollout, model_config, longest, config.prompts.max_tokens)
+        require_room(config.rollout, model_config, longest, bound)
     shown = problems[:_SHOWN_PROMPTS]
     require_embeddings(
         builder.tokenizer, model_config, (builder.prompt_ids(one, path) for one in shown for path in paths)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
+from masa.config.schema import RolloutSection
 from masa.evaluation.settings import Budget
 from masa.evaluation.store import EvaluationStore, StoredSample
 from masa.problems.chat import ChatFormat, describe_chat
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 # Seeds of samples derive from this word, so that they differ from any training step's.
 SEED_NAME = "evaluate"
-# No problem of a benchmark is left out for its length, so engines make room for long statements.
-_LONGEST_PROMPT = 8192
 
 
 class Policy:
@@ -45,6 +44,8 @@ class Policy:
         self._engine = engine
         self._tokenizer = tokenizer
         self._stack = ExitStack()
+        # In tokens; engines make room for it. No problem of a benchmark is left out for its length.
+        self.longest_prompt = 0
         self.notes: list[str] = []
         self._checked = False
 
@@ -59,6 +60,23 @@ class Policy:
             self._checked = True
         return self._tokenizer
 
+    def require_software(self, budget: Budget) -> None:
+        """Raises:
+        ConfigError: the model or its engine needs something that is not installed here.
+        """
+        if self._engine is None:
+            from masa.software import require_software
+
+            section = sampling_section(self._config.rollout, budget)
+            require_software(self._config.model_copy(update={"rollout": section}))
+
+    @property
+    def model_config(self) -> Any:
+        """The model's configuration, not its weights; None where it cannot be read, or an engine was handed in."""
+        from masa.rollout.room import load_model_config
+
+        return load_model_config(self._config.model) if self._engine is None else None
+
     def engine(self, budget: Budget) -> RolloutEngine:
         """The engine; the first call loads the model.
 
@@ -68,6 +86,7 @@ class Policy:
         if self._engine is None:
             import torch
 
+            from masa.policy.attention import settle_attention
             from masa.policy.loading import load_policy
             from masa.policy.stops import stop_tokens
             from masa.rollout.factory import choose_engine, make_engine
@@ -75,21 +94,15 @@ class Policy:
             model: Any = load_policy(self._config.model)
             if choose_engine(self._config.rollout) == "transformers":
                 model.to("cuda" if torch.cuda.is_available() else "cpu")
-            limits = {
-                "max_batch_size": budget.batch_size,
-                "max_solution_tokens": budget.max_tokens,
-                "max_meta_tokens": budget.max_meta_tokens,
-                # Nothing learns here that sampling could run ahead of.
-                "async_steps": 0,
-            }
-            section = self._config.rollout.model_copy(update=limits)
+                self.notes += [line for line in [settle_attention(model)] if line]
+            section = sampling_section(self._config.rollout, budget)
             stop_ids, lines = stop_tokens(model.generation_config, self.tokenizer, self._config)
             self.notes += lines
             self._engine = make_engine(
                 section,
                 model,
                 stop_ids=stop_ids,
-                max_prompt_tokens=max(self._config.prompts.max_tokens, _LONGEST_PROMPT),
+                max_prompt_tokens=max(self._config.prompts.max_tokens, self.longest_prompt),
             )
             self._stack.callback(self._engine.close)
         return self._engine
@@ -97,6 +110,18 @@ class Policy:
     def close(self) -> None:
         """Close an engine that was loaded here; safe to call twice."""
         self._stack.close()
+
+
+def sampling_section(section: RolloutSection, budget: Budget) -> RolloutSection:
+    """The engine's options in an evaluation: nothing learns beside it that it could run ahead of or sleep for."""
+    limits = {
+        "max_batch_size": budget.batch_size,
+        "max_solution_tokens": budget.max_tokens,
+        "max_meta_tokens": budget.max_meta_tokens,
+        "async_steps": 0,
+        "sleep_level": 0,
+    }
+    return section.model_copy(update=limits)
 
 
 def sample_keys(problem: Problem, budget: Budget) -> list[tuple[str, RolloutPath, int]]:

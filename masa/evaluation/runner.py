@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from masa.config import ConfigError
 from masa.evaluation.benchmark import Benchmark
 from masa.evaluation.benchmarks import BENCHMARKS
-from masa.evaluation.generation import Policy, generate_missing, sample_keys
+from masa.evaluation.fitting import require_evaluation_fits
+from masa.evaluation.generation import Policy, generate_missing, missing_chunks, sample_keys
 from masa.evaluation.loading import load_benchmark
 from masa.evaluation.markdown import results_markdown
 from masa.evaluation.outcomes import Outcome
@@ -49,18 +50,24 @@ def run_evaluation(
         rescore: generate nothing; every sample has to be there.
 
     Raises:
-        ConfigError: the directory holds an evaluation with other settings, or lacks samples that ``rescore`` needs.
+        ConfigError: the directory holds an evaluation with other settings, or lacks samples that ``rescore`` needs;
+            the model has no room for a prompt and its response, or no embedding for a token.
         ProblemDataError: a benchmark's data cannot be read; nothing was generated.
     """
     console = console or Console()
     store = EvaluationStore(out)
     others = {str(other): _outcomes_in(EvaluationStore(other)) for other in compare}
     problems = {benchmark.name: load_benchmark(benchmark, settings.data) for benchmark in settings.benchmarks}
+    sampled = policy or Policy(settings.config)
+    store.check(settings.row())
+    if not rescore:
+        # Before the settings are written: what is refused here is asked again with others.
+        sampled.longest_prompt = _require_fits(settings, problems, sampled, store)
     store.open(settings.row())
     if rescore:
         _refuse_missing(settings, problems, store)
     else:
-        _generate(settings, problems, policy, store, console)
+        _generate(settings, problems, sampled, policy is None, store, console)
     if verifier is not None:
         found = _score_all(settings, problems, store, verifier, console)
     else:
@@ -73,12 +80,11 @@ def run_evaluation(
 def _generate(
     settings: EvaluationSettings,
     problems: Mapping[str, list[Problem]],
-    policy: Policy | None,
+    policy: Policy,
+    own: bool,
     store: EvaluationStore,
     console: Console,
 ) -> None:
-    own = policy is None
-    policy = policy or Policy(settings.config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=console, transient=True) as progress:
@@ -102,6 +108,21 @@ def _generate(
             policy.close()
     environment = store.path / "environment.json"
     jsonl.write_atomically(environment, jsonl.dump(describe_environment(), indent=2) + b"\n")
+
+
+def _require_fits(
+    settings: EvaluationSettings, problems: Mapping[str, list[Problem]], policy: Policy, store: EvaluationStore
+) -> int:
+    """Check the prompts of the benchmarks that lack samples, before the model is loaded; the longest, in tokens."""
+    lacking = {
+        name: members
+        for name, members in problems.items()
+        if any(missing_chunks(members, set(store.read_samples(name, members)), settings.budget))
+    }
+    if not lacking:
+        return 0
+    policy.require_software(settings.budget)
+    return require_evaluation_fits(settings, lacking, policy.tokenizer, policy.model_config)
 
 
 def _refuse_missing(

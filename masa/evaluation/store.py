@@ -66,7 +66,17 @@ class EvaluationStore:
         return self.path / "details" / f"{benchmark}.jsonl"
 
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Write the settings, or check that the evaluation that lies here was started with the same.
+        """Write the settings; an evaluation that lies here must have been started with the same.
+
+        Raises:
+            ConfigError: as `check`.
+        """
+        self.check(settings)
+        self.path.mkdir(parents=True, exist_ok=True)
+        jsonl.write_atomically(self.settings, jsonl.dump(jsonl.plain(settings), indent=2) + b"\n")
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Whether an evaluation with these settings can begin or go on here; nothing is written.
 
         Raises:
             ConfigError: an evaluation with other settings lies here, or the path is a file.
@@ -87,8 +97,6 @@ class EvaluationStore:
                     f"{self.path} holds an evaluation with other settings; choose another --out, or ask for the same:\n"
                     + "\n".join(changed)
                 )
-        self.path.mkdir(parents=True, exist_ok=True)
-        jsonl.write_atomically(self.settings, jsonl.dump(wanted, indent=2) + b"\n")
 
     def read_settings(self) -> dict[str, Any]:
         """The settings of the evaluation that lies here.

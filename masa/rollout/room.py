@@ -5,7 +5,7 @@ What is asked here of ``model_config`` is the configuration of a `transformers` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from masa.config import ConfigError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from masa.rollout.engine import RolloutPath
 
 _LIMITS: dict[RolloutPath, str] = {"solution": "max_solution_tokens", "meta": "max_meta_tokens"}
+_OPTIONS: Mapping[RolloutPath, str] = {path: f"rollout.{name}" for path, name in _LIMITS.items()}
 
 
 def load_model_config(section: ModelSection) -> Any:
@@ -44,8 +45,20 @@ def engine_room(section: RolloutSection, model_config: Any) -> int | None:
     return min(bounds, default=None)
 
 
-def require_room(section: RolloutSection, model_config: Any, longest: dict[RolloutPath, int], max_tokens: int) -> None:
-    """Every prompt must leave room for its response; ``longest`` are the longest prompts, in tokens.
+def require_room(
+    section: RolloutSection,
+    model_config: Any,
+    longest: Mapping[RolloutPath, int],
+    bound: str,
+    *,
+    options: Mapping[RolloutPath, str] = _OPTIONS,
+) -> None:
+    """Every prompt must leave room for its response.
+
+    Args:
+        longest: the longest prompts, in tokens.
+        bound: what bounds the prompts, in words for the message.
+        options: what a user calls the response limits.
 
     Raises:
         ConfigError: `rollout.max_model_len` or the model's positions are too few; the message names all numbers.
@@ -57,18 +70,16 @@ def require_room(section: RolloutSection, model_config: Any, longest: dict[Rollo
             "(max_position_embeddings)"
         )
     for path, tokens in longest.items():
-        key = _LIMITS[path]
-        limit = getattr(section, key)
+        key, limit = options[path], getattr(section, _LIMITS[path])
         needed = tokens + limit
-        prompts = f"{path} prompts have up to {tokens} tokens (prompts.max_tokens {max_tokens})"
+        prompts = f"{path} prompts have up to {tokens} tokens ({bound})"
         if asked and needed > asked:
             raise ConfigError(
-                f"rollout.max_model_len: found {asked}, allowed: at least {needed}, for {prompts} and "
-                f"rollout.{key} is {limit}"
+                f"rollout.max_model_len: found {asked}, allowed: at least {needed}, for {prompts} and {key} is {limit}"
             )
         if positions and needed > positions:
             raise ConfigError(
-                f"rollout.{key}: found {limit}, allowed: at most {max(0, positions - tokens)}, for {prompts} and the "
+                f"{key}: found {limit}, allowed: at most {max(0, positions - tokens)}, for {prompts} and the "
                 f"model has {positions} positions (max_position_embeddings)"
             )
 

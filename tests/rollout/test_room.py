@@ -59,13 +59,13 @@ def test_hints_without_room_are_noted(room: bool) -> None:
 
 def test_a_length_beyond_the_models_positions_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"rollout\.max_model_len: found 8192, allowed: at most 1024"):
-        require_room(RolloutSection(max_model_len=8192), GPT2Config(), {}, 64)
+        require_room(RolloutSection(max_model_len=8192), GPT2Config(), {}, "prompts.max_tokens 64")
 
 
 def test_a_length_too_short_for_prompts_and_responses_is_refused() -> None:
     section = RolloutSection(max_model_len=100, max_solution_tokens=90)
     with pytest.raises(ConfigError, match=r"rollout\.max_model_len: found 100, allowed: at least 110"):
-        require_room(section, LlamaConfig(), {"solution": 20}, 64)
+        require_room(section, LlamaConfig(), {"solution": 20}, "prompts.max_tokens 64")
 
 
 def _folder(tmp_path: Path, **changes: Any) -> Path:
