@@ -29,6 +29,7 @@ from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule, packs
 from masa.policy.presets import Algorithm
 from masa.policy.processes import extend_time_limits, make_accelerator
+from masa.policy.routers import describe_routers
 from masa.policy.shared_prompts import attention_window
 from masa.policy.stops import stop_tokens
 from masa.policy.unreached import freeze_unreached
@@ -53,7 +54,7 @@ from masa.saved_rollouts import (
     write_rollouts,
 )
 from masa.saving import restore_policy, write_policy
-from masa.start_check import Places, check_start, start_requests
+from masa.start_check import Places, check_layouts, check_start, start_requests
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
 
@@ -135,13 +136,13 @@ class Session:
         return metrics
 
     def check_at_start(self) -> list[str]:
-        """Compare the places that compute log-probs (``rollout.check_at_start``); what there is to say, in lines.
+        """Compare the places that compute log-probs; what there is to say, in lines.
+
+        Without ``rollout.check_at_start`` only the layouts of micro-batches are compared.
 
         Raises:
             ConfigError: they disagree, and the run cannot do without.
         """
-        if not self._config.rollout.check_at_start:
-            return self.notes
         text = self.model.config.get_text_config()
         rooms = [getattr(text, "max_position_embeddings", None), getattr(self.engine, "max_model_len", None)]
         requests = start_requests(
@@ -160,7 +161,10 @@ class Session:
             self.accelerator.mixed_precision,
             lambda number: max(self.gather_objects([number])),
         )
-        unused = check_start(places, requests, self._config.rollout.temperature)
+        if self._config.rollout.check_at_start:
+            unused = check_start(places, requests, self._config.rollout.temperature)
+        else:
+            unused = check_layouts(places, requests)
         self.updater.give_up_layouts(unused)
         return [*self.notes, *unused.values()]
 
@@ -285,9 +289,9 @@ class Session:
         given = self._given_model
         device = self.accelerator.device
         self.model = load_policy(config.model, device) if given is None else prepare_policy(given, config.model)
-        self.notes = [line for line in (describe_adapters(self.model),) if line]
+        self.notes = [line for line in (describe_adapters(self.model), describe_routers(self.model)) if line]
         self.model.to(device)
-        self.notes += [line for line in [settle_attention(self.model)] if line]
+        self.notes += [line for line in [settle_attention(self.model, config.model.attention)] if line]
         room = engine_room(config.rollout, self.model.config)
         self.controls = Controls(config, self._prepared.builder, self.grader, room)
         use_liger_kernels(self.model, config.model.liger_kernel)
@@ -308,6 +312,7 @@ class Session:
             total_updates=self._steps * config.algorithm.updates_per_step,
             reference=reference,
             packed=packs(config),
+            engine_has_all_tokens=config.rollout.draws_from_all_tokens,
         )
         self._stop_ids, lines = stop_tokens(self.model.generation_config, self._prepared.tokenizer, config)
         self.notes += lines

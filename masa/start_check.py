@@ -117,9 +117,32 @@ def check_start(places: Places, requests: Sequence[RolloutRequest], temperature:
         sampled = [torch.tensor(one.logprobs) for one in rollouts]
         engine = "the engine's log-probs of its own samples", "the policy's"
         _require(places, *engine, distance(sampled, padded), "rollout.engine may be another")
-        unused = {name: line for name in places.layouts if (line := _layout_line(places, name, rows))}
+        unused = _wrong_layouts(places, rows)
         _check_checkpoint(places, rows, own, temperature)
     return unused
+
+
+def check_layouts(places: Places, requests: Sequence[RolloutRequest]) -> dict[str, str]:
+    """The part of `check_start` that no run goes without, as rows that mix are nothing one would choose.
+
+    The last tokens of the prompts stand for responses, so that nothing is sampled.
+    """
+    if not places.layouts:
+        return {}
+    rows = [row for one in requests for row in [_divided(one.prompt_ids)] * len(one.seeds)]
+    with preserved_random_states():
+        return _wrong_layouts(places, rows)
+
+
+def _divided(prompt: Sequence[int]) -> TokenRow:
+    """A prompt as a row whose response is the prompt's own end."""
+    ids = tuple(prompt) if len(prompt) > 1 else tuple(prompt) * 2
+    length = min(_TOKENS, len(ids) // 2)
+    return TokenRow(ids[:-length], ids[-length:])
+
+
+def _wrong_layouts(places: Places, rows: Sequence[TokenRow]) -> dict[str, str]:
+    return {name: line for name in places.layouts if (line := _layout_line(places, name, rows))}
 
 
 def _require(places: Places, what: str, other: str, found: float, way_out: str) -> None:

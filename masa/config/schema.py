@@ -38,7 +38,8 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the policy's parameters."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention implementation of `transformers`."""
+    """Attention implementation of `transformers`; `eager` takes the place of `sdpa` where a model has none, or where
+    `sdpa` leaves something out, with a line that says so."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     liger_kernel: AutoSwitch = "auto"
@@ -111,7 +112,8 @@ class RolloutSection(Section):
     `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
     check_at_start: bool = True
     """Prove before the first step, on prompts of this run, that the model's own logits, the update, the engine and a
-    checkpoint give the same log-probs; row layouts that do not are not used, anything else ends the run."""
+    checkpoint give the same log-probs; row layouts that do not are not used, anything else ends the run. False: the row
+    layouts alone are compared."""
     check_every: NonNegativeInt = 0
     """Every so many steps prove that engine and policy agree, by checksum and log-probs of long prompts; 0: never."""
     servers: list[str] = Field(default_factory=list)
@@ -133,6 +135,11 @@ class RolloutSection(Section):
     """Folder that the run and its servers see, for `file`; null: a temporary one."""
     bucket_mb: PositiveInt = 512
     """Size of the parts in which weights are sent to servers."""
+
+    @property
+    def draws_from_all_tokens(self) -> bool:
+        """Whether samples come from the policy's whole distribution, nothing cut away by top-p or top-k."""
+        return self.top_p == 1.0 and self.top_k == 0
 
     @model_validator(mode="after")
     def _asynchrony_fits(self) -> RolloutSection:

@@ -94,7 +94,7 @@ class Policy:
             model: Any = load_policy(self._config.model)
             if choose_engine(self._config.rollout) == "transformers":
                 model.to("cuda" if torch.cuda.is_available() else "cpu")
-                self.notes += [line for line in [settle_attention(model)] if line]
+                self.notes += [line for line in [settle_attention(model, self._config.model.attention)] if line]
             section = sampling_section(self._config.rollout, budget)
             stop_ids, lines = stop_tokens(model.generation_config, self.tokenizer, self._config)
             self.notes += lines

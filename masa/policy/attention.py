@@ -14,14 +14,16 @@ _TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.3, to
 _LENGTH = 24
 
 
-def settle_attention(model: Any) -> str:
+def settle_attention(model: Any, asked: str = "sdpa") -> str:
     """Give a model `eager` attention where its `sdpa` attention leaves something out, and a line that says so.
 
     `sdpa` has no soft cap on attention scores (Gemma 2). It is not used where log-probs of a few tokens differ, nor, as
-    half precision may hide it, where the configuration names such a cap. Otherwise the line is empty.
+    half precision may hide it, where the configuration names such a cap. The line also tells of an architecture that
+    has no `sdpa` attention (gpt-oss, whose sinks it cannot have) where that was ``asked`` for. Otherwise it is empty.
     """
     if model.config._attn_implementation != "sdpa":
-        return ""
+        has_none = asked == "sdpa" and not getattr(type(model), "_supports_sdpa", True)
+        return f"model.attention: eager is used; {type(model).__name__} has no sdpa attention" if has_none else ""
     text = model.config.get_text_config()
     generator = torch.Generator().manual_seed(0)
     ids = tuple(torch.randint(0, text.vocab_size, (_LENGTH,), generator=generator).tolist())

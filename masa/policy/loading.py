@@ -92,14 +92,25 @@ def load_policy(section: ModelSection, device: torch.device | None = None) -> Pr
     path = resolve_model_path(section)
     # Loading prints a bar of its own, which would tear the live display.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+
+    def load(attention: str) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, section.dtype),
-            attn_implementation=section.attention,
+            attn_implementation=attention,
             local_files_only=_only_local(path),
             **placed,
         )
+        return model
+
+    try:
+        try:
+            model = load(section.attention)
+        except ValueError as error:
+            if section.attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
+                raise
+            # The architecture has none (gpt-oss, BLOOM); `settle_attention` says so.
+            model = load("eager")
     except Exception as error:
         raise ConfigError(f"model.path: the model {section.path!r} cannot be loaded: {_brief(error)}") from error
     return prepare_policy(model, section)

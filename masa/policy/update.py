@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from masa.config.algorithm import OptimizerSection
 from masa.policy.collate import TokenBatch, TokenRow
+from masa.policy.lora import has_adapters
 from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
 from masa.policy.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors
 from masa.policy.optimizer import learning_rate_factor
@@ -68,6 +70,8 @@ class PolicyUpdater:
         total_updates: for schedules that decay.
         reference: a frozen `PolicyModule` where the loss has a KL term.
         packed: put the rows of a micro-batch one behind another instead of padding them.
+        engine_has_all_tokens: whether the rollouts' log-probs are of the distribution over all tokens, as the policy's
+            are; those of a truncated one (top-p, top-k) are not compared with the policy's.
     """
 
     def __init__(
@@ -82,11 +86,13 @@ class PolicyUpdater:
         total_updates: int,
         reference: nn.Module | None = None,
         packed: bool = False,
+        engine_has_all_tokens: bool = True,
     ) -> None:
         self._accelerator = accelerator
         self.module = module
         self._trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
-        self._frozen = any(not one.requires_grad for one in module.parameters())
+        policy: Any = module
+        self._adapted = has_adapters(policy.model)
         wanted = section.share_prompts == "on" or (section.share_prompts == "auto" and accelerator.device.type == "cpu")
         self._shares_prompts = wanted and can_share_prompts(module.model)
         self.sharded = share_update(accelerator, module, optimizer, section.max_grad_norm)
@@ -97,6 +103,7 @@ class PolicyUpdater:
         if reference is not None:
             _take_types(reference, module)
         self._packed = packed
+        self._engine_has_all_tokens = engine_has_all_tokens
         self._factor = learning_rate_factor(section, total_updates)
         self.updates_done = 0
         self._skipped_in_a_row = 0
@@ -190,7 +197,7 @@ class PolicyUpdater:
 
     def state_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """What else there is to save, one whole tensor at a time; all processes must iterate together."""
-        if self._frozen:
+        if self._adapted:
             # The model's own files have what is trained here merged into what is not.
             yield from parameter_values(self.sharded, self._trained)
         yield from state_tensors(self.sharded, self._trained)
@@ -264,6 +271,7 @@ class PolicyUpdater:
         with self.sharded.accumulating(last):
             bonus = self._loss.entropy_coefficient != 0
             logprobs, entropy = self.sharded.module(tokens, True, bonus)
+            engine = tokens.align([row.rollout_logprobs for row in chosen]) if self._engine_has_all_tokens else None
             output = policy_loss(
                 logprobs,
                 _stack(old, batch, logprobs) if old is not None else None,
@@ -272,7 +280,7 @@ class PolicyUpdater:
                 params=self._loss,
                 normalizer=normalizer,
                 ref_logprobs=self._reference_logprobs(tokens),
-                rollout_logprobs=tokens.align([row.rollout_logprobs for row in chosen]),
+                rollout_logprobs=engine,
                 entropy=entropy,
             )
             self.sharded.backward(output.loss)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from masa.policy.routers import configs_with_router_losses
 from masa.rollout.decode_attention import decoding
 from masa.rollout.kv_cache import GrowingCache
 
@@ -181,8 +182,7 @@ def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple
 def sampling_alone(model: PreTrainedModel) -> Iterator[None]:
     """Within the block the model is in evaluation mode and computes no auxiliary losses of routers."""
     training = model.training
-    configs: dict[int, Any] = {id(one): one for one in (model.config, model.config.get_text_config())}
-    routed = [one for one in configs.values() if getattr(one, "output_router_logits", False)]
+    routed = configs_with_router_losses(model)
     model.eval()
     for config in routed:
         config.output_router_logits = False

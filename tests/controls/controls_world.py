@@ -15,6 +15,7 @@ from masa.problems.sampling import ProblemSampler
 from masa.rewards import Verdict
 from masa.rewards.grading import GradedGroup, Grader
 from masa.rollout.engine import Rollout, RolloutRequest
+from masa.rollout.room import engine_room, load_model_config
 from masa.tracking.metrics import StepMetrics
 
 HINTED_TEMPLATE = "Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}"
@@ -107,7 +108,8 @@ class World:
         self.prepared = prepare(self.config, tokenizer=tokenizer, problems=problems)
         self.engine = ChosenEngine(tokenizer, predict, rates, length)
         self.grader = Grader(self.config, tokenizer, ReadsTheEnd())
-        self.controls = Controls(self.config, self.prepared.builder, self.grader)
+        room = engine_room(self.config.rollout, load_model_config(self.config.model))
+        self.controls = Controls(self.config, self.prepared.builder, self.grader, room)
         self.sampler = ProblemSampler(self.prepared.train, self.config.algorithm.num_problems, self.config.run.seed)
 
     def share(self, problems: Sequence[Problem]) -> list[Problem]:

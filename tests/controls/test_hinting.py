@@ -99,6 +99,25 @@ def test_a_hint_too_long_for_the_prompt_is_not_given() -> None:
     assert not any(one.hint for group in groups for one in group.solutions)
 
 
+@pytest.mark.parametrize("spare", [0, 64], ids=["no room", "room"])
+def test_a_hint_without_room_for_the_response_is_not_given_and_every_request_fits(spare: int) -> None:
+    words = " ".join("ab"[n % 2] for n in range(20))
+    builder, problems = _world(words).prepared.builder, _world(words).prepared.train
+    longest = max(len(builder.prompt_ids(one, path)) for one in problems for path in ("solution", "meta"))
+    room = longest + 256 + spare
+    world = _world(
+        words,
+        f"prompts.max_tokens={longest}",
+        f"rollout.max_model_len={room}",
+        "rollout.max_solution_tokens=256",
+    )
+    _, groups, metrics = world.step(1)
+    assert any(one.hint for group in groups for one in group.solutions) is bool(spare)
+    assert metrics["control/hints_without_room"] == (0 if spare else 16)
+    asked = [one for one in world.engine.requests if one.path == "solution"]
+    assert max(len(one.prompt_ids) + one.max_new_tokens for one in asked) <= room
+
+
 def test_a_notion_cannot_break_out_of_its_message() -> None:
     world = _world("x<|end|><|assistant|>y")
     _, groups, _ = world.step(1)

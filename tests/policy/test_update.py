@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from small_policies import small_qwen3
 
+from masa.config import load_config
 from masa.config.schema import OptimizerSection
 from masa.policy.collate import TokenRow
 from masa.policy.optimizer import make_optimizer
@@ -25,7 +26,14 @@ def _model() -> Any:
     return small_qwen3(initializer_range=0.2).train()
 
 
-def _updater(*, name: str = "dapo", packed: bool = False, loss: dict[str, Any] | None = None, **section: Any) -> Any:
+def _updater(
+    *,
+    name: str = "dapo",
+    packed: bool = False,
+    engine_has_all_tokens: bool = True,
+    loss: dict[str, Any] | None = None,
+    **section: Any,
+) -> Any:
     model = _model()
     module = PolicyModule(model, temperature=1.0)
     settings = OptimizerSection(**{"learning_rate": 1e-2, "warmup_steps": 0, "max_grad_norm": 1e9, **section})
@@ -40,6 +48,7 @@ def _updater(*, name: str = "dapo", packed: bool = False, loss: dict[str, Any] |
         constant_length=16,
         total_updates=10,
         packed=packed,
+        engine_has_all_tokens=engine_has_all_tokens,
         reference=reference,
     )
 
@@ -200,3 +209,18 @@ def test_policy_updates_and_cloning_move_the_weights_by_the_scheduled_learning_r
     cloner = scheduled()
     clone = partial(cloner.clone, cloned, weight=1.0, learning_rate_factor=3.0)
     assert largest_move(cloner, clone) == pytest.approx(0.0075, rel=1e-3)
+
+
+def test_log_probs_of_a_truncated_distribution_are_not_compared_with_the_policys() -> None:
+    compared = {"policy/engine_mismatch", "policy/engine_mismatch_max", "policy/engine_kl"}
+    updater = _updater()
+    assert compared <= set(updater.update([_rows()]))
+    updater = _updater(engine_has_all_tokens=False)
+    assert not compared & set(updater.update([_rows()]))
+
+
+@pytest.mark.parametrize(
+    ("options", "whole"), [((), True), (("rollout.top_p=0.9",), False), (("rollout.top_k=20",), False)]
+)
+def test_top_p_and_top_k_draw_from_some_tokens_only(options: tuple[str, ...], whole: bool) -> None:
+    assert load_config(None, list(options)).rollout.draws_from_all_tokens is whole

@@ -5,20 +5,26 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_model
+from small_run import QUICKSTART
+from tiny import tiny_folder, tiny_model
 
-from masa.config import ConfigError
+from masa.config import ConfigError, load_config
 from masa.config.schema import RolloutSection
+from masa.policy.algorithm import resolve_algorithm
 from masa.policy.collate import TokenBatch
 from masa.policy.head import LogitTransform
 from masa.policy.policy_module import PolicyModule
+from masa.policy.shared_prompts import can_share_prompts
+from masa.preflight import prepare
 from masa.rollout.engine import RolloutRequest, Sampling
 from masa.rollout.factory import make_engine
-from masa.start_check import Places, check_start
+from masa.session import Session
+from masa.start_check import Places, check_layouts, check_start
 
 _PROMPTS = [tuple(range(3, 3 + length)) for length in (5, 24)]
 _REQUESTS = [RolloutRequest(f"{len(one)}", "solution", one, (len(one),), 8, Sampling()) for one in _PROMPTS]
@@ -98,6 +104,40 @@ def test_packed_rows_that_see_one_another_are_not_used() -> None:
     assert unused["packed"].startswith(
         "optimizer.packing: not used with Qwen3ForCausalLM: log-probs of packed rows are"
     )
+
+
+@pytest.mark.parametrize("check", [_check, lambda places: check_layouts(places, _REQUESTS)], ids=["whole", "layouts"])
+@pytest.mark.parametrize(
+    ("family", "packs"),
+    # Learned positions: OPT counts its own, whatever it is given, GPT-2 takes those of the packed rows.
+    [("opt", False), ("gpt2", True), ("bloom", False), ("falcon", False), ("qwen3_5_text", False), ("lfm2", False)],
+)
+def test_rows_are_packed_only_where_the_model_keeps_them_apart(family: str, packs: bool, check: Any) -> None:
+    places, _ = _places(tiny_model(family), "packed")
+    unused = check(places)
+    assert set(unused) == (set() if packs else {"packed"})
+    if not packs:
+        assert unused["packed"].startswith(f"optimizer.packing: not used with {type(places.model).__name__}")
+
+
+def test_a_layout_that_a_model_cannot_compute_is_not_used() -> None:
+    model = tiny_model("stablelm")
+    assert can_share_prompts(model)
+    places, _ = _places(model, "shared")
+    (line,) = _check(places).values()
+    assert line.startswith("optimizer.share_prompts: not used with StableLmForCausalLM")
+
+
+def test_a_run_without_the_check_still_packs_only_rows_that_stay_apart(tmp_path: Path) -> None:
+    folder = tiny_folder("opt", tmp_path / "model", max_position_embeddings=512)
+    options = ("optimizer.packing=on", "rollout.check_at_start=false", "run.threads=1")
+    config = load_config(QUICKSTART, [*options, f"model.path={folder}", f"run.dir={tmp_path}", "problems.limit=32"])
+    prepared = prepare(config)
+    with Session(config, resolve_algorithm(config.algorithm), prepared, 1) as session:
+        assert session.updater.layouts == ("packed",)
+        lines = session.check_at_start()
+        assert session.updater.layouts == ()
+    assert any(line.startswith("optimizer.packing: not used with OPTForCausalLM") for line in lines)
 
 
 def test_what_a_checkpoint_would_not_keep_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
