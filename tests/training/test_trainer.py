@@ -78,6 +78,14 @@ def test_a_run_writes_a_whole_run_directory(small_config: Config) -> None:
     assert [path.name for path in sorted((folder / "checkpoints").iterdir())][-2:] == ["step_000004", "step_000005"]
 
 
+def test_the_check_at_the_start_costs_seconds_and_is_counted_in_the_first_step(small_config: Config) -> None:
+    config = _tiny(small_config, run={"steps": 2})
+    MASATrainer(config).train()
+    found = {row["step"]: row["time/start_check"] for row in _rows(config) if "time/start_check" in row}
+    assert list(found) == [1]
+    assert 0 < found[1] <= 5
+
+
 def test_both_paths_are_rolled_out_and_trained(small_config: Config) -> None:
     MASATrainer(small_config).train()
     row = _rows(small_config)[1]

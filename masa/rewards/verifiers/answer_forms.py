@@ -60,17 +60,8 @@ def pair_entries(form: str) -> tuple[str, ...] | None:
     """The entries of a point or an interval, its brackets first and last; None for anything else."""
     if len(form) < 5 or form[0] not in "([" or form[-1] not in ")]":
         return None
-    entries = [""]
-    depth = 0
-    for character in form[1:-1]:
-        depth += (character in "([{") - (character in ")]}")
-        if depth < 0:
-            return None
-        if character == "," and depth == 0:
-            entries.append("")
-        else:
-            entries[-1] += character
-    return (form[0], *entries, form[-1]) if depth == 0 and len(entries) > 1 and all(entries) else None
+    entries = _entries(form[1:-1])
+    return None if entries is None else (form[0], *entries, form[-1])
 
 
 def is_percentage(answer: str) -> bool:
@@ -98,9 +89,14 @@ def list_entries(form: str) -> list[str] | None:
         form = form[2:-2]
     elif _GROUPED_DIGITS.fullmatch(form):
         return None
+    return _entries(form)
+
+
+def _entries(text: str) -> list[str] | None:
+    """The parts between commas that stand in no bracket, two or more; None where one is empty or a bracket is open."""
     entries = [""]
     depth = 0
-    for character in form:
+    for character in text:
         depth += (character in "([{") - (character in ")]}")
         if depth < 0:
             return None
@@ -108,7 +104,7 @@ def list_entries(form: str) -> list[str] | None:
             entries.append("")
         else:
             entries[-1] += character
-    return entries if len(entries) > 1 and depth == 0 and all(entries) else None
+    return entries if depth == 0 and len(entries) > 1 and all(entries) else None
 
 
 def repair_matrix_rows(answer: str) -> str:
