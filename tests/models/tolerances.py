@@ -2,8 +2,8 @@
 
 Every family of the quick subset, a trained policy and deeper random ones, with small logits and with large ones, as
 trained models have them, in each type: the update's padded rows, packed rows, shared prompts and the `transformers`
-engine against the model's own logits, and what of one row reaches another. A layout that mixes rows in float32 is wrong,
-not rounded: it is counted apart, as what must stay above the tolerance.
+engine against the model's own logits, and what of one row reaches another. A layout that mixes rows in float32 is
+wrong, not rounded: it is counted apart, as what must stay above the tolerance.
 """
 
 from __future__ import annotations
