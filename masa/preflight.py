@@ -166,9 +166,9 @@ def load_problems_of(config: Config, which: str, notes: list[str]) -> list[Probl
 
 def _handed_in(config: Config, problems: Sequence[Problem | Mapping[str, Any]]) -> list[Problem]:
     """Problems as they are; mappings are read as rows of a file would be."""
-    ready = [one for one in problems if isinstance(one, Problem)]
-    if len(ready) == len(problems):
-        return ready
+    rows: Any = problems  # whatever was handed in: what is no list of rows, `load_problems` refuses
+    if isinstance(rows, Sequence) and all(isinstance(one, Problem) for one in rows):
+        return list(rows)
     section = config.problems
     return load_problems(problems, columns=section.columns or None, verifier=section.verifier).problems
 

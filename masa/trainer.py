@@ -23,6 +23,7 @@ from masa.evaluation.held_out import evaluate_held_out, held_out_rows, record_he
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.dynamic_sampling import Draw
 from masa.policy.optimizer import describe_new_decay
+from masa.policy.own_model import check_model_object, check_tokenizer_object
 from masa.policy.processes import join_processes, require_precise_updates
 from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
@@ -60,6 +61,7 @@ class MASATrainer:
     Raises:
         ConfigError: a mistake in the configuration.
         ProblemDataError: a mistake in a problem file.
+        TypeError: an object that is none of what is asked for.
     """
 
     def __init__(
@@ -77,6 +79,10 @@ class MASATrainer:
         own_rewards = checked_reward_functions(reward_functions)
         if verifier is not None:
             check_verifier_object(verifier)
+        if model is not None:
+            check_model_object(model)
+        if tokenizer is not None:
+            check_tokenizer_object(tokenizer)
         self.config = config if isinstance(config, Config) else load_config(config)
         self.algorithm = resolve_algorithm(self.config.algorithm)
         require_correction(self.config.rollout.async_steps, self.algorithm.loss.engine_correction is not None)

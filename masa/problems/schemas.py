@@ -278,6 +278,8 @@ def _own_id(row: Mapping[str, Any], source: str) -> str | None:
 def _text(value: Any, what: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise RowError(f"the {what} is {shown(value)} ({type(value).__name__}), text is needed")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowError(f"the {what} is {value}, text is needed; spreadsheets and data frames write so what is missing")
     text = str(value)
     try:
         text.encode("utf-8")
@@ -296,7 +298,9 @@ def _no_column(what: str, allowed: tuple[str, ...], row: Mapping[str, Any]) -> s
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, list | tuple | dict) and not value)
 
 
 def _is_short_scalar(value: Any) -> bool:

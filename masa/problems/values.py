@@ -1,4 +1,4 @@
-"""Values of rows that are made in Python: numpy's numbers, texts and arrays as Python's own."""
+"""Values of rows that are made in Python: numbers, texts and arrays of numpy and pandas as Python's own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Any
 
 
 def plain_value(value: Any) -> Any:
-    """``value`` with every numpy scalar and array in it as Python numbers, texts and lists; anything else as it is.
+    """``value`` with every scalar, array and column of numpy and pandas in it as Python numbers, texts and lists.
 
-    numpy itself is not imported: where its values come from, it is loaded already.
+    What pandas says of a missing value is None; anything else stays as it is. Neither package is imported: where its
+    values come from, it is loaded already.
     """
-    if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+    package = type(value).__module__.partition(".")[0]
+    if package == "pandas" and type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if package in ("numpy", "pandas") and hasattr(value, "tolist"):
         listed = value.tolist()
         return plain_value(listed) if isinstance(listed, list) else listed
     if type(value) is list:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -340,3 +341,20 @@ def test_a_problem_made_with_a_numpy_answer_can_be_verified() -> None:
         problem = Problem(id="a", statement="s", answer=given)
         assert problem.answer == plain
         json.dumps(verifier_item(problem, "text"))
+
+
+def test_rows_of_a_data_frame_are_read_and_what_is_missing_in_them_is_told() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame({"problem": ["a", "b"], "answer": pandas.array([4, None], dtype="Int64")})
+    rows = [row for _, row in frame.iterrows()]
+    assert load_problems([dict(rows[0])]).problems[0].answer == "4"
+    for missing in (pandas.NA, pandas.NaT):
+        with pytest.raises(ProblemDataError, match="no answer: it is empty"):
+            load_problems([{"problem": "b", "answer": missing}])
+    assert load_problems([{"problem": "a", "answer": pandas.Series([4])}]).problems[0].answer == "4"
+
+
+@pytest.mark.parametrize("statement", [math.nan, np.float64("nan"), math.inf])
+def test_a_statement_that_is_a_missing_number_is_refused(statement: float) -> None:
+    with pytest.raises(ProblemDataError, match=r"the statement is (nan|inf), text is needed"):
+        load_problems([{"problem": statement, "answer": "1"}])
