@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from masa.errors import brief
+
 # What a process whose peer is gone is given to close what it has open; it may be stuck in a collective.
 SECONDS_TO_CLOSE = 10.0
 _SECONDS_TO_CONNECT = 60.0
@@ -102,7 +104,7 @@ class PeerWatch:
             self._heard.wait(_SECONDS_TO_HEAR)
         self._closed.set()
         if self.lost is None:
-            said = _BYE if error is None else f"{_FAILED}{type(error).__name__}: {_first_line(error)}"
+            said = _BYE if error is None else f"{_FAILED}{brief(error)}"
             for peer in list(self._peers):
                 _send(peer, said)
         self._forget()
@@ -216,7 +218,3 @@ def _send(peer: _Peer, line: str) -> None:
         peer.connection.sendall(f"{line}\n".encode())
     except OSError:
         return  # it has gone itself
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]

@@ -269,17 +269,8 @@ class Session:
         self.accelerator = make_accelerator(config.run.timeout_minutes)
         self._stack.enter_context(PeerWatch())
         self._stop = self._stack.enter_context(StopRequest())
-        self._pool: VerifierPool | None = None
-        verifier = self._given_verifier
-        if verifier is None:
-            section = config.rewards
-            self._pool = VerifierPool(
-                workers=section.verifier_workers,
-                time_limit=section.verifier_seconds,
-                memory_limit_mb=section.verifier_memory_mb,
-            )
-            verifier = self._stack.enter_context(self._pool)
-        self.grader = Grader(config, self._prepared.tokenizer, verifier, make_shaping(config, self._reward_functions))
+        shaping = make_shaping(config, self._reward_functions)
+        self.grader = Grader(config, self._prepared.tokenizer, self._open_verifier(), shaping)
 
         dynamic = config.algorithm.dynamic_sampling
         self.dynamic_sampling: DynamicSampling | None = None
@@ -325,6 +316,19 @@ class Session:
         )
         self._stack.callback(self.engine.close)
         extend_time_limits(config.run.timeout_minutes)
+
+    def _open_verifier(self) -> Verifier:
+        """The verifier handed in, or a pool of isolated workers."""
+        self._pool: VerifierPool | None = None
+        if self._given_verifier is not None:
+            return self._given_verifier
+        section = self._config.rewards
+        self._pool = VerifierPool(
+            workers=section.verifier_workers,
+            time_limit=section.verifier_seconds,
+            memory_limit_mb=section.verifier_memory_mb,
+        )
+        return self._stack.enter_context(self._pool)
 
     def _write(self, folder: Path | None, waiting: Mapping[str, Waiting]) -> None:
         updater = self.updater if self._config.checkpoint.contents == "all" else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import ConfigError
 from masa.config.schema import ModelSection
+from masa.errors import first_line
 from masa.hub import hub_is_reachable
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=_only_local(path))
     except Exception as error:
         raise TokenizerUnavailableError(
-            f"model.path: the tokenizer of {section.path!r} cannot be loaded: {_brief(error)}"
+            f"model.path: the tokenizer of {section.path!r} cannot be loaded: {first_line(error)}"
         ) from error
     return tokenizer
 
@@ -112,7 +113,7 @@ def load_policy(section: ModelSection, device: torch.device | None = None) -> Pr
             # The architecture has none (gpt-oss, BLOOM); `settle_attention` says so.
             model = load("eager")
     except Exception as error:
-        raise ConfigError(f"model.path: the model {section.path!r} cannot be loaded: {_brief(error)}") from error
+        raise ConfigError(f"model.path: the model {section.path!r} cannot be loaded: {first_line(error)}") from error
     return prepare_policy(model, section)
 
 
@@ -140,7 +141,3 @@ def prepare_policy(model: PreTrainedModel, section: ModelSection) -> PreTrainedM
 def _only_local(path: str) -> bool:
     """Whether to look at this machine alone: always for a folder, and for a hub id where the hub cannot be reached."""
     return Path(path).is_dir() or not hub_is_reachable()
-
-
-def _brief(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300] or type(error).__name__

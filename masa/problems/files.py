@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from masa.errors import first_line
 from masa.problems.errors import ProblemDataError, shown
 
 _BATCH_ROWS = 1000
@@ -59,8 +60,7 @@ def _parquet_rows(path: Path, label: str) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ProblemDataError(f"{label}: is not a complete parquet file (truncated?): {first_line}") from error
+        raise ProblemDataError(f"{label}: is not a complete parquet file (truncated?): {first_line(error)}") from error
 
 
 def _json_rows(path: Path, label: str) -> Iterator[Row]:

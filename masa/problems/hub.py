@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from masa.errors import brief
 from masa.hub import hub_is_reachable
 from masa.problems.errors import HubUnavailableError, ProblemDataError
 
@@ -32,11 +33,10 @@ def hub_rows(name: str, split: str) -> Iterator[dict[str, Any]]:
 
         table = datasets.load_dataset(repository, config or None, split=split).with_format("arrow")
     except Exception as error:  # `datasets` raises errors of many libraries: network, hub, arrow, its own
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         # A data set, configuration or split that does not exist is a mistake; a network that fails is none.
         kind = HubUnavailableError if isinstance(error, ConnectionError | TimeoutError) else ProblemDataError
         raise kind(
-            f"{label} cannot be loaded: {type(error).__name__}: {first_line}. Where there is no network, give a local "
+            f"{label} cannot be loaded: {brief(error)}. Where there is no network, give a local "
             "copy instead: the path of a .parquet, .json, .jsonl or .csv file"
         ) from error
     for batch in table.iter(batch_size=_BATCH_ROWS):

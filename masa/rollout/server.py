@@ -96,22 +96,9 @@ class ServerEngine:
         self._adapter_files: AdapterFiles | None = None
         self._has_base = False
         try:
-            takes_adapters = servers_take_adapters(section, model, in_files=backend == FILE_BACKEND)
-            addresses = [ServerClient(address).address for address in section.servers]
-            if self._main and not addresses:
-                arguments = server_arguments(
-                    model, section, max_model_len, self._folder, backend=backend, tokenizer=tokenizer
-                )
-                addresses, takes_adapters = self._start(model, arguments, takes_adapters)
-            self._run, addresses, takes_adapters = _from_first_process((self._run, addresses, takes_adapters))
+            addresses, takes_adapters = self._find_servers(model, max_model_len, backend, tokenizer)
             if takes_adapters:
-                self._adapter_files = AdapterFiles(
-                    self._folder,
-                    partial(save_settings, model),
-                    run=self._run,
-                    bucket_bytes=section.bucket_mb * 2**20,
-                    timeout=section.server_wait,
-                )
+                self._adapter_files = self._make_adapter_files(model)
             self._clients = {address: ServerClient(address) for address in addresses}
             self._fleet = Fleet(self._clients, clock, section.server_patience)
             self._names = {
@@ -131,6 +118,36 @@ class ServerEngine:
             statistics=self._statistics,
         )
         self._watch.start()
+
+    def _find_servers(
+        self,
+        model: PreTrainedModel,
+        max_model_len: int,
+        backend: str,
+        tokenizer: PreTrainedTokenizerBase | None,
+    ) -> tuple[list[str], bool]:
+        """Addresses of the servers, named or started by the first process, and whether they are given adapters.
+
+        All processes agree on them, and on the name of the run.
+        """
+        takes_adapters = servers_take_adapters(self._section, model, in_files=backend == FILE_BACKEND)
+        addresses = [ServerClient(address).address for address in self._section.servers]
+        if self._main and not addresses:
+            arguments = server_arguments(
+                model, self._section, max_model_len, self._folder, backend=backend, tokenizer=tokenizer
+            )
+            addresses, takes_adapters = self._start(model, arguments, takes_adapters)
+        self._run, addresses, takes_adapters = _from_first_process((self._run, addresses, takes_adapters))
+        return addresses, takes_adapters
+
+    def _make_adapter_files(self, model: PreTrainedModel) -> AdapterFiles:
+        return AdapterFiles(
+            self._folder,
+            partial(save_settings, model),
+            run=self._run,
+            bucket_bytes=self._section.bucket_mb * 2**20,
+            timeout=self._section.server_wait,
+        )
 
     def _start(self, model: PreTrainedModel, arguments: dict[str, Any], takes_adapters: bool) -> tuple[list[str], bool]:
         """Start the servers, without room for adapters where vLLM has none for this model; the servers, and whether."""

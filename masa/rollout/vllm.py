@@ -17,15 +17,18 @@ import torch
 from torch import Tensor
 
 from masa.config import ConfigError
+from masa.errors import brief
 from masa.policy.lora import adapter_settings, has_adapters
 from masa.rollout.adapters import AdapterError, adapter_arguments, copied_adapters, vllm_takes_adapters
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
-from masa.rollout.process_state import preserved_process, preserved_random_states, process_group_kept
+from masa.rollout.process_state import preserved_random_states, process_group_kept
 from masa.rollout.saved_weights import SavedWeights
 from masa.rollout.statistics import EngineStatistics
-from masa.rollout.vllm_adapters import adapter_request, take_adapter, vllm_checksum
+from masa.rollout.vllm_adapters import take_adapter, vllm_checksum
 from masa.rollout.vllm_arguments import executor, vllm_arguments
 from masa.rollout.vllm_experts import forget_packed_experts, has_packed_experts
+from masa.rollout.vllm_process import ParameterCopy, build_engine, copied_parameters
+from masa.rollout.vllm_sampling import Sampling, drop_prefixes, require_lengths, sample_batch
 from masa.rollout.weights import Weights, has_transposed_matrices, named_tensors, parameter_shapes, policy_weights
 
 if TYPE_CHECKING:
@@ -33,18 +36,9 @@ if TYPE_CHECKING:
 
     from masa.config.schema import RolloutSection
 
-# Read by vLLM while an engine is constructed. The engine shares the process, so that weights are handed over by
-# reference and no child process can be left behind; its CPU threads stay where the run has put them.
-_VARIABLES = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-}
 _GIGABYTE = 2**30
 # What vLLM calls the two parts of its memory that sleep.
 _WEIGHTS, _CACHE = "weights", "kv_cache"
-_LAST_STEPS = 4
 
 
 def vllm_is_installed() -> bool:
@@ -171,7 +165,7 @@ class VllmEngine:
             self._adapter, self._has_base = None, False
             self._reload(named_tensors(weights))
         self.wake()
-        if not self._drop_prefixes():
+        if not drop_prefixes(self._engine):
             raise RolloutError("vLLM could not drop its prefix cache after a weight update: requests were running")
         if not self._on_cpu:
             # Another thread may sample next, on a stream of its own, which would not wait for this one's copies.
@@ -246,7 +240,7 @@ class VllmEngine:
                 raise
             raise ConfigError(
                 f"rollout.engine: found {self._section.engine!r}, but vLLM cannot load the weights of this model "
-                f"({_brief(error)}); allowed for it: transformers"
+                f"({brief(error)}); allowed for it: transformers"
             ) from error
         if self._weight_names and names != self._weight_names:
             different = sorted(names ^ self._weight_names)
@@ -284,28 +278,12 @@ class VllmEngine:
         self._engine = self._build()
 
     def _build(self) -> Any:
-        with preserved_process(_VARIABLES):
-            from vllm.engine.arg_utils import EngineArgs
-            from vllm.v1.engine.llm_engine import LLMEngine
-
-            if self._on_cpu:
-                keep_weights_unpacked()
-            statistics = self._statistics
-            return LLMEngine.from_engine_args(
-                EngineArgs(**self._arguments), stat_loggers=[lambda config, index: statistics]
-            )
+        return build_engine(self._arguments, self._statistics, on_cpu=self._on_cpu)
 
     def _check(self, requests: Sequence[RolloutRequest]) -> None:
         if not self._has_weights:
             raise RolloutError("the vLLM engine has not been given the policy's weights: call update_weights first")
-        for request in requests:
-            needed = len(request.prompt_ids) + request.max_new_tokens
-            if needed > self.max_model_len:
-                raise RolloutError(
-                    f"problem {request.problem_id!r}: the {request.path} prompt has {len(request.prompt_ids)} tokens "
-                    f"and may be answered with {request.max_new_tokens}, {needed} together; allowed is "
-                    f"rollout.max_model_len, {self.max_model_len}"
-                )
+        require_lengths(requests, self.max_model_len)
 
     def _generate_together(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Tensor-parallel processes all sample the requests of all, and keep what is their own."""
@@ -324,7 +302,7 @@ class VllmEngine:
         except Exception as error:
             if self._closing.is_set():
                 raise
-            first = _brief(error)
+            first = brief(error)
         # Not while the error is held: its traceback keeps the old engine's memory.
         try:
             self._rebuild()
@@ -332,7 +310,7 @@ class VllmEngine:
         except Exception as error:
             self._has_weights = False
             raise RolloutError(
-                f"the vLLM engine failed ({first}), was built again, and failed again ({_brief(error)}); "
+                f"the vLLM engine failed ({first}), was built again, and failed again ({brief(error)}); "
                 "resume the run from its last checkpoint"
             ) from error
 
@@ -341,89 +319,20 @@ class VllmEngine:
         requests = list(requests)
         self.wake()
         # Results then depend on these requests alone, and a resumed run, whose cache is empty, repeats them exactly.
-        self._drop_prefixes()
-        samples = [(request, index) for request in requests for index in range(len(request.seeds))]
-        finished: dict[int, Rollout] = {}
+        drop_prefixes(self._engine)
+        adapter = self._adapter[0] if self._adapter else None
+        sampling = Sampling(self._stop_ids, adapter, self.weight_version, self._closing)
         with preserved_random_states(), self._eager():
-            try:
-                self._submit(requests)
-                while self._engine.has_unfinished_requests():
-                    if self._closing.is_set():
-                        raise RolloutError("the engine was closed while it sampled")
-                    for output in self._engine.step():
-                        if output.finished:
-                            number = int(output.request_id)
-                            finished[number] = self._rollout(*samples[number], output, started)
-            except BaseException:
-                # What is left over would be waited for by the next call.
-                self._abort_all()
-                raise
-        numbers = iter(range(len(samples)))
-        rollouts = [[finished[next(numbers)] for _ in request.seeds] for request in requests]
+            rollouts = sample_batch(self._engine, requests, sampling, started)
         self._statistics.sampled(rollouts, time.perf_counter() - started)
         return rollouts
 
-    def _submit(self, requests: Sequence[RolloutRequest]) -> None:
-        """One vLLM request per sample, each with its own seed; those of a prompt share its cached prefix."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        number = 0
-        adapter = {"lora_request": adapter_request(self._adapter[0])} if self._adapter else {}
-        for request in requests:
-            prompt = {"prompt_token_ids": list(request.prompt_ids)}
-            for seed in request.seeds:
-                parameters = SamplingParams(
-                    temperature=request.sampling.temperature,
-                    top_p=request.sampling.top_p,
-                    top_k=request.sampling.top_k,
-                    seed=seed,
-                    max_tokens=request.max_new_tokens,
-                    stop_token_ids=self._stop_ids,
-                    ignore_eos=True,
-                    logprobs=0,
-                    detokenize=False,
-                    output_kind=RequestOutputKind.FINAL_ONLY,
-                )
-                self._engine.add_request(str(number), prompt, parameters, **adapter)
-                number += 1
-
-    def _drop_prefixes(self) -> bool:
-        """Forget all cached prefixes; whether that could be done."""
-        for _ in range(_LAST_STEPS):
-            if self._engine.reset_prefix_cache():
-                return True
-            # An engine that schedules ahead may have a step left over of requests that have ended.
-            self._engine.step()
-        return False
-
-    def _rollout(self, request: RolloutRequest, index: int, output: Any, started: float) -> Rollout:
-        completion = output.outputs[0]
-        if completion.finish_reason not in ("stop", "length"):
-            raise RolloutError(f"problem {request.problem_id!r}: vLLM ended a sample as {completion.finish_reason!r}")
-        token_ids = tuple(completion.token_ids)
-        return Rollout(
-            problem_id=request.problem_id,
-            path=request.path,
-            index=index,
-            prompt_ids=request.prompt_ids,
-            token_ids=token_ids,
-            logprobs=tuple(float(at[token].logprob) for at, token in zip(completion.logprobs, token_ids, strict=True)),
-            finish_reason=completion.finish_reason,
-            weight_version=self.weight_version,
-            seconds=time.perf_counter() - started,
-        )
-
-    def _abort_all(self) -> None:
-        processor = self._engine.output_processor
-        self._engine.abort_request([*processor.request_states, *processor.parent_requests], internal=True)
-
     def _rebuild(self) -> None:
         """A new engine with the old one's weights, which are those that this batch is to be sampled with."""
-        kept = self._engine.apply_model(_copied_parameters)[0]
+        kept = self._engine.apply_model(copied_parameters)[0]
         self._shut_down()
         self._engine = self._build()
-        self._engine.apply_model(_ParameterCopy(kept))
+        self._engine.apply_model(ParameterCopy(kept))
         self._give_adapter()
         self._engine.reset_prefix_cache()
 
@@ -449,31 +358,3 @@ class VllmEngine:
     def _note_memory(self, moment: str) -> None:
         free, total = torch.cuda.mem_get_info()
         self._statistics.memory(moment, (total - free) / _GIGABYTE)
-
-
-def keep_weights_unpacked() -> None:
-    """Let vLLM's CPU build compute with the weights themselves: packed copies would not follow an update."""
-    from vllm import _custom_ops
-
-    _custom_ops._supports_onednn = False
-
-
-class _ParameterCopy:
-    """Copies parameters into a model; a class, because vLLM wants one callable of the model alone."""
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        self._values = values
-
-    def __call__(self, model: torch.nn.Module) -> None:
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(self._values[name])
-
-
-def _copied_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters()}
-
-
-def _brief(error: Exception) -> str:
-    text = str(error).strip().split("\n", 1)[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from masa.errors import brief
+
 WandbMode = Literal["disabled", "offline", "online"]
 _INIT_SECONDS = 60
 _FINISH_SECONDS = 120
@@ -96,7 +98,7 @@ class WandbLogger:
         except Exception as error:
             if mode == "offline":
                 raise
-            self._warn(f"wandb: not reachable ({_brief(error)}); metrics are kept offline")
+            self._warn(f"wandb: not reachable ({brief(error)}); metrics are kept offline")
             self._run = _init(wandb, "offline", options)
         # A resumed run logs some steps twice; wandb refuses to go back along its own step axis, but not along this one.
         self._run.define_metric("step")
@@ -107,7 +109,7 @@ class WandbLogger:
             call()
         except Exception as error:
             self._run = None
-            self._warn(f"wandb: could not {action} ({_brief(error)}); it is off from here on, the run goes on")
+            self._warn(f"wandb: could not {action} ({brief(error)}); it is off from here on, the run goes on")
 
 
 def make_logger(
@@ -159,8 +161,3 @@ def _run_id(folder: Path) -> str:
     if not path.exists():
         path.write_text(uuid4().hex)
     return path.read_text().strip()
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

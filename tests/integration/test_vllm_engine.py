@@ -187,7 +187,7 @@ def test_a_tied_head_that_keeps_an_old_copy_of_its_weights_is_caught(
 
         monkeypatch.setattr(_custom_ops, "_supports_onednn", True)
 
-    monkeypatch.setattr("masa.rollout.vllm.keep_weights_unpacked", pack_weights)
+    monkeypatch.setattr("masa.rollout.vllm_process.keep_weights_unpacked", pack_weights)
     policy = make_policy()
     engine = make_vllm_engine(policy, STOP)
     try:

@@ -83,7 +83,7 @@ def test_a_large_data_set_is_read_batch_by_batch_up_to_the_limit(hub: FakeHub) -
         (ConnectionError("Couldn't reach 'openai/gsm8k' on the Hub"), "ConnectionError: Couldn't reach"),
         (ValueError("Config name is missing.\nPlease pick one"), "ValueError: Config name is missing."),
         (ValueError("Unknown split \"train\". Should be one of ['test']."), 'Unknown split "train"'),
-        (RuntimeError(), "RuntimeError: no reason given"),
+        (RuntimeError(), "cannot be loaded: RuntimeError. Where there is no network"),
     ],
 )
 def test_a_hub_that_gives_nothing_is_told_with_what_was_tried_and_the_way_out(

@@ -10,6 +10,7 @@ import pytest
 from masa.rollout import RolloutRequest
 from masa.rollout.engine import RolloutError
 from masa.rollout.vllm import VllmEngine
+from masa.rollout.vllm_sampling import finished_rollout
 
 REQUEST = RolloutRequest("p7", "solution", (2, 3), (1,), 4)
 
@@ -22,17 +23,15 @@ def _output(finish_reason: str) -> Any:
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
 def test_a_finished_sample_is_a_rollout_with_the_log_probs_of_its_own_tokens(finish_reason: str) -> None:
-    engine: Any = SimpleNamespace(weight_version=3)
-    rollout = VllmEngine._rollout(engine, REQUEST, 0, _output(finish_reason), 0.0)
+    rollout = finished_rollout(REQUEST, 0, _output(finish_reason), 3, 0.0)
     assert (rollout.token_ids, rollout.logprobs) == ((5, 1), (-2.5, -0.5))
     assert (rollout.finish_reason, rollout.weight_version) == (finish_reason, 3)
 
 
 @pytest.mark.parametrize("finish_reason", ["abort", "error", "repetition"])
 def test_a_sample_that_vllm_gave_up_is_an_error_and_no_long_answer(finish_reason: str) -> None:
-    engine: Any = SimpleNamespace(weight_version=3)
     with pytest.raises(RolloutError, match=f"'p7': vLLM ended a sample as '{finish_reason}'"):
-        VllmEngine._rollout(engine, REQUEST, 0, _output(finish_reason), 0.0)
+        finished_rollout(REQUEST, 0, _output(finish_reason), 3, 0.0)
 
 
 class _Memory:
