@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.panel import Panel
@@ -11,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from masa.config import Config
+from masa.planning.devices import find_device, find_utilization
 from masa.planning.disk import show_disk
 from masa.planning.launch import is_first, launch_at_work, planned_launch, sharding_of
-from masa.planning.report import find_device, read_shape, require_launch, show_needs
+from masa.planning.report import read_shape, require_launch, show_needs
+from masa.planning.time_report import Run, show_time
 from masa.planning.tokens import token_rows
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
@@ -31,6 +34,7 @@ from masa.preflight import (
 from masa.problems import Problem
 from masa.problems.chat import describe_chat
 from masa.problems.errors import HubUnavailableError
+from masa.problems.prompts import PromptTemplates
 from masa.rollout.ahead import require_correction
 from masa.rollout.requests import RequestBuilder
 from masa.rollout.room import load_model_config
@@ -45,11 +49,29 @@ _STAND_IN = Problem(
 _SHOWN_PROBLEMS = 64
 
 
-def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu: str | None = None) -> None:
+@dataclass(frozen=True)
+class _Checked:
+    """What was found to be in order: problems to train on and to evaluate with, and what there is to say."""
+
+    templates: PromptTemplates
+    train: list[Problem]
+    held_out: list[Problem]
+    notes: list[str]
+
+
+def dry_run(
+    config: Config,
+    console: Console,
+    *,
+    launch: str | None = None,
+    gpu: str | None = None,
+    utilization: str | None = None,
+) -> None:
     """Validate everything and print two prompts, the plan of a step, and what the run needs.
 
     ``launch`` are options of `accelerate launch` to plan for in place of the launch at work, ``gpu`` is a GPU that is
-    not here. Of several processes only the first prints.
+    not here, ``utilization`` the shares of a device's speed that are reached. Of several processes only the first
+    prints.
 
     Problems and tokenizers on the hub that cannot be reached from here are no mistake of the configuration: they are
     named, and a stand-in problem shows the prompts.
@@ -59,16 +81,38 @@ def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu:
     """
     if not is_first(os.environ):
         return
+    share = find_utilization(utilization)
     started = launch_at_work(os.environ) if launch is None else planned_launch(launch)
     device = find_device(gpu)
     elsewhere = launch is not None or gpu is not None
     missing = require_launch(config, started, device, elsewhere=elsewhere)
     sharding = sharding_of(started, config)
+    checked = _check(config, [f"not installed here: {line}" for line in missing])
+    _show_prompts(config, checked, console)
+    longest = _longest_prompt(config, [*checked.train, *checked.held_out] or [_STAND_IN], checked.notes)
+    steps = total_steps(config, checked.train) if checked.train or config.run.steps else None
+    _show_plan(config, checked, longest, steps, console)
+    shape = read_shape(config, load_model_config(config.model), checked.notes)
+    if shape is not None:
+        show_needs(config, shape, started, device, longest, console)
+        show_disk(config, shape, sharded=sharding.stage > 0, steps=steps, console=console)
+        held_out = len(checked.held_out) if checked.held_out or not _evaluates(config) else None
+        show_time(config, shape, Run(started, sharding, device, longest, steps, held_out, share), console)
+    for note in checked.notes:
+        console.print(note, highlight=False)
+    console.print("The configuration is valid. No model was loaded.")
+
+
+def _check(config: Config, notes: list[str]) -> _Checked:
+    """All that a run checks before it loads a model.
+
+    Raises:
+        ConfigError, ProblemDataError: as a run would.
+    """
     resolve_model_path(config.model)
     algorithm = resolve_algorithm(config.algorithm)
     require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
     templates = make_templates(config)
-    notes = [f"not installed here: {line}" for line in missing]
     train = _problems("problems.train", lambda: load_problems_of(config, "train", notes), notes)
     held_out = _problems("evaluation.benchmarks", lambda: benchmark_problems_of(config), notes)
     if config.problems.eval:
@@ -81,16 +125,21 @@ def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu:
     directory.require_writable()
     if earlier:
         notes.append(f"run.dir: {config.run.dir} holds a run already; start with --resume or choose another")
+    return _Checked(templates, train, held_out, notes)
 
-    problem = (train or [_STAND_IN])[0]
-    stand_in = "" if train else ", of a stand-in problem"
-    console.print(Panel(Text(templates.render_solution(problem)), title=f"solution prompt (user message){stand_in}"))
+
+def _show_prompts(config: Config, checked: _Checked, console: Console) -> None:
+    problem = (checked.train or [_STAND_IN])[0]
+    stand_in = "" if checked.train else ", of a stand-in problem"
+    solution = Text(checked.templates.render_solution(problem))
+    console.print(Panel(solution, title=f"solution prompt (user message){stand_in}"))
     if config.algorithm.meta:
-        console.print(Panel(Text(templates.render_meta(problem)), title=f"meta prompt (user message){stand_in}"))
-    longest = _longest_prompt(config, [*train, *held_out] or [_STAND_IN], notes)
-    plan = plan_step(config, longest)
-    steps = total_steps(config, train) if train or config.run.steps else None
+        meta = Text(checked.templates.render_meta(problem))
+        console.print(Panel(meta, title=f"meta prompt (user message){stand_in}"))
 
+
+def _show_plan(config: Config, checked: _Checked, longest: int, steps: int | None, console: Console) -> None:
+    plan = plan_step(config, longest)
     table = Table(title="Plan of a step", show_header=False)
     rows = {
         "policy": config.model.path,
@@ -100,19 +149,15 @@ def dry_run(config: Config, console: Console, *, launch: str | None = None, gpu:
         "rollouts": f"{plan.solutions:,} solutions, {plan.metas:,} metas",
         "tokens at most": f"{plan.generated_tokens:,} generated, {plan.prompt_tokens:,} of prompts",
         "micro-batches at most": f"{plan.micro_batches:,} of {config.optimizer.micro_batch_tokens:,} tokens",
-        **token_rows(config, plan, len(held_out), longest, steps),
+        **token_rows(config, plan, len(checked.held_out), longest, steps),
     }
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
-    shape = read_shape(config, load_model_config(config.model), notes)
-    if shape is not None:
-        show_needs(config, shape, started, device, longest, console)
-        steps = total_steps(config, train) if train or config.run.steps else None
-        show_disk(config, shape, sharded=sharding.stage > 0, steps=steps, console=console)
-    for note in notes:
-        console.print(note, highlight=False)
-    console.print("The configuration is valid. No model was loaded.")
+
+
+def _evaluates(config: Config) -> bool:
+    return config.problems.eval is not None or bool(config.evaluation.benchmarks)
 
 
 def _unknown_steps(config: Config) -> str:

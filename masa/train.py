@@ -15,8 +15,10 @@ EXIT_FAILURE = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for a mistake in what was asked for, 1 for failed engines."""
     options = _parser().parse_intermixed_args(arguments)
-    if not options.dry_run and (options.launch or options.gpu):
-        print("masa: --launch and --gpu: found without --dry-run, allowed: with it", file=sys.stderr)
+    planned = {name: getattr(options, name) for name in ("launch", "gpu", "utilization")}
+    planned = {name: value for name, value in planned.items() if value is not None}
+    if planned and not options.dry_run:
+        print(f"masa: --{next(iter(planned))}: found without --dry-run, allowed: with it", file=sys.stderr)
         return EXIT_BAD_INPUT
     from masa.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             from masa.dry_run import dry_run
 
-            dry_run(config, Console(), launch=options.launch, gpu=options.gpu)
+            dry_run(config, Console(), **planned)
             return 0
         from masa.trainer import MASATrainer
 
@@ -75,7 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--launch", metavar="OPTIONS", help="with --dry-run: plan for accelerate launch OPTIONS, or for its file"
     )
-    parser.add_argument("--gpu", help="with --dry-run: plan for a GPU that is not here: a name such as h100, or its GB")
+    parser.add_argument(
+        "--gpu",
+        help="with --dry-run: plan for a GPU that is not here: a name such as h100, its GB, or its GB,TFLOP/s,GB/s",
+    )
+    parser.add_argument(
+        "--utilization",
+        metavar="OPERATIONS,MEMORY",
+        help="with --dry-run: shares that are reached of a device's operations and of its memory's bytes a second "
+        "(default: 0.4,0.6)",
+    )
     return parser
 
 

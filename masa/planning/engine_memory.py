@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from masa.config.schema import RolloutSection
 from masa.planning.shapes import BYTES, DecoderShape
 from masa.rollout.kv_cache import GROWTH
+from masa.rollout.vllm_arguments import CPU_CACHE_GB
 
 # Assumed: CUDA's context, NCCL's buffers, and vLLM's activations and graphs.
 OVERHEAD = 2 * 10**9
@@ -32,17 +33,24 @@ class EngineMemory:
         return max(0, self.cache) // (self.token_bytes * max(length, 1))
 
 
-def engine_memory(shape: DecoderShape, section: RolloutSection, dtype: str, *, gpu: int, training: int) -> EngineMemory:
-    """The engine beside ``training`` bytes that stay on a GPU of ``gpu`` bytes while rollouts are sampled."""
+def engine_memory(
+    shape: DecoderShape, section: RolloutSection, dtype: str, *, gpu: int | None, training: int
+) -> EngineMemory:
+    """The engine beside ``training`` bytes that stay on a GPU of ``gpu`` bytes while rollouts are sampled.
+
+    Without a GPU (None) caches have a size of their own, and nothing is shared.
+    """
     size = BYTES[dtype if section.dtype == "policy" else section.dtype]
     weights = shape.parameters * size // section.tensor_parallel_size
     kept = max(1, shape.kv_heads // section.tensor_parallel_size)
     token_bytes = 2 * shape.layers * kept * shape.head_width * size
-    if section.kv_cache_gb is not None:
-        cache = int(section.kv_cache_gb * 2**30)
+    if gpu is None or section.kv_cache_gb is not None:
+        cache = int((section.kv_cache_gb or CPU_CACHE_GB) * 2**30)
     else:
         cache = int(gpu * section.gpu_memory_utilization) - weights - ENGINE_OVERHEAD
-    return EngineMemory(weights, cache, token_bytes, max(0.0, (gpu - training - OVERHEAD) / gpu))
+    return EngineMemory(
+        weights, cache, token_bytes, 1.0 if gpu is None else max(0.0, (gpu - training - OVERHEAD) / gpu)
+    )
 
 
 def transformers_cache(shape: DecoderShape, dtype: str, *, sequences: int, length: int) -> int:

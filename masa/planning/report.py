@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from masa.config import Config, ConfigError
+from masa.config import Config
 from masa.planning.activations import MicroBatch, pass_memory
+from masa.planning.devices import Device
 from masa.planning.engine_memory import (
     ENGINE_OVERHEAD,
     OVERHEAD,
@@ -19,53 +19,17 @@ from masa.planning.engine_memory import (
     slowdown,
     transformers_cache,
 )
+from masa.planning.host_memory import HostMemory, host_memory, memory_here
 from masa.planning.known_models import known_config
 from masa.planning.launch import Launch, sharding_of
-from masa.planning.shapes import DecoderShape, shape_of
+from masa.planning.shapes import BYTES, DecoderShape, shape_of
 from masa.planning.training_state import Sharding, training_state
+from masa.policy.algorithm import resolve_algorithm
 from masa.rollout.factory import choose_engine, require_divided_processes
 from masa.software import missing_software, require_software
 
-GPU_MEMORY = {"a100-40gb": 40, "a100": 80, "h100": 80, "h200": 141, "b200": 180, "l40s": 48, "l4": 24}
-"""GB of GPUs by name, from their makers' data sheets."""
 # Below so much more time a small cache is not worth a word.
 _STARVED = 1.2
-
-
-@dataclass(frozen=True)
-class Device:
-    """What a process computes on; ``memory`` in bytes is None for a CPU."""
-
-    name: str
-    memory: int | None
-
-    @property
-    def kind(self) -> str:
-        return "cpu" if self.memory is None else "cuda"
-
-
-def find_device(described: str | None) -> Device:
-    """The device here, or a GPU that is not here: a name in `GPU_MEMORY`, or its memory in GB.
-
-    Raises:
-        ConfigError: neither.
-    """
-    if described is None:
-        import torch
-
-        if not torch.cuda.is_available():
-            return Device("CPU, found here", None)
-        found = torch.cuda.get_device_properties(0)
-        return Device(f"{found.name}, found here", int(found.total_memory))
-    try:
-        memory = float(GPU_MEMORY.get(described.lower(), described.lower().removesuffix("gb")))
-    except ValueError:
-        memory = 0.0
-    if not 0 < memory < 10_000:
-        raise ConfigError(
-            f"--gpu: found {described!r}, allowed: {', '.join(GPU_MEMORY)}, or the GB of a GPU, such as 80"
-        )
-    return Device(f"GPU of {memory:g} GB, not here", int(memory * 10**9))
 
 
 def require_launch(config: Config, launch: Launch, device: Device, *, elsewhere: bool) -> list[str]:
@@ -135,6 +99,7 @@ def show_needs(
         table.add_row(name, value)
     console.print(table)
     _show_memory(config, shape, sharding, device, longest, console)
+    _show_host(config, shape, sharding, launch, device, console)
 
 
 def _show_memory(
@@ -153,11 +118,12 @@ def _show_memory(
         for checkpointing in (False, True)
     }
     chosen = passes[config.model.gradient_checkpointing]
-    copies = shape.parameters * (2 if dtype == "bfloat16" else 4) if config.algorithm.kl_coefficient else 0
+    copies = _reference_bytes(config, shape)
     table = Table(title="Memory of one process, GB, by arithmetic")
     for heading in ("part", "GB"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     parts = {
+        "weights, while they are loaded": shape.parameters * BYTES[dtype],
         "weights": state.weights,
         "gradients": state.gradients,
         "float32 copies": state.float32_copies,
@@ -168,10 +134,6 @@ def _show_memory(
         f"peak of activations of {batch.tokens:,} tokens": passes[False].peak,
         "the same with gradient checkpointing": passes[True].peak,
         "peak of an update as configured": state.peak(chosen.peak, micro_batches=2) + copies,
-        "on the host, offloaded": state.on_host,
-        "on the host, limit of its verifier workers": config.rewards.verifier_workers
-        * config.rewards.verifier_memory_mb
-        * 2**20,
     }
     if choose_engine(rollout, on_gpu=device.memory is not None) == "transformers":
         sampled = config.algorithm.num_problems * config.algorithm.num_solutions
@@ -186,6 +148,56 @@ def _show_memory(
         training = state.between_updates + copies
         engine = engine_memory(shape, rollout, dtype, gpu=device.memory, training=training)
         _show_cache(config, engine, device.memory, training, longest, response, console)
+
+
+def _show_host(
+    config: Config, shape: DecoderShape, sharding: Sharding, launch: Launch, device: Device, console: Console
+) -> None:
+    on_gpu = device.memory is not None
+    state = training_state(shape, config.model.dtype, sharding, on_gpu=on_gpu)
+    engine = None
+    if choose_engine(config.rollout, on_gpu=on_gpu, with_vllm=True if on_gpu else None) == "vllm":
+        engine = engine_memory(shape, config.rollout, config.model.dtype, gpu=device.memory, training=0).weights
+    host = host_memory(
+        config,
+        shape,
+        processes=launch.on_one_machine,
+        offloaded=state.on_host,
+        engine_weights=engine,
+        training=0 if on_gpu else state.in_update + _reference_bytes(config, shape),
+    )
+    table = Table(title="Host memory of one machine, GB, by arithmetic")
+    for heading in ("part", "GB"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for name, value in _host_rows(host, on_gpu=on_gpu).items():
+        table.add_row(name, f"{value / 1e9:.2f}")
+    found = memory_here() if device.here else None
+    table.add_row("memory of this machine", "unknown, as it is not here" if found is None else f"{found / 1e9:.2f}")
+    console.print(table)
+    if found is not None and host.total > found:
+        console.print(
+            f"the host has {found / 1e9:.1f} GB of memory and up to {host.total / 1e9:.1f} GB are needed at once: "
+            "start fewer processes on a machine, lower rewards.verifier_workers or rewards.verifier_memory_mb",
+            highlight=False,
+        )
+
+
+def _host_rows(host: HostMemory, *, on_gpu: bool) -> dict[str, int]:
+    rows = {
+        "loading the model, one copy for all processes": host.loading,
+        "optimiser and weights that are offloaded": host.offloaded,
+        "weights of sleeping engines (sleep_level 1)": host.sleeping,
+        "training without activations": host.training,
+        "limit of verifier workers": host.verifiers,
+        "at once, at most": host.total,
+    }
+    return {name: value for name, value in rows.items() if not (on_gpu and name.startswith("training"))}
+
+
+def _reference_bytes(config: Config, shape: DecoderShape) -> int:
+    """Bytes of the frozen copy that a KL term is taken to; 0 where the loss has none."""
+    needed = resolve_algorithm(config.algorithm).loss.needs_reference
+    return shape.parameters * BYTES[config.model.dtype] if needed else 0
 
 
 def _show_cache(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from masa.config.schema import RolloutSection
 
-_CPU_CACHE_GB = 1.0
+CPU_CACHE_GB = 1.0
 _CPU_BATCHED_TOKENS = 4096
 _GIGABYTE = 2**30
 _HIGHEST_TEMPERATURE = 2.0
@@ -53,7 +53,7 @@ def vllm_arguments(
     if on_cpu:
         arguments |= _cpu_arguments(max_model_len)
     if on_cpu or section.kv_cache_gb is not None:
-        arguments["kv_cache_memory_bytes"] = int((section.kv_cache_gb or _CPU_CACHE_GB) * _GIGABYTE)
+        arguments["kv_cache_memory_bytes"] = int((section.kv_cache_gb or CPU_CACHE_GB) * _GIGABYTE)
     else:
         arguments["gpu_memory_utilization"] = section.gpu_memory_utilization
     return arguments

