@@ -9,7 +9,6 @@ _BY_DEFAULT = {
     "as it is",
     "one micro-batch, checkpointing",
     "vocabulary 65,536, blocks of it, checkpointing",
-    "bfloat16, checkpointing",
     "LoRA, rank 8",
 }
 
