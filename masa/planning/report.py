@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from masa.config import Config
-from masa.planning.activations import MicroBatch, pass_memory
+from masa.planning.activations import MicroBatch, PassMemory, pass_memory
 from masa.planning.devices import Device
 from masa.planning.engine_memory import (
     ENGINE_OVERHEAD,
@@ -25,6 +25,7 @@ from masa.planning.launch import Launch, sharding_of
 from masa.planning.shapes import BYTES, DecoderShape, shape_of
 from masa.planning.training_state import Sharding, training_state
 from masa.policy.algorithm import resolve_algorithm
+from masa.preflight import plan_step
 from masa.rollout.factory import choose_engine, require_divided_processes
 from masa.software import missing_software, require_software
 
@@ -99,7 +100,7 @@ def show_needs(
         table.add_row(name, value)
     console.print(table)
     _show_memory(config, shape, sharding, device, longest, console)
-    _show_host(config, shape, sharding, launch, device, console)
+    _show_host(config, shape, launch, device, longest, console)
 
 
 def _show_memory(
@@ -107,16 +108,8 @@ def _show_memory(
 ) -> None:
     dtype, rollout = config.model.dtype, config.rollout
     state = training_state(shape, dtype, sharding, on_gpu=device.memory is not None)
-    response = max(rollout.max_solution_tokens, rollout.max_meta_tokens if config.algorithm.meta else 0)
-    row = longest + response - 1
-    rows = max(1, config.optimizer.micro_batch_tokens // row)
-    batch = MicroBatch(rows * row, rows * response)
-    passes = {
-        checkpointing: pass_memory(
-            shape, batch, dtype=dtype, checkpointing=checkpointing, autocast=sharding.autocast, device=device.kind
-        )
-        for checkpointing in (False, True)
-    }
+    response = _longest_response(config)
+    batch, passes = _passes(config, shape, sharding, device, longest)
     chosen = passes[config.model.gradient_checkpointing]
     copies = _reference_bytes(config, shape)
     table = Table(title="Memory of one process, GB, by arithmetic")
@@ -136,8 +129,9 @@ def _show_memory(
         "peak of an update as configured": state.peak(chosen.peak, micro_batches=2) + copies,
     }
     if choose_engine(rollout, on_gpu=device.memory is not None) == "transformers":
-        sampled = config.algorithm.num_problems * config.algorithm.num_solutions
-        at_once = min(rollout.max_batch_size, -(-sampled // sharding.processes))
+        # Both paths go out as one batch; where metas go first, in two of them, this is an upper bound.
+        sampled = plan_step(config, longest)
+        at_once = min(rollout.max_batch_size, -(-(sampled.solutions + sampled.metas) // sharding.processes))
         cache = transformers_cache(shape, dtype, sequences=at_once, length=longest + response)
         parts[f"KV cache of {at_once:,} sequences, transformers engine"] = cache
     for name, value in parts.items():
@@ -150,11 +144,35 @@ def _show_memory(
         _show_cache(config, engine, device.memory, training, longest, response, console)
 
 
+def _passes(
+    config: Config, shape: DecoderShape, sharding: Sharding, device: Device, longest: int
+) -> tuple[MicroBatch, dict[bool, PassMemory]]:
+    """The largest micro-batch, and what its passes hold without and with gradient checkpointing."""
+    response = _longest_response(config)
+    row = longest + response - 1
+    rows = max(1, config.optimizer.micro_batch_tokens // row)
+    batch = MicroBatch(rows * row, rows * response)
+    options: dict[str, Any] = {"dtype": config.model.dtype, "autocast": sharding.autocast, "device": device.kind}
+    return batch, {
+        checkpointing: pass_memory(shape, batch, checkpointing=checkpointing, **options)
+        for checkpointing in (False, True)
+    }
+
+
+def _longest_response(config: Config) -> int:
+    """The larger limit of the two paths, in tokens."""
+    rollout = config.rollout
+    return max(rollout.max_solution_tokens, rollout.max_meta_tokens if config.algorithm.meta else 0)
+
+
 def _show_host(
-    config: Config, shape: DecoderShape, sharding: Sharding, launch: Launch, device: Device, console: Console
+    config: Config, shape: DecoderShape, launch: Launch, device: Device, longest: int, console: Console
 ) -> None:
     on_gpu = device.memory is not None
+    sharding = sharding_of(launch, config)
     state = training_state(shape, config.model.dtype, sharding, on_gpu=on_gpu)
+    activations = _passes(config, shape, sharding, device, longest)[1][config.model.gradient_checkpointing].peak
+    training = state.peak(activations, micro_batches=2) + _reference_bytes(config, shape)
     engine = None
     if choose_engine(config.rollout, on_gpu=on_gpu, with_vllm=True if on_gpu else None) == "vllm":
         engine = engine_memory(shape, config.rollout, config.model.dtype, gpu=device.memory, training=0).weights
@@ -164,7 +182,7 @@ def _show_host(
         processes=launch.on_one_machine,
         offloaded=state.on_host,
         engine_weights=engine,
-        training=0 if on_gpu else state.in_update + _reference_bytes(config, shape),
+        training=0 if on_gpu else training,
     )
     table = Table(title="Host memory of one machine, GB, by arithmetic")
     for heading in ("part", "GB"):
@@ -187,7 +205,7 @@ def _host_rows(host: HostMemory, *, on_gpu: bool) -> dict[str, int]:
         "loading the model, one copy for all processes": host.loading,
         "optimiser and weights that are offloaded": host.offloaded,
         "weights of sleeping engines (sleep_level 1)": host.sleeping,
-        "training without activations": host.training,
+        "training, peak of an update": host.training,
         "limit of verifier workers": host.verifiers,
         "at once, at most": host.total,
     }

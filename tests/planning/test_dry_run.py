@@ -74,3 +74,13 @@ def test_one_process_of_a_launch_prints(
     for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     assert _run(capsys, tmp_path) == (0, "")
+
+
+@pytest.mark.parametrize("option", [("--launch", "x.yaml"), ("--gpu", "h100"), ("--utilization", "0.4,0.6")])
+def test_what_only_a_dry_run_plans_with_is_refused_without_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: tuple[str, str]
+) -> None:
+    folder = tmp_path / "run"
+    assert train.main(["--config", "configs/quickstart.yaml", f"run.dir={folder}", *option]) == 2
+    assert f"{option[0]}: found without --dry-run" in capsys.readouterr().err
+    assert not folder.exists()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
+from masa import train
 from masa.config import load_config
 from masa.planning.engine_memory import transformers_cache
 from masa.planning.report import read_shape
@@ -23,3 +27,13 @@ def test_buffers_of_grown_sequences_are_what_the_formula_says() -> None:
     held = sum(one.untyped_storage().nbytes() for layer in cache.layers for one in (layer.keys, layer.values))
     growing = held // shape.layers // 4  # keys of one layer at half the room: 64 of 128 tokens
     assert transformers_cache(shape, "float32", sequences=rows, length=length) == held + growing
+
+
+@pytest.mark.parametrize(("meta", "count"), [("true", "12 sequences"), ("false", "8 sequences")])
+def test_the_cache_is_planned_for_the_sequences_of_both_paths(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, meta: str, count: str
+) -> None:
+    sizes = ["algorithm.num_problems=4", "algorithm.num_solutions=2", "algorithm.num_metas=3", f"algorithm.meta={meta}"]
+    arguments = ["--config", "configs/quickstart.yaml", "--dry-run", f"run.dir={tmp_path / 'run'}", *sizes]
+    assert train.main([*arguments, "rollout.max_batch_size=12"]) == 0
+    assert f"KV cache of {count}, transformers engine" in capsys.readouterr().out
