@@ -44,7 +44,7 @@ from masa.rewards.shaping import make_shaping
 from masa.rollout.agreement import check_agreement
 from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.factory import make_engine
-from masa.rollout.room import engine_room
+from masa.rollout.room import engine_room, positions_of
 from masa.rollout.waiting import Waiting
 from masa.saved_rollouts import (
     CARRIED_OVER,
@@ -144,7 +144,7 @@ class Session:
             ConfigError: they disagree, and the run cannot do without.
         """
         text = self.model.config.get_text_config()
-        rooms = [getattr(text, "max_position_embeddings", None), getattr(self.engine, "max_model_len", None)]
+        rooms = [positions_of(self.model.config), getattr(self.engine, "max_model_len", None)]
         requests = start_requests(
             self._config,
             self._prepared.builder,

@@ -77,6 +77,7 @@ def start_requests(
 
     ``room`` is the most tokens that prompt and response may have.
     """
+    tokens = min(_TOKENS, config.rollout.max_solution_tokens, config.rollout.max_meta_tokens)
     by_length = sorted(problems, key=lambda problem: len(problem.statement))
     chosen = [by_length[0], *by_length[-_READ_PROBLEMS:]]
     prompts = [builder.prompt_ids(problem, "solution") for problem in chosen]
@@ -85,13 +86,13 @@ def start_requests(
     longest = max(prompts[1:], key=len)
     picked = [prompts[0], longest, *prompts[len(chosen) :]]
     reachable = min(room, config.prompts.max_tokens + config.rollout.max_solution_tokens)
-    if window is not None and len(longest) <= window + _TOKENS <= reachable - _TOKENS:
+    if window is not None and len(longest) <= window + _TOKENS <= reachable - tokens:
         picked.append((longest * (1 + (window + _TOKENS) // len(longest)))[: window + _TOKENS])
     sampling = Sampling(temperature=config.rollout.temperature)
     return [
-        RolloutRequest(f"start check {number}", "solution", prompt, seeds, _TOKENS, sampling)
+        RolloutRequest(f"start check {number}", "solution", prompt, seeds, tokens, sampling)
         for number, prompt in enumerate(picked)
-        if len(prompt) + _TOKENS <= room
+        if len(prompt) + tokens <= room
         for seeds in [(2 * number, 2 * number + 1) if number == 0 else (2 * number,)]
     ]
 

@@ -11,6 +11,7 @@ from masa.policy.copies import is_sharded, plain_copy
 from masa.policy.lora import has_adapters
 from masa.rollout.adapters import policy_samples_itself
 from masa.rollout.engine import RolloutEngine
+from masa.rollout.room import positions_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -114,10 +115,8 @@ def model_length(section: RolloutSection, model: PreTrainedModel, max_prompt_tok
     """
     if section.max_model_len is not None:
         return section.max_model_len
-    lengths = []
-    possible = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if possible:
-        lengths.append(int(possible))
+    possible = positions_of(model.config)
+    lengths = [] if possible is None else [possible]
     if max_prompt_tokens is not None:
         lengths.append(max_prompt_tokens + max(section.max_solution_tokens, section.max_meta_tokens) + _ROOM_FOR_HINTS)
     if not lengths:

@@ -16,6 +16,7 @@ from masa.policy.loading import resolve_model_path
 if TYPE_CHECKING:
     from masa.rollout.engine import RolloutPath
 
+_STRETCHED = ("yarn", "linear", "dynamic")
 _LIMITS: dict[RolloutPath, str] = {"solution": "max_solution_tokens", "meta": "max_meta_tokens"}
 _OPTIONS: Mapping[RolloutPath, str] = {path: f"rollout.{name}" for path, name in _LIMITS.items()}
 
@@ -34,9 +35,20 @@ def load_model_config(section: ModelSection) -> Any:
 
 
 def positions_of(model_config: Any) -> int | None:
-    """The longest sequence that the model was made for, in tokens; None where it names none."""
-    found = getattr(model_config.get_text_config(), "max_position_embeddings", None)
-    return int(found) if isinstance(found, int) and found > 0 else None
+    """The longest sequence that the model was made for, in tokens; None where it names none.
+
+    Rotary positions that are stretched (YaRN, linear, dynamic) reach as many times further as their factor says, from
+    where they reached before; configurations differ in whether ``max_position_embeddings`` says the one or the other.
+    """
+    text = model_config.get_text_config()
+    named = getattr(text, "max_position_embeddings", None)
+    if not isinstance(named, int) or named <= 0:
+        return None
+    rope: Any = getattr(text, "rope_parameters", None)
+    if not isinstance(rope, Mapping) or rope.get("rope_type") not in _STRETCHED:
+        return named
+    before = rope.get("original_max_position_embeddings") or named
+    return max(named, int(before * (rope.get("factor") or 1)))
 
 
 def engine_room(section: RolloutSection, model_config: Any) -> int | None:

@@ -15,7 +15,7 @@ from masa.controls.plan import PlanSettings, PredictedProblem, hint_limit, plan_
 from masa.dry_run import dry_run
 from masa.embedded import DATA_DIRECTORY
 from masa.problems import Problem
-from masa.rollout.room import engine_room, require_embeddings, require_room
+from masa.rollout.room import engine_room, positions_of, require_embeddings, require_room
 
 _PROBLEM = Problem(id="p", statement="s", answer="1", source="x")
 
@@ -55,6 +55,33 @@ def test_hints_without_room_are_noted(room: bool) -> None:
     assert plan.hint_left_out is not room
     assert (plan.hint is not None) is room
     assert plan.hinted == (room, room)
+
+
+@pytest.mark.parametrize(
+    ("named", "rope", "expected"),
+    [
+        (32768, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        (40960, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        (163840, {"rope_type": "yarn", "factor": 40.0, "original_max_position_embeddings": 4096}, 163840),
+        (4096, {"rope_type": "linear", "factor": 2.0}, 8192),
+        (4096, {"rope_type": "dynamic", "factor": 2.0}, 8192),
+        (4096, None, 4096),
+    ],
+)
+def test_stretched_rotary_positions_reach_as_far_as_their_factor_says(
+    named: int, rope: dict[str, Any] | None, expected: int
+) -> None:
+    config = LlamaConfig(max_position_embeddings=named, rope_parameters=rope)
+    assert positions_of(config) == expected
+    require_room(RolloutSection(max_model_len=expected), config, {}, "prompts.max_tokens 64")
+    with pytest.raises(ConfigError, match=f"allowed: at most {expected}"):
+        require_room(RolloutSection(max_model_len=expected + 1), config, {}, "prompts.max_tokens 64")
+
+
+def test_llama_3s_positions_are_those_that_its_configuration_names() -> None:
+    rope = {"factor": 8.0, "original_max_position_embeddings": 8192, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    config = LlamaConfig(max_position_embeddings=131072, rope_parameters={"rope_type": "llama3", **rope})
+    assert positions_of(config) == 131072
 
 
 def test_a_length_beyond_the_models_positions_is_refused() -> None:

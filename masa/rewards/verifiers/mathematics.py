@@ -25,17 +25,19 @@ from masa.rewards.verifiers.answer_forms import (
 from masa.rewards.verifiers.boxed import last_boxed
 from masa.rewards.verifiers.constants import equal_constants
 from masa.rewards.verifiers.essence import answer_or_tail, is_list_of_grouped_digits, states_entries
+from masa.rewards.verifiers.forms.digits import based_numeral, spaced_numbers
 from masa.rewards.verifiers.forms.intervals import equal_sets, real_set
 from masa.rewards.verifiers.forms.magnitude import too_large_to_evaluate
 from masa.rewards.verifiers.forms.numerals import numeral
 from masa.rewards.verifiers.forms.sequences import equal_sequences, has_ellipsis
 from masa.rewards.verifiers.forms.typography import one_typography
-from masa.rewards.verifiers.forms.units import in_radians, quantity
+from masa.rewards.verifiers.forms.units import DEGREES, RADIANS, in_radians, quantity, radians_of
 
 # Nothing this long is a final answer, unless the gold one is, too.
 _MAX_ANSWER_CHARACTERS = 2_000
 # Lists up to this long are compared entry by entry.
 _MOST_ENTRIES = 40
+_ONE_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _ANYTHING_MATHEMATICAL = re.compile(r"[\d$\\]")
 
 
@@ -88,6 +90,9 @@ def _equal(predicted: str, gold: str) -> bool:
         return False
     if has_ellipsis(predicted) or has_ellipsis(gold):
         return equal_sequences(predicted_form, gold_form, equal_answers)
+    by_digits = _equal_digits(predicted, gold)
+    if by_digits is not None:
+        return by_digits
     by_unit = _equal_quantities(predicted, gold)
     if by_unit is not None:
         return by_unit
@@ -104,6 +109,21 @@ def _equal(predicted: str, gold: str) -> bool:
     return _any_equal(gold_parsed, predicted_parsed)
 
 
+def _equal_digits(predicted: str, gold: str) -> bool | None:
+    """The verdict where an answer has numbers with only space between, or both name their base; None elsewhere."""
+    bases = based_numeral(predicted), based_numeral(gold)
+    if all(bases):
+        return bases[0] == bases[1]
+    spaced = spaced_numbers(predicted), spaced_numbers(gold)
+    if not any(spaced):
+        return None
+    if all(spaced):
+        return spaced[0] == spaced[1]
+    # Without its spaces the answer would be another number; with commas it is the list that it may be meant for.
+    listed = [",".join(one) if one else other for one, other in zip(spaced, (predicted, gold), strict=True)]
+    return False if _ONE_NUMBER.fullmatch(written_form(gold if spaced[0] else predicted)) else _equal(*listed)
+
+
 def _equal_quantities(predicted: str, gold: str) -> bool | None:
     """The verdict where the gold answer names a unit, or the answer alone does; None where units say nothing."""
     expected = quantity(gold, letters=False)
@@ -114,8 +134,15 @@ def _equal_quantities(predicted: str, gold: str) -> bool | None:
             return None
         if is_percentage(predicted if found is None else gold):
             return False
+        other = predicted if found is None else gold
+        if one.unit.dimensions == DEGREES and "\\pi" in other:
+            return _equal(other, radians_of(one))
         # Where only one side names it, the unit is understood.
         return _equal(predicted if found is None else found.value, gold if expected is None else expected.value)
+    if {found.unit.dimensions, expected.unit.dimensions} == {DEGREES, RADIANS}:
+        return _equal(
+            *(radians_of(side) if side.unit.dimensions == DEGREES else side.value for side in (found, expected))
+        )
     if found.unit.dimensions != expected.unit.dimensions:
         return False
     if found.unit.factor == expected.unit.factor:

@@ -87,6 +87,8 @@ def _known_units() -> dict[str, Unit]:
 
 
 _KNOWN = _known_units()
+DEGREES: Dimensions = _KNOWN["degree"].dimensions
+RADIANS: Dimensions = _KNOWN["radian"].dimensions
 _ONE_LETTER = frozenset(name for name in _KNOWN if len(name) == 1)
 _SIGNS = {
     r"\$": "dollar",
@@ -154,6 +156,12 @@ def quantity(text: str, *, letters: bool) -> Quantity | None:
 def in_radians(text: str) -> str:
     r"""Degrees in an expression with a trigonometric function as radians: ``\sin 30^\circ`` is 1/2."""
     return _DEGREES_OF.sub(r"{(\\frac{\1 \\pi}{180})}", text) if _OF_AN_ANGLE.search(text) else text
+
+
+def radians_of(angle: Quantity) -> str:
+    """The value of a quantity in degrees, or in parts of them, in radians."""
+    factor = angle.unit.factor / 180
+    return rf"\frac{{{factor.numerator}}}{{{factor.denominator}}} \pi \cdot ({angle.value})"
 
 
 def _written_out(text: str, letters: bool) -> Quantity | None:
