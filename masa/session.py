@@ -20,19 +20,15 @@ from masa.config import Config
 from masa.controls.controls import Controls
 from masa.interrupt import StopRequest
 from masa.peers import PeerWatch
-from masa.policy.attention import settle_attention
 from masa.policy.dynamic_sampling import DynamicSampling
-from masa.policy.liger import use_liger_kernels
 from masa.policy.loading import load_policy, prepare_policy
-from masa.policy.lora import describe_adapters
+from masa.policy.opening import open_policy
 from masa.policy.optimizer import make_optimizer
-from masa.policy.policy_module import PolicyModule, packs
+from masa.policy.policy_module import packs
 from masa.policy.presets import Algorithm
 from masa.policy.processes import extend_time_limits, make_accelerator
-from masa.policy.routers import describe_routers
 from masa.policy.shared_prompts import attention_window
 from masa.policy.stops import stop_tokens
-from masa.policy.unreached import freeze_unreached
 from masa.policy.update import PolicyUpdater
 from masa.preflight import Prepared
 from masa.problems import Problem
@@ -280,17 +276,11 @@ class Session:
         given = self._given_model
         device = self.accelerator.device
         self.model = load_policy(config.model, device) if given is None else prepare_policy(given, config.model)
-        self.notes = [line for line in (describe_adapters(self.model), describe_routers(self.model)) if line]
         self.model.to(device)
-        self.notes += [line for line in [settle_attention(self.model, config.model.attention)] if line]
+        module, self.notes = open_policy(self.model, config.model, temperature=config.rollout.temperature)
         room = engine_room(config.rollout, self.model.config)
         self.controls = Controls(config, self._prepared.builder, self.grader, room)
-        use_liger_kernels(self.model, config.model.liger_kernel)
         self.shape = model_shape(self.model)
-        module = PolicyModule(self.model, temperature=config.rollout.temperature)
-        frozen = freeze_unreached(module)
-        if frozen:
-            self.notes.append(f"{len(frozen)} parameters that text does not reach are frozen, such as {frozen[0]}")
         loss = self._algorithm.loss
         reference = copy.deepcopy(module).requires_grad_(False) if loss.needs_reference else None
         self.updater = PolicyUpdater(

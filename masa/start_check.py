@@ -31,7 +31,7 @@ from masa.policy.row_checks import (
 )
 from masa.problems import Problem
 from masa.rollout.agreement import TOLERANCES
-from masa.rollout.engine import RolloutEngine, RolloutRequest, Sampling
+from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest, Sampling
 from masa.rollout.process_state import preserved_random_states
 from masa.rollout.requests import RequestBuilder
 from masa.rollout.weights import plain_name, policy_weights
@@ -112,15 +112,34 @@ def check_start(places: Places, requests: Sequence[RolloutRequest], temperature:
         places.engine.statistics()
         rows = [TokenRow(one.prompt_ids, one.token_ids) for one in rollouts]
         own = [own_logprobs(places.model, row, temperature) for row in rows]
-        padded = batch_logprobs(places.forward, rows, collate, places.model.device)
-        update = "the policy update's log-probs", "the model's own logits"
-        _require(places, *update, distance(padded, own), "model.attention may be eager, model.liger_kernel off")
-        sampled = [torch.tensor(one.logprobs) for one in rollouts]
-        engine = "the engine's log-probs of its own samples", "the policy's"
-        _require(places, *engine, distance(sampled, padded), "rollout.engine may be another")
-        unused = _wrong_layouts(places, rows)
-        _check_checkpoint(places, rows, own, temperature)
+        padded = check_update(places, rows, own)
+        check_engine(places, rollouts, padded)
+        unused = unused_layouts(places, rows)
+        check_checkpoint(places, rows, own, temperature)
     return unused
+
+
+def check_update(places: Places, rows: Sequence[TokenRow], own: Sequence[Tensor]) -> list[Tensor]:
+    """The update's log-probs of padded rows, which must be those of the model's own logits, ``own``.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    padded = batch_logprobs(places.forward, rows, collate, places.model.device)
+    update = "the policy update's log-probs", "the model's own logits"
+    _require(places, *update, distance(padded, own), "model.attention may be eager, model.liger_kernel off")
+    return padded
+
+
+def check_engine(places: Places, rollouts: Sequence[Rollout], padded: Sequence[Tensor]) -> None:
+    """The engine's log-probs of its own samples must be the update's, ``padded``.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    sampled = [torch.tensor(one.logprobs) for one in rollouts]
+    engine = "the engine's log-probs of its own samples", "the policy's"
+    _require(places, *engine, distance(sampled, padded), "rollout.engine may be another")
 
 
 def check_layouts(places: Places, requests: Sequence[RolloutRequest]) -> dict[str, str]:
@@ -132,7 +151,7 @@ def check_layouts(places: Places, requests: Sequence[RolloutRequest]) -> dict[st
         return {}
     rows = [row for one in requests for row in [_divided(one.prompt_ids)] * len(one.seeds)]
     with preserved_random_states():
-        return _wrong_layouts(places, rows)
+        return unused_layouts(places, rows)
 
 
 def _divided(prompt: Sequence[int]) -> TokenRow:
@@ -142,7 +161,8 @@ def _divided(prompt: Sequence[int]) -> TokenRow:
     return TokenRow(ids[:-length], ids[-length:])
 
 
-def _wrong_layouts(places: Places, rows: Sequence[TokenRow]) -> dict[str, str]:
+def unused_layouts(places: Places, rows: Sequence[TokenRow]) -> dict[str, str]:
+    """Those of ``places.layouts`` that are not to be used, each with a line that says why."""
     return {name: line for name in places.layouts if (line := _layout_line(places, name, rows))}
 
 
@@ -176,7 +196,12 @@ def _layout_line(places: Places, name: str, rows: Sequence[TokenRow]) -> str:
     )
 
 
-def _check_checkpoint(places: Places, rows: Sequence[TokenRow], own: Sequence[Tensor], temperature: float) -> None:
+def check_checkpoint(places: Places, rows: Sequence[TokenRow], own: Sequence[Tensor], temperature: float) -> None:
+    """A checkpoint, loaded again, must give the model's own log-probs, ``own``; that of a large model must name all.
+
+    Raises:
+        ConfigError: it does not.
+    """
     size = sum(one.numel() * one.element_size() for one in places.model.parameters())
     if is_sharded(places.model) or size > _LARGEST_WRITTEN:
         missing = _state_names(places.model) - {name for name, _ in policy_weights(places.model)}
