@@ -2,7 +2,7 @@
 
 Loading takes one copy a machine: processes read the model's files one tensor at a time, or map them, and share what the
 system has read of them. vLLM's sleep level 1 copies the engine's weights to the host of each process. Where there is no
-GPU, training itself is on the host.
+GPU, training itself is on the host, and the engine with its caches.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ class HostMemory:
     offloaded: int
     sleeping: int
     training: int
+    sampling: int
     verifiers: int
 
     @property
     def total(self) -> int:
         """What is there at once. The loaded files are the system's to drop once they have been read."""
-        return max(self.loading, self.offloaded + self.sleeping + self.training + self.verifiers)
+        return max(self.loading, self.offloaded + self.sleeping + self.training + self.sampling + self.verifiers)
 
 
 def host_memory(
@@ -41,9 +42,10 @@ def host_memory(
     offloaded: int,
     engine_weights: int | None,
     training: int,
+    sampling: int,
 ) -> HostMemory:
-    """The host of one machine with so many ``processes``; ``offloaded``, ``engine_weights`` and ``training`` are bytes
-    of one of them. ``engine_weights`` is None where no engine of vLLM is in the process."""
+    """The host of one machine with so many ``processes``; ``offloaded``, ``engine_weights``, ``training`` and
+    ``sampling`` are bytes of one of them. ``engine_weights`` is None where no engine of vLLM is in the process."""
     rewards = config.rewards
     asleep = engine_weights if engine_weights is not None and config.rollout.sleep_level == 1 else 0
     return HostMemory(
@@ -51,6 +53,7 @@ def host_memory(
         offloaded=processes * offloaded,
         sleeping=processes * asleep,
         training=processes * training,
+        sampling=processes * sampling,
         verifiers=processes * rewards.verifier_workers * rewards.verifier_memory_mb * 2**20,
     )
 

@@ -129,9 +129,7 @@ def _show_memory(
         "peak of an update as configured": state.peak(chosen.peak, micro_batches=2) + copies,
     }
     if choose_engine(rollout, on_gpu=device.memory is not None) == "transformers":
-        # Both paths go out as one batch; where metas go first, in two of them, this is an upper bound.
-        sampled = plan_step(config, longest)
-        at_once = min(rollout.max_batch_size, -(-(sampled.solutions + sampled.metas) // sharding.processes))
+        at_once = _decoded_together(config, sharding, longest)
         cache = transformers_cache(shape, dtype, sequences=at_once, length=longest + response)
         parts[f"KV cache of {at_once:,} sequences, transformers engine"] = cache
     for name, value in parts.items():
@@ -159,6 +157,15 @@ def _passes(
     }
 
 
+def _decoded_together(config: Config, sharding: Sharding, longest: int) -> int:
+    """Sequences that the transformers engine of one process decodes at a time, at most.
+
+    Both paths go out as one batch; where metas go first, in two of them, this is an upper bound.
+    """
+    sampled = plan_step(config, longest)
+    return min(config.rollout.max_batch_size, -(-(sampled.solutions + sampled.metas) // sharding.processes))
+
+
 def _longest_response(config: Config) -> int:
     """The larger limit of the two paths, in tokens."""
     rollout = config.rollout
@@ -173,16 +180,22 @@ def _show_host(
     state = training_state(shape, config.model.dtype, sharding, on_gpu=on_gpu)
     activations = _passes(config, shape, sharding, device, longest)[1][config.model.gradient_checkpointing].peak
     training = state.peak(activations, micro_batches=2) + _reference_bytes(config, shape)
-    engine = None
-    if choose_engine(config.rollout, on_gpu=on_gpu, with_vllm=True if on_gpu else None) == "vllm":
-        engine = engine_memory(shape, config.rollout, config.model.dtype, gpu=device.memory, training=0).weights
+    sampler = choose_engine(config.rollout, on_gpu=on_gpu, with_vllm=True if on_gpu else None)
+    engine = engine_memory(shape, config.rollout, config.model.dtype, gpu=device.memory, training=0)
+    sampling = 0
+    if sampler == "transformers":
+        at_once, length = _decoded_together(config, sharding, longest), longest + _longest_response(config)
+        sampling = transformers_cache(shape, config.model.dtype, sequences=at_once, length=length)
+    elif sampler == "vllm":
+        sampling = engine.weights + engine.cache
     host = host_memory(
         config,
         shape,
         processes=launch.on_one_machine,
         offloaded=state.on_host,
-        engine_weights=engine,
+        engine_weights=engine.weights if sampler == "vllm" else None,
         training=0 if on_gpu else training,
+        sampling=0 if on_gpu else sampling,
     )
     table = Table(title="Host memory of one machine, GB, by arithmetic")
     for heading in ("part", "GB"):
@@ -206,10 +219,12 @@ def _host_rows(host: HostMemory, *, on_gpu: bool) -> dict[str, int]:
         "optimiser and weights that are offloaded": host.offloaded,
         "weights of sleeping engines (sleep_level 1)": host.sleeping,
         "training, peak of an update": host.training,
+        "engines and their caches": host.sampling,
         "limit of verifier workers": host.verifiers,
         "at once, at most": host.total,
     }
-    return {name: value for name, value in rows.items() if not (on_gpu and name.startswith("training"))}
+    only_without_gpu = ("training, peak of an update", "engines and their caches")
+    return {name: value for name, value in rows.items() if not (on_gpu and name in only_without_gpu)}
 
 
 def _reference_bytes(config: Config, shape: DecoderShape) -> int:

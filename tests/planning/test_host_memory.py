@@ -20,11 +20,11 @@ def test_loading_is_one_copy_a_machine_and_all_else_is_one_a_process() -> None:
     config = load_config(None, ["model.path=embedded", *settings])
     shape = read_shape(config, load_model_config(config.model), [])
     assert shape is not None
-    found = host_memory(config, shape, processes=4, offloaded=1000, engine_weights=500, training=10)
+    found = host_memory(config, shape, processes=4, offloaded=1000, engine_weights=500, training=10, sampling=7)
     assert found.loading == 4 * shape.parameters
-    assert (found.offloaded, found.sleeping, found.training) == (4000, 2000, 40)
+    assert (found.offloaded, found.sleeping, found.training, found.sampling) == (4000, 2000, 40, 28)
     assert found.verifiers == 4 * 3 * 256 * 2**20
-    assert found.total == 4000 + 2000 + 40 + found.verifiers
+    assert found.total == 4000 + 2000 + 40 + 28 + found.verifiers
 
 
 @pytest.mark.parametrize(("level", "gigabytes"), [(0, 0.0), (1, 8 * 2 * _PARAMETERS / 1e9), (2, 0.0)])
@@ -50,3 +50,14 @@ def test_a_host_without_room_is_named_with_what_would_help(
     said = " ".join(capsys.readouterr().out.split())
     assert "the host has 2.0 GB of memory and up to 4." in said
     assert "lower rewards.verifier_workers" in said
+
+
+def test_without_a_gpu_each_process_has_an_engine_of_vllm_with_its_cache_on_the_host(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    launch = ["--launch", "configs/accelerate/cpu_zero3.yaml", "rollout.engine=vllm", "rollout.kv_cache_gb=3"]
+    arguments = ["--config", "configs/quickstart.yaml", "--dry-run", f"run.dir={tmp_path / 'run'}"]
+    assert train.main([*arguments, *launch]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    [engines] = [float(row[2]) for row in rows if len(row) > 2 and "engines and their caches" in row[1]]
+    assert engines == pytest.approx(2 * (3 * 2**30 + 4 * 853_376) / 1e9, abs=0.01)
