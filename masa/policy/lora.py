@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _CONFIG = "peft_config"
 _TARGETS = "_masa_lora_targets"
 _MARKS = (".lora_A.", ".lora_B.")
+_OLD_NAMES_IN_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 ADAPTER_FOLDER = "adapter"
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -117,8 +119,21 @@ def adapter_settings(model: nn.Module) -> dict[str, Any]:
 
 
 def save_settings(model: nn.Module, folder: Path) -> None:
-    """Write peft's ``adapter_config.json``."""
-    config: Any = getattr(model, _CONFIG)["default"]
+    """Write peft's ``adapter_config.json``.
+
+    Beside adapted experts, peft's loader takes ``gate_proj`` and the like in ``target_modules`` for matrices of the
+    experts in an older layout, also where they are layers of their own: a first dense layer, shared experts. Those are
+    named by their weights, under ``target_parameters``, which leads to the same adapters.
+    """
+    config: Any = copy.copy(getattr(model, _CONFIG)["default"])
+    targets: LoraTargets = getattr(model, _TARGETS)
+    misread = []
+    if targets.experts:
+        misread = [name for name in targets.modules if name.rpartition(".")[2] in _OLD_NAMES_IN_EXPERTS]
+    if misread:
+        short = {name.rpartition(".")[2] for name in misread}
+        config.target_modules = set(config.target_modules) - short - set(misread)
+        config.target_parameters = sorted({*targets.experts, *(f"{name}.weight" for name in misread)})
     config.save_pretrained(folder)
 
 

@@ -1,10 +1,12 @@
 """LoRA: only adapters are trained, and what is exported is the merged model."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import tiny_model
 from transformers import AutoModelForCausalLM
 
 from masa.config import ConfigError
@@ -63,6 +65,25 @@ def test_the_saved_adapters_are_loaded_by_peft_onto_the_base_model(adapted: Any,
     save_adapters(adapted, tmp_path)
     together = PeftModel.from_pretrained(load_policy(ModelSection()), tmp_path / "adapter")
     torch.testing.assert_close(_logits(together), _logits(adapted), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "mixtral", "glm4_moe", "deepseek_v3"])
+def test_adapters_of_experts_and_of_dense_layers_beside_them_are_loaded_by_peft(family: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    base = tiny_model(family)
+    policy = copy.deepcopy(base)
+    add_adapters(policy, LoraSection(rank=2))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    save_adapters(policy, tmp_path)
+    plain = _logits(base)
+    together: Any = PeftModel.from_pretrained(base, tmp_path / "adapter")
+    torch.testing.assert_close(_logits(together), _logits(policy), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(_logits(policy), plain, atol=0.1)
 
 
 def test_the_model_to_sample_from_has_no_adapters(adapted: Any) -> None:
