@@ -35,7 +35,7 @@ def require_peft(section: LoraSection) -> None:
         ConfigError: there are to be some, and peft is not installed.
     """
     if section.rank and importlib.util.find_spec("peft") is None:
-        raise ConfigError(f"model.lora.rank: found {section.rank}, allowed without peft: 0; install masa[lora]")
+        raise ConfigError(f"model.lora.rank: found {section.rank}, allowed without peft: 0; install masa-rl[lora]")
 
 
 def add_adapters(model: PreTrainedModel, section: LoraSection) -> None:

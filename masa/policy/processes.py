@@ -58,7 +58,7 @@ def require_deepspeed() -> None:
     if _under_deepspeed() and importlib.util.find_spec("deepspeed") is None:
         raise ConfigError(
             "accelerate's distributed_type: found DEEPSPEED, but deepspeed is not installed; allowed here: NO, "
-            "MULTI_CPU, MULTI_GPU. Install masa[deepspeed]"
+            "MULTI_CPU, MULTI_GPU. Install masa-rl[deepspeed]"
         )
 
 

@@ -55,7 +55,7 @@ def require_vllm(section: RolloutSection) -> None:
     if not vllm_is_installed():
         raise ConfigError(
             f"rollout.engine: found {section.engine!r}, but vllm is not installed; allowed here: transformers. "
-            "Install masa[vllm] on a machine with a GPU, masa[cpu] without"
+            "Install masa-rl[vllm] on a machine with a GPU, masa-rl[cpu] without"
         )
 
 
