@@ -1,9 +1,8 @@
-"""Reading, overriding and explaining configurations."""
+"""Overriding, validating and explaining configurations."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -11,12 +10,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from masa.config.files import ConfigError, Loader, read_config_files
 from masa.config.schema import Config
-
-
-class ConfigError(ValueError):
-    """A mistake in a configuration, told in one message that names key, value found and values allowed."""
-
 
 _TYPE_NAMES = {
     "int": "a whole number",
@@ -28,25 +23,20 @@ _TYPE_NAMES = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-6` as a string; every reader of a learning rate expects a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
-
-
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """The validated configuration from a YAML file (or the defaults) and ``section.key=value`` overrides.
 
+    A file that extends another (``extends: FILE``) is laid over it; the configuration is the whole of both.
+
     Raises:
-        ConfigError: the file is missing, empty or no YAML mapping; an unknown key; a value of the wrong type or range.
+        ConfigError: the file is missing, empty or no YAML mapping; files that extend one another in a circle; an
+            unknown key; a value of the wrong type or range.
     """
-    values = _read_yaml(Path(path)) if path is not None else {}
-    origin = str(path) if path is not None else "the defaults"
+    values: dict[str, Any] = {}
+    origin = "the defaults"
+    if path is not None:
+        values, files = read_config_files(Path(path))
+        origin = " extending ".join(map(str, files))
     for override in overrides:
         _apply_override(values, override)
     return config_from_mapping(values, origin)
@@ -83,28 +73,6 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a folder, a YAML file is needed")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        place = f", line {where.line + 1}" if where else ""
-        raise ConfigError(f"{path}{place}: is not valid YAML: {getattr(error, 'problem', error)}") from None
-    if values is None:
-        raise ConfigError(f"{path}: the file is empty; sections allowed: {', '.join(Config.model_fields)}")
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}, a mapping of sections is needed")
-    return values
-
-
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
@@ -119,7 +87,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {parent} holds {child!r}, which has no keys")
         node = child
     try:
-        node[last] = yaml.load(text, Loader=_Loader) if text else ""
+        node[last] = yaml.load(text, Loader=Loader) if text else ""
     except yaml.YAMLError:
         node[last] = text
 

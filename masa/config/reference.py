@@ -14,8 +14,9 @@ _HEAD = """# Configuration
 
 Every option of a run, made from the schema by `python -m masa.config.reference > docs/configuration.md`. A
 configuration is a YAML file with these sections; a key that is left out has its default. On the command line an option
-is changed as `section.key=value`. Unknown keys, wrong types and values out of range are refused before anything is
-loaded.
+is changed as `section.key=value`. `extends: FILE` at the top of a file, relative to it, lays the file over another:
+keys that it holds take the place of the other's, mappings are merged, and lists are not. A run directory holds the
+whole configuration. Unknown keys, wrong types and values out of range are refused before anything is loaded.
 """
 
 
