@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,11 @@ class Session:
         else:
             unused = check_layouts(places, requests)
         self.updater.give_up_layouts(unused)
+        if unused and self.updater.layouts:
+            # What takes the place of packed rows is compared as they were.
+            instead = check_layouts(replace(places, layouts=self.updater.layouts), requests)
+            self.updater.give_up_layouts(instead)
+            unused |= instead
         return [*self.notes, *unused.values()]
 
     def wake_engine(self, step: int) -> None:

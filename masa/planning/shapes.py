@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from masa.tracking.cost import ModelShape
+from masa.tracking.cost import ModelShape, attention_heads
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -61,12 +61,13 @@ def shape_of(model: Any) -> DecoderShape:
     parameters = sum(one.numel() for one in model.parameters())
     layers = list(model.get_decoder().layers)
     idle, width = _experts(config, layers)
+    heads, head_width = attention_heads(config)
     return DecoderShape(
         layers=len(layers),
         hidden=config.hidden_size,
-        heads=config.num_attention_heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-        head_width=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        heads=heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_width=head_width,
         intermediate=width,
         vocabulary=head.shape[0],
         tied=head is table,

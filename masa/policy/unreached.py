@@ -23,6 +23,7 @@ def freeze_unreached(module: nn.Module) -> list[str]:
     with torch.enable_grad():
         logprobs, _ = module(collate([_ROW]).to(device), False)
     reached = _leaves(logprobs)
+    _let_go_of_graph(module)
     layers = {id(one) for one in decoder_of(module.model).parameters()}
     frozen = []
     for name, parameter in module.named_parameters():
@@ -31,6 +32,14 @@ def freeze_unreached(module: nn.Module) -> list[str]:
             parameter.requires_grad_(False)
             frozen.append(name)
     return frozen
+
+
+def _let_go_of_graph(module: nn.Module) -> None:
+    """Some models keep the state of their last pass (RecurrentGemma); with its graph they could not be copied."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(part, name, value.detach())
 
 
 def _leaves(output: Tensor) -> set[int]:

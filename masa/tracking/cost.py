@@ -61,14 +61,19 @@ class ModelShape:
 def model_shape(model: Any) -> ModelShape:
     """The shape of a causal language model of `transformers`; to be taken before its parameters are sharded."""
     config = model.config.get_text_config()
-    heads = config.num_attention_heads
-    head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    heads, head_width = attention_heads(config)
     table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     total = sum(_size(parameter) for parameter in model.parameters())
     return ModelShape(
         parameters=total if head is table else total - _size(table),
         attention_width=config.num_hidden_layers * heads * head_width,
     )
+
+
+def attention_heads(config: Any) -> tuple[int, int]:
+    """Number and width of the heads that a text configuration names; both 0 for a model without attention (Mamba)."""
+    heads = int(getattr(config, "num_attention_heads", None) or 0)
+    return heads, int(getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
 
 
 def record_step_cost(

@@ -52,7 +52,7 @@ def policies() -> Iterator[tuple[str, PreTrainedModel]]:
                 head.weight.data.mul_(factor)
                 yield f"{family}, logits times {factor}", model
     yield "the embedded policy", load_embedded_policy()
-    for width, layers in ((256, 8), (512, 16)):
+    for width, layers in ((256, 4), (256, 16)):
         shape = {"hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": layers, "head_dim": 64}
         heads = {"num_attention_heads": width // 64, "num_key_value_heads": width // 128, "vocab_size": 2048}
         torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """Parameters that a forward pass over text does not reach are frozen: in no optimiser, and in no checkpoint twice."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,26 @@ def test_the_values_of_a_model_with_frozen_towers_are_saved_once_and_restored(tm
     expected = own_logprobs(policy.model, row, 1.0)
     for one in (restored.model, loaded):
         torch.testing.assert_close(own_logprobs(one, row, 1.0), expected, rtol=0, atol=1e-6)
+
+
+class _Remembering(nn.Module):
+    """A layer that keeps what it computed last."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.state: torch.Tensor | None = None
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.inner(hidden)
+        self.state = output
+        return output
+
+
+def test_a_model_that_keeps_the_state_of_its_last_pass_can_still_be_copied() -> None:
+    model = small_qwen3()
+    model.model.layers[0].mlp = _Remembering(model.model.layers[0].mlp)
+    module = PolicyModule(model, temperature=1.0)
+    assert freeze_unreached(module) == []
+    reference: Any = copy.deepcopy(module)
+    assert reference.model.model.layers[0].mlp.state is not None

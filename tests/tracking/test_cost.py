@@ -74,3 +74,12 @@ def test_a_step_counts_metas_of_gated_problems_and_problems_by_their_fate() -> N
     fates = [values[f"cost/problems_{name}"] for name in ("drawn", "rolled_out", "gated", "audited")]
     assert fates == [3, 2, 1, 1]
     assert values["time/meta_rollout"] == 1.5
+
+
+def test_a_model_without_attention_costs_what_its_parameters_multiply() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=2, state_size=4))
+    shape = model_shape(model)
+    assert shape.attention_width == 0
+    assert shape.forward_flops(0, 5) == 10 * shape.parameters

@@ -140,6 +140,19 @@ def test_a_run_without_the_check_still_packs_only_rows_that_stay_apart(tmp_path:
     assert any(line.startswith("optimizer.packing: not used with OPTForCausalLM") for line in lines)
 
 
+def test_what_takes_the_place_of_packed_rows_is_compared_as_well(tmp_path: Path) -> None:
+    folder = tiny_folder("falcon", tmp_path / "model", max_position_embeddings=512)
+    options = ("optimizer.packing=on", "optimizer.share_prompts=on", "run.threads=1", "problems.limit=32")
+    config = load_config(QUICKSTART, [*options, f"model.path={folder}", f"run.dir={tmp_path}"])
+    with Session(config, resolve_algorithm(config.algorithm), prepare(config), 1) as session:
+        lines = session.check_at_start()
+        assert session.updater.layouts == ()
+    assert [line.partition(":")[0] for line in lines if "not used" in line] == [
+        "optimizer.packing",
+        "optimizer.share_prompts",
+    ]
+
+
 def test_what_a_checkpoint_would_not_keep_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     import masa.start_check as start_check
 
