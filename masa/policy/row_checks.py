@@ -20,7 +20,8 @@ Collate = Callable[[Sequence[TokenRow]], TokenBatch]
 Forward = Callable[[TokenBatch], Tensor]
 """[R, L] log-probs of a micro-batch, as `PolicyModule` gives them."""
 
-# What another row's tokens may move a row's log-probs by, in nats: nothing but the order of sums in fused experts.
+# What another row's tokens may move a row's log-probs by, in nats. Measured were 0 where rows stay apart, and 0.31 at
+# the least where they mix (tests/models/tolerances.py); what is allowed is left for kernels that sum in another order.
 LEAK_TOLERANCES = {torch.float64: 1e-8, torch.float32: 2e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 _SHORT_PROMPT = 3
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _PROBE_LENGTHS = (12, 96, 320)
 _PROBE_TOKENS = 16
-# Largest difference of log-probs, in nats, between an engine and the policy when their weights are the same. In
-# bfloat16 a logit of 16 to 32 is a multiple of 1/8; the embedded policy, with smaller ones, is 0.12 apart from vLLM.
+# Largest difference of log-probs, in nats, between an engine and the policy when their weights are the same: 1.6 to 3
+# times the largest that rounding was measured to make (tests/models/tolerances.py; docs/rollout.md has the figures).
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.5, torch.float16: 0.1}
 _MULTIPLIERS = (-7046029254386353131, 4354685564936845319, -8663945395140668459)
 _CHUNK = 2**22
