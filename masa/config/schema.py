@@ -34,7 +34,7 @@ class ModelSection(Section):
     """The policy."""
 
     path: str = "embedded"
-    """A folder or hub id that `transformers` loads, or `embedded`: the tiny policy that ships with the package."""
+    """A folder or hub id that `transformers` loads, `embedded`, or `embedded:long` once it is built."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the policy's parameters."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -53,7 +53,8 @@ class ProblemsSection(Section):
     """Where problems come from."""
 
     train: str = "embedded:train"
-    """`embedded:train`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, or a parquet/json/jsonl/csv."""
+    """`embedded:train`, `embedded:long`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, or a
+    parquet/json/jsonl/csv."""
     train_split: str = "train"
     """Split of a hub data set."""
     eval: str | None = None

@@ -1,4 +1,4 @@
-"""The problems of a benchmark: from the hub, from a local file of the same columns, or from the embedded world."""
+"""The problems of a benchmark: from the hub, from a local file of the same columns, or from an embedded world."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from masa.evaluation.benchmark import Benchmark, OptionOrder, Reading, read_row
 from masa.evaluation.benchmarks import BENCHMARKS
+from masa.evaluation.benchmarks.embedded import EMBEDDED_BENCHMARKS
 from masa.problems.errors import ProblemDataError, RowError, nearest
 from masa.problems.files import READERS, Unreadable, file_rows
 from masa.problems.hub import hub_rows
@@ -107,10 +108,10 @@ def _open(benchmark: Benchmark, choice: DataChoice) -> tuple[str, Iterable[Any]]
     path = local_file(benchmark, choice)
     if path is not None:
         return f"benchmark {benchmark.name}, file {str(path)!r}", file_rows(path)
-    if benchmark.name == "embedded":
-        from masa.embedded.world import arithmetic_problems
+    if benchmark.name in EMBEDDED_BENCHMARKS:
+        from masa.embedded.worlds import embedded_problems
 
-        return "benchmark embedded", arithmetic_problems("test")
+        return f"benchmark {benchmark.name}", embedded_problems(EMBEDDED_BENCHMARKS[benchmark.name])
     if benchmark.hub is None:
         names = " or ".join(f"{benchmark.name}{middle}.json" for middle in ("", f"_{benchmark.split}"))
         raise ProblemDataError(

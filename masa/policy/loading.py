@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import ConfigError
 from masa.config.schema import ModelSection
+from masa.embedded.worlds import EMBEDDED_WORLDS
 from masa.errors import first_line
 from masa.hub import hub_is_reachable
 
@@ -26,22 +27,35 @@ def resolve_model_path(section: ModelSection) -> str:
     Raises:
         ConfigError: ``model.path`` is written like a local path and holds no model.
     """
-    if section.path == "embedded":
-        from masa.embedded import DATA_DIRECTORY
-
-        return str(DATA_DIRECTORY)
+    if section.path in EMBEDDED_WORLDS:
+        return str(_embedded_policy(section.path))
     path = Path(section.path).expanduser()
     looks_local = section.path.startswith((".", "/", "~")) or section.path.count("/") != 1
     if path.is_dir() or looks_local:
         if not path.is_dir():
             raise ConfigError(
-                f"model.path: found {section.path!r}, which is no folder here; allowed: embedded, a folder with a "
-                "model saved by transformers, or a hub id such as Qwen/Qwen3-8B-Base"
+                f"model.path: found {section.path!r}, which is no folder here; allowed: {', '.join(EMBEDDED_WORLDS)}, "
+                "a folder with a model saved by transformers, or a hub id such as Qwen/Qwen3-8B-Base"
             )
         if not (path / "config.json").is_file():
             raise ConfigError(f"model.path: the folder {section.path!r} has no config.json, so it holds no model")
         return str(path)
     return section.path
+
+
+def _embedded_policy(name: str) -> Path:
+    """The folder of an embedded world's policy.
+
+    Raises:
+        ConfigError: it is one that has to be built first.
+    """
+    world = EMBEDDED_WORLDS[name]
+    if not (world.data / "config.json").is_file():
+        raise ConfigError(
+            f"model.path: the policy of {name!r} is not built yet: run `{world.build}` once (one core, under half an "
+            "hour), or name the folder given to its --out"
+        )
+    return world.data
 
 
 def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:

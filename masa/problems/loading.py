@@ -24,7 +24,6 @@ __all__ = ["BadRow", "LoadReport", "LoadedProblems", "ProblemDataError", "load_p
 MAPPED_FIELDS = ("statement", "answer", "solution", "id", "source", "verifier", "options")
 
 _EMBEDDED = "embedded:"
-_EMBEDDED_SPLITS = ("train", "test")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(?::[\w.-]+)?")
 # Extensions that people give data files; a hub id rarely ends like this, and a file so named deserves a file's error.
 _FILE_SUFFIXES = {*READERS, ".txt", ".tsv", ".xlsx", ".yaml", ".yml", ".arrow", ".pkl", ".gz", ".zip", ".zst", ".xml"}
@@ -45,8 +44,9 @@ def load_problems(
     """The problems of a source, in its order, duplicates left out.
 
     Args:
-        source: a preset's name, ``embedded:train`` or ``embedded:test``, a hub id (``owner/name`` or
-            ``owner/name:config``), a .parquet, .json, .jsonl or .csv file, or a list of mappings and Problems.
+        source: a preset's name, a split of an embedded world (``embedded:train``, ``embedded:long``), a hub id
+            (``owner/name`` or ``owner/name:config``), a .parquet, .json, .jsonl or .csv file, or a list of mappings and
+            Problems.
         split: of a hub data set; other sources have none.
         columns: maps ``statement``, ``answer``, ``solution``, ``id``, ``source``, ``verifier`` or ``options`` to
             column names; a dot leads into nested values. What is not mapped is found as in unmapped rows.
@@ -152,23 +152,23 @@ def _open(source: Any, split: str) -> tuple[str, str, Iterator[Any]]:
         return f"problems file {source!r}", path.stem, file_rows(path)
     if _HUB_ID.fullmatch(source):
         return f"hub data set {source!r}", source.partition(":")[0], hub_rows(source, split)
-    known = (*PRESETS, *(_EMBEDDED + name for name in _EMBEDDED_SPLITS))
+    from masa.embedded.worlds import EMBEDDED_SOURCES
+
+    known = (*PRESETS, *EMBEDDED_SOURCES)
     raise ProblemDataError(
         f"problems: found {source!r}{nearest(source, known)}, allowed: a preset ({', '.join(PRESETS)}), "
-        f"embedded:train, embedded:test, a hub id (owner/name or owner/name:config), or a file ({', '.join(READERS)})"
+        f"{', '.join(EMBEDDED_SOURCES)}, a hub id (owner/name or owner/name:config), or a file ({', '.join(READERS)})"
     )
 
 
 def _embedded(source: str) -> list[Problem]:
-    split = source.partition(":")[2]
-    if split not in _EMBEDDED_SPLITS:
-        raise ProblemDataError(
-            f"problems: found {source!r}{nearest(source, [_EMBEDDED + name for name in _EMBEDDED_SPLITS])}, allowed: "
-            f"{' or '.join(_EMBEDDED + name for name in _EMBEDDED_SPLITS)}"
-        )
-    from masa.embedded.world import arithmetic_problems
+    from masa.embedded.worlds import EMBEDDED_SOURCES, embedded_problems
 
-    return arithmetic_problems(split)  # type: ignore[arg-type]
+    if source not in EMBEDDED_SOURCES:
+        raise ProblemDataError(
+            f"problems: found {source!r}{nearest(source, EMBEDDED_SOURCES)}, allowed: {' or '.join(EMBEDDED_SOURCES)}"
+        )
+    return embedded_problems(source)
 
 
 def _check_arguments(

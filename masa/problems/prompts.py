@@ -149,7 +149,7 @@ def _find_text(kind: TemplateKind, given: str) -> tuple[str, str]:
     """What error messages call the template, and its text."""
     named = NAMED_TEMPLATES[kind]
     if given in named:
-        return f"{kind} template {given!r}", named[given]()
+        return f"{kind} template {given!r}", named[given]
     if "{{" in given or "{%" in given or "\n" in given:
         return f"{kind} template (inline)", given
     if given.startswith("@") or "/" in given or given.endswith(_FILE_SUFFIXES):

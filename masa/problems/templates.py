@@ -1,9 +1,12 @@
-"""The prompt templates that have a name: `default` here, `embedded` in the embedded world."""
+"""The prompt templates that have a name: `default` here, those of the embedded worlds beside their policies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
+
+from masa.embedded import templates as embedded
+from masa.embedded.long import templates as embedded_long
 
 TemplateKind = Literal["solution", "meta"]
 
@@ -48,19 +51,15 @@ your thoughts
 """  # noqa: E501 (a line of the template is a line of the prompt)
 
 
-def _embedded_solution() -> str:
-    from masa.embedded.templates import SOLUTION_TEMPLATE
-
-    return SOLUTION_TEMPLATE
-
-
-def _embedded_meta() -> str:
-    from masa.embedded.templates import META_TEMPLATE
-
-    return META_TEMPLATE
-
-
-NAMED_TEMPLATES: Mapping[TemplateKind, Mapping[str, Callable[[], str]]] = {
-    "solution": {"default": lambda: DEFAULT_SOLUTION, "embedded": _embedded_solution},
-    "meta": {"default": lambda: DEFAULT_META, "embedded": _embedded_meta},
+NAMED_TEMPLATES: Mapping[TemplateKind, Mapping[str, str]] = {
+    "solution": {
+        "default": DEFAULT_SOLUTION,
+        "embedded": embedded.SOLUTION_TEMPLATE,
+        "embedded:long": embedded_long.SOLUTION_TEMPLATE,
+    },
+    "meta": {
+        "default": DEFAULT_META,
+        "embedded": embedded.META_TEMPLATE,
+        "embedded:long": embedded_long.META_TEMPLATE,
+    },
 }

@@ -12,6 +12,7 @@ import pytest
 
 from masa.evaluation.benchmark import Benchmark
 from masa.evaluation.benchmarks import BENCHMARKS, SUITES, resolve_benchmarks, suite_of
+from masa.evaluation.benchmarks.embedded import EMBEDDED_BENCHMARKS
 from masa.evaluation.listing import benchmark_table
 from masa.evaluation.loading import DataChoice, choose_files, load_benchmark
 from masa.problems.errors import ProblemDataError
@@ -131,7 +132,7 @@ def _load(name: str, path: Path, **choice: Any) -> list[Any]:
     return load_benchmark(BENCHMARKS[name], DataChoice(files={name: path}, **choice))
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "embedded"])
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in EMBEDDED_BENCHMARKS])
 def test_a_file_of_the_documented_columns_becomes_problems(name: str, tmp_path: Path) -> None:
     row, part, answer = ROWS[name]
     (problem,) = _load(name, _file(tmp_path, [row]))
@@ -144,14 +145,14 @@ def test_a_file_of_the_documented_columns_becomes_problems(name: str, tmp_path: 
     assert "step by step" not in problem.statement
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "embedded"])
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in EMBEDDED_BENCHMARKS])
 def test_the_row_has_every_column_that_the_declaration_names(name: str) -> None:
     row = ROWS[name][0]
     for column in BENCHMARKS[name].columns:
         assert any(choice.split(".")[0] in row for choice in column.rstrip(")").split(" (or "))
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "embedded"])
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in EMBEDDED_BENCHMARKS])
 def test_a_row_without_its_columns_is_refused_with_benchmark_and_row(name: str, tmp_path: Path) -> None:
     with pytest.raises(ProblemDataError, match=rf"benchmark {name}, file .*1 of 2 rows .*row 1: "):
         _load(name, _file(tmp_path, [ROWS[name][0], {"unrelated": 1}]))
@@ -163,7 +164,7 @@ def test_declarations_are_complete_and_distinct() -> None:
     for benchmark in BENCHMARKS.values():
         assert benchmark.rows
         assert benchmark.licence
-        assert benchmark.hub or suite_of(benchmark.name) in ("logic", "embedded")
+        assert benchmark.hub or suite_of(benchmark.name) in ("logic", *EMBEDDED_BENCHMARKS)
 
 
 def test_names_and_suites_resolve_once_each_in_order() -> None:

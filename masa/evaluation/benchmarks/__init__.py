@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 from masa.evaluation.benchmark import Benchmark
 from masa.evaluation.benchmarks.code import CODE
-from masa.evaluation.benchmarks.embedded import EMBEDDED
+from masa.evaluation.benchmarks.embedded import EMBEDDED, EMBEDDED_LONG
 from masa.evaluation.benchmarks.logic import LOGIC
 from masa.evaluation.benchmarks.mathematics import MATHEMATICS
 from masa.evaluation.benchmarks.science import SCIENCE
 from masa.problems.errors import ProblemDataError, nearest
 
 BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark for benchmark in (*MATHEMATICS, *LOGIC, *SCIENCE, *CODE, EMBEDDED)
+    benchmark.name: benchmark for benchmark in (*MATHEMATICS, *LOGIC, *SCIENCE, *CODE, EMBEDDED, EMBEDDED_LONG)
 }
 SUITES: dict[str, tuple[str, ...]] = {
     "math": tuple(benchmark.name for benchmark in MATHEMATICS),

@@ -1,4 +1,4 @@
-"""The embedded world's held-out problems: a benchmark that needs neither network nor files."""
+"""The embedded worlds' held-out problems: benchmarks that need neither network nor files."""
 
 from __future__ import annotations
 
@@ -17,3 +17,18 @@ EMBEDDED = Benchmark(
     max_tokens=160,
     max_meta_tokens=96,
 )
+EMBEDDED_LONG = Benchmark(
+    name="embedded_long",
+    title="Embedded chains",
+    split="test",
+    columns=(),
+    verifier="math",
+    licence="Apache-2.0 (this project)",
+    rows=256,
+    template="embedded:long",
+    meta_template="embedded:long",
+    max_tokens=288,
+    max_meta_tokens=40,
+)
+# The source of `problems.eval` that holds the same problems.
+EMBEDDED_BENCHMARKS = {EMBEDDED.name: "embedded:test", EMBEDDED_LONG.name: "embedded:long:test"}

@@ -1,0 +1,101 @@
+"""Worked solutions as a fallible author writes them: an order of the steps, slips, doubts and fresh starts.
+
+The author's habits are what the warm-started policy imitates. How often he takes a kind's right order, and how often he
+slips on it, differs from kind to kind; both can be mended by reinforcement. A slip that he notices
+makes him start again at once, and so may a pass in the wrong order: wrong solutions tend to run long.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from masa.embedded.long.world import KINDS, MODULUS, ORDERS, Chain, apply
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How the author fares with a kind: the chance that he takes its right order, and that he slips, a step."""
+
+    right: float
+    slip: float
+
+
+HABITS: Mapping[str, Habit] = {
+    "amber": Habit(0.5, 0.02),
+    "birch": Habit(0.995, 0.002),
+    "coral": Habit(0.04, 0.02),
+    "denim": Habit(0.9, 0.05),
+    "ember": Habit(0.15, 0.05),
+    "flint": Habit(0.995, 0.002),
+    "grape": Habit(0.33, 0.08),
+    "hazel": Habit(0.6, 0.02),
+    "ivory": Habit(0.03, 0.05),
+    "jade": Habit(0.98, 0.01),
+    "khaki": Habit(0.6, 0.08),
+    "lilac": Habit(0.2, 0.02),
+}
+MAX_PASSES = 4
+NOTICES_SLIP = 0.65
+NOTICES_ORDER = 0.35
+# After a doubt the author is less careful: a solution that ran long is usually wrong.
+CONFUSION = 2.5
+SLIPS = (-10, -2, -1, 1, 2, 10)
+OPENINGS = ("", "", " Step by step.")
+CLOSINGS = ("", "", " Checked twice and sure.")
+
+
+def clean_solution(chain: Chain) -> str:
+    """The right order without slips; it ends in the boxed answer."""
+    order = KINDS[chain.kind]
+    text, value, _ = _pass(chain, order, 0.0, random.Random(0), doubts=False)
+    return f"By {order}.{text} So \\boxed{{{value:02d}}}"
+
+
+def worked_solution(chain: Chain, rng: random.Random, order: str | None = None) -> str:
+    """One solution with the author's habits; the boxed answer may be wrong.
+
+    ``order`` is the order of the first pass, None: as the author is used to.
+    """
+    habit = HABITS[chain.kind]
+    used = order or drawn_order(chain.kind, rng)
+    parts = [f"By {used}.", rng.choice(OPENINGS)]
+    slip = habit.slip
+    for number in range(1, MAX_PASSES + 1):
+        text, value, noticed = _pass(chain, used, slip, rng, doubts=number < MAX_PASSES)
+        parts.append(text)
+        astray = used != KINDS[chain.kind] and rng.random() < NOTICES_ORDER
+        if not noticed and not (astray and number < MAX_PASSES):
+            break
+        used = drawn_order(chain.kind, rng)
+        slip = min(0.5, habit.slip * CONFUSION)
+        parts.append(f" Hm, again by {used}.")
+    parts.append(rng.choice(CLOSINGS))
+    parts.append(f" So \\boxed{{{value:02d}}}")
+    return "".join(parts)
+
+
+def drawn_order(kind: str, rng: random.Random) -> str:
+    """An order as the author takes it for ``kind``: the right one by habit, else one of the others."""
+    right = KINDS[kind]
+    if rng.random() < HABITS[kind].right:
+        return right
+    return rng.choice([order for order in ORDERS if order != right])
+
+
+def _pass(chain: Chain, order: str, slip: float, rng: random.Random, *, doubts: bool) -> tuple[str, int, bool]:
+    """The steps once, in ``order``: text, last value, and whether the pass was broken off at a slip that was noticed.
+
+    Without ``doubts`` no slip is noticed.
+    """
+    value, parts = chain.start, [f" {chain.start:02d}"]
+    for position in ORDERS[order](len(chain.operations)):
+        value = apply(chain.operations[position], value)
+        slipped = slip > 0 and rng.random() < slip
+        if slipped:
+            value = (value + rng.choice(SLIPS)) % MODULUS
+        parts.append(f" {chain.labels[position]} {chain.operations[position]} {value:02d}")
+        if slipped and doubts and rng.random() < NOTICES_SLIP:
+            return "".join(parts), value, True
+    return "".join(parts), value, False

@@ -1,0 +1,57 @@
+"""The long world's tokenizer: one token for each of its words, single digits, and bytes for everything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from masa.embedded.long.corpus import words
+from masa.embedded.tokenizer import ASSISTANT, CHAT_TEMPLATE, END, PAD, SYSTEM, USER
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# The fixed parts of a response that the policy need not spell: markers, and the keys of a meta's JSON object.
+PHRASES = (
+    "<meta>",
+    "</meta>",
+    '{"notions": ["',
+    '", "',
+    '"], "pass_rate": ',
+    ', "solution_length": ',
+    " So \\boxed{",
+)
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer, chat template included; nothing about it is learned, and it encodes any text."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    singles = [*PHRASES, *words()]
+    entries = [PAD, SYSTEM, USER, ASSISTANT, END, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    entries += [form for form in (to_bytes.pre_tokenize_str(word)[0][0] for word in singles) if len(form) > 1]
+    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
+    core = Tokenizer(models.BPE(vocabulary, [], ignore_merges=True))
+    phrases = "|".join(_quoted(phrase) for phrase in PHRASES)
+    pattern = Regex(rf"{phrases}| ?\+\d| ?\p{{L}}+| ?\p{{N}}|.|\s")
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(pattern, "isolated"), to_bytes])
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        clean_up_tokenization_spaces=False,
+        model_max_length=4096,
+        padding_side="left",
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _quoted(phrase: str) -> str:
+    """``phrase`` as a regular expression that matches it alone."""
+    return "".join(
+        character if character.isalnum() or character in ' "<>/:,_' else f"\\{character}" for character in phrase
+    )

@@ -1,0 +1,191 @@
+"""The long problem family: a two-digit value, a chain of labelled steps, and a kind that decides their order.
+
+A statement names its kind, its number of steps, the first value and the steps: ``amber of 3 from 47: a +8 b swap c
+flip.`` Each kind has one right order of the steps (forward, backward or alternating), which no statement names. The
+orders of a problem give three different answers, so a solution in the wrong order is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from masa.problems.problem import Problem
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+LABELS = "abcdefghijklmn"
+SOURCE = "embedded-long"
+TEST_FRACTION = 8
+LARGEST_COUNT: dict[Split, int] = {"train": 4096, "test": 256}
+MODULUS = 100
+OPERATIONS = (*(f"+{d}" for d in range(1, 10)), "swap", "flip")
+_ADDITIONS = OPERATIONS[:9]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A grade of length: fewest and most steps, and this grade's share of any problem list (per cent)."""
+
+    name: str
+    fewest: int
+    most: int
+    share: int
+
+
+SIZES = (Size("short", 3, 4, 30), Size("middling", 5, 7, 30), Size("long", 8, 10, 22), Size("very long", 11, 14, 18))
+
+
+def forward(count: int) -> list[int]:
+    """Positions of ``count`` steps from the first to the last."""
+    return list(range(count))
+
+
+def backward(count: int) -> list[int]:
+    """Positions from the last to the first."""
+    return list(range(count - 1, -1, -1))
+
+
+def alternating(count: int) -> list[int]:
+    """Every other position from the first one on, then those left out: a, c, e, b, d."""
+    return [*range(0, count, 2), *range(1, count, 2)]
+
+
+ORDERS: Mapping[str, Callable[[int], list[int]]] = {
+    "forward": forward,
+    "backward": backward,
+    "alternating": alternating,
+}
+# The right order of each kind. Which kinds the policy is good at is the warm start's doing (author.py) and stands in
+# no statement.
+KINDS: Mapping[str, str] = {
+    "amber": "alternating",
+    "birch": "forward",
+    "coral": "backward",
+    "denim": "backward",
+    "ember": "forward",
+    "flint": "alternating",
+    "grape": "forward",
+    "hazel": "backward",
+    "ivory": "alternating",
+    "jade": "backward",
+    "khaki": "forward",
+    "lilac": "alternating",
+}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One problem: kind, first value (0 to 99) and the operations of its steps, in the order of the statement."""
+
+    kind: str
+    start: int
+    operations: tuple[str, ...]
+
+    @property
+    def labels(self) -> str:
+        return LABELS[: len(self.operations)]
+
+    @property
+    def statement(self) -> str:
+        steps = " ".join(f"{label} {operation}" for label, operation in zip(self.labels, self.operations, strict=True))
+        return f"{self.kind} of {len(self.operations)} from {self.start:02d}: {steps}."
+
+    @property
+    def answer(self) -> int:
+        return self.value_by(KINDS[self.kind])
+
+    def value_by(self, order: str) -> int:
+        """The last value where the steps go in ``order``."""
+        value = self.start
+        for position in ORDERS[order](len(self.operations)):
+            value = apply(self.operations[position], value)
+        return value
+
+
+def apply(operation: str, value: int) -> int:
+    """``+d`` adds modulo 100, ``swap`` exchanges the two digits, ``flip`` takes each digit from nine."""
+    if operation == "swap":
+        return value % 10 * 10 + value // 10
+    if operation == "flip":
+        return MODULUS - 1 - value
+    return (value + int(operation)) % MODULUS
+
+
+def split_of(chain: Chain) -> Split:
+    """The split that owns this problem: a hash decides, so train and test never share one."""
+    digest = hashlib.sha256(chain.statement.encode()).digest()
+    return "test" if digest[0] % TEST_FRACTION == 0 else "train"
+
+
+def draw_chain(kind: str, count: int, rng: random.Random) -> Chain:
+    """A random problem of ``count`` steps whose orders give different answers."""
+    while True:
+        operations = tuple(
+            rng.choice(_ADDITIONS) if rng.random() < 0.6 else rng.choice(("swap", "flip")) for _ in range(count)
+        )
+        chain = Chain(kind, rng.randrange(MODULUS), operations)
+        if len({chain.value_by(order) for order in ORDERS}) == len(ORDERS):
+            return chain
+
+
+def long_problems(split: Split, count: int | None = None, seed: int = 0) -> list[Problem]:
+    """Distinct problems of one split; sizes come in their shares, kinds equally often; equal arguments, equal lists.
+
+    ``count`` is at most 4,096 (train) or 256 (test); by default 2,048 or 256. A problem's ``solution`` is the clean
+    solution in the right order, its ``metadata`` holds ``kind``, ``size``, ``steps`` and ``order``.
+
+    Raises:
+        ValueError: an unknown split, or a count outside of what the split holds.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"embedded:long split is {split!r}, allowed: 'train', 'test'")
+    count = min(2048, LARGEST_COUNT[split]) if count is None else count
+    if not 1 <= count <= LARGEST_COUNT[split]:
+        raise ValueError(f"count is {count}, allowed for the embedded:long {split} split: 1 to {LARGEST_COUNT[split]}")
+    rng = random.Random(f"embedded/long/{split}/{seed}")
+    seen: set[Chain] = set()
+    problems = []
+    for kind, size in _cells(count, rng):
+        steps = rng.randint(size.fewest, size.most)
+        chain = draw_chain(kind, steps, rng)
+        while chain in seen or split_of(chain) != split:
+            chain = draw_chain(kind, steps, rng)
+        seen.add(chain)
+        problems.append(problem_of(chain, size))
+    return problems
+
+
+def problem_of(chain: Chain, size: Size) -> Problem:
+    """The chain as a problem of the library; its answer is a two-digit text such as ``07``."""
+    from masa.embedded.long.author import clean_solution
+
+    return Problem(
+        id=f"{chain.kind}-{chain.start:02d}-" + "-".join(chain.operations),
+        statement=chain.statement,
+        answer=f"{chain.answer:02d}",
+        source=SOURCE,
+        solution=clean_solution(chain),
+        metadata={
+            "kind": chain.kind,
+            "size": size.name,
+            "steps": len(chain.operations),
+            "order": KINDS[chain.kind],
+        },
+    )
+
+
+def _cells(count: int, rng: random.Random) -> list[tuple[str, Size]]:
+    """Kind and size of ``count`` problems in random order, each pair as often as its share asks for."""
+    pairs = [(kind, size) for kind in KINDS for size in SIZES]
+    exact = [count * size.share / 100 / len(KINDS) for _, size in pairs]
+    quota = [int(e) for e in exact]
+    by_remainder = sorted(range(len(pairs)), key=lambda i: quota[i] - exact[i])
+    for i in by_remainder[: count - sum(quota)]:
+        quota[i] += 1
+    cells = [pair for pair, n in zip(pairs, quota, strict=True) for _ in range(n)]
+    rng.shuffle(cells)
+    return cells
