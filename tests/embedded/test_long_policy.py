@@ -14,6 +14,7 @@ from masa.config.schema import ModelSection
 from masa.embedded import worlds
 from masa.embedded.long import DATA_DIRECTORY, long_problems
 from masa.embedded.long.build import SETTINGS, build
+from masa.embedded.long.measure import main as measure_policy
 from masa.embedded.long.properties import BOUNDS, measure, unmet
 from masa.embedded.long.tokenizer import make_tokenizer
 from masa.embedded.long.world import KINDS, SIZES
@@ -106,6 +107,14 @@ def test_plain_grpo_and_masa_with_hints_train_on_it(as_embedded_long, tmp_path):
         assert rows[-1]["step"] == 1
         assert rows[-1]["cost/solution_tokens"] > 0
         assert (rows[-1]["cost/meta_tokens"] > 0) == (name == "masa")
+
+
+def test_a_policy_is_sampled_by_one_command(built, capsys):
+    measure_policy([str(built[0]), "--problems", "2"])
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"solutions", "right_hint", "wrong_hint", "meta_tokens"}
+    assert found["solutions"]["solutions_per_problem"] == 16
+    assert found["right_hint"]["problems"] == 2
 
 
 def test_unmet_names_the_value_and_what_was_wanted():

@@ -1,7 +1,12 @@
-"""Sample the long world's policy and say what it is like: pass rates, lengths, methods, hints, metas."""
+"""What the long world's policy is like, by sampling it: ``python -m masa.embedded.long.measure MODEL``.
+
+Pass rates, lengths and first orders without a hint and with one, and metas, as JSON.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -164,3 +169,31 @@ def _first_order(text: str) -> str:
 def _mean(values: Iterable[float]) -> float:
     numbers = [float(value) for value in values]
     return round(fmean(numbers), 4) if numbers else 0.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m masa.embedded.long.measure", description=__doc__)
+    parser.add_argument("model", help="embedded:long, or a folder with a policy of that world")
+    parser.add_argument("--problems", type=int, default=128, help="held-out problems (default: 128)")
+    options = parser.parse_args(arguments)
+    from masa.config.schema import ModelSection
+    from masa.embedded.long.world import long_problems
+    from masa.policy.loading import load_policy, load_tokenizer
+    from masa.rollout.transformers import TransformersEngine
+
+    section = ModelSection(path=options.model)
+    policy, tokenizer = load_policy(section), load_tokenizer(section)
+    stop: Any = tokenizer.eos_token_id
+    sampler = Sampler(TransformersEngine(policy, stop_ids=[stop], max_batch_size=512), tokenizer)
+    problems = long_problems("test", options.problems)
+    metas = sampler.metas(problems, 4)
+    found: dict[str, Any] = {"solutions": summarize(sampler.solutions(problems, 16))}
+    for hint in HINTS[1:]:
+        found[f"{hint}_hint"] = summarize(sampler.solutions(problems, 4, hint))
+    found["meta_tokens"] = _mean(tokens for tokens, _ in metas)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
