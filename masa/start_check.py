@@ -19,6 +19,7 @@ from torch import Tensor
 from masa.config import Config, ConfigError
 from masa.policy.collate import TokenRow, collate, collate_behind_prompts, pack
 from masa.policy.copies import is_sharded
+from masa.policy.lora import has_adapters, stirred_adapters
 from masa.policy.row_checks import (
     LEAK_TOLERANCES,
     Collate,
@@ -199,9 +200,13 @@ def _layout_line(places: Places, name: str, rows: Sequence[TokenRow]) -> str:
 def check_checkpoint(places: Places, rows: Sequence[TokenRow], own: Sequence[Tensor], temperature: float) -> None:
     """A checkpoint, loaded again, must give the model's own log-probs, ``own``; that of a large model must name all.
 
+    Adapters of LoRA change nothing before they have learned; while they are compared they hold small numbers, so that
+    what their merging leaves out shows.
+
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not, or `transformers` has no way to load it.
     """
+    _require_loadable(places.model)
     size = sum(one.numel() * one.element_size() for one in places.model.parameters())
     if is_sharded(places.model) or size > _LARGEST_WRITTEN:
         missing = _state_names(places.model) - {name for name, _ in policy_weights(places.model)}
@@ -213,9 +218,25 @@ def check_checkpoint(places: Places, rows: Sequence[TokenRow], own: Sequence[Ten
         return
     apart = 0.0
     if places.main_process:
-        apart = distance(_written_and_read(places.model, rows, temperature), own)
+        with stirred_adapters(places.model):
+            if has_adapters(places.model):
+                own = [own_logprobs(places.model, row, temperature) for row in rows]
+            apart = distance(_written_and_read(places.model, rows, temperature), own)
     way_out = "The architecture is not kept whole by transformers' save_pretrained"
     _require(places, "log-probs of a checkpoint, loaded again,", "the policy's", apart, way_out)
+
+
+def _require_loadable(model: Any) -> None:
+    """Some classes keep a part of the configuration that they were loaded by (Emu 3, Mllama), which loads nothing."""
+    from transformers import AutoModelForCausalLM
+
+    known: Any = AutoModelForCausalLM._model_mapping
+    if type(model.config) not in known and not getattr(model.config, "auto_map", None):
+        raise ConfigError(
+            f"rollout.check_at_start: a checkpoint of {type(model).__name__} has the configuration "
+            f"{type(model.config).__name__}, by which AutoModelForCausalLM loads no model: it could not be resumed or "
+            "evaluated; model.path may be another model"
+        )
 
 
 def _written_and_read(model: Any, rows: Sequence[TokenRow], temperature: float) -> list[Tensor]:
@@ -230,7 +251,7 @@ def _written_and_read(model: Any, rows: Sequence[TokenRow], temperature: float) 
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=model.dtype, attn_implementation=model.config._attn_implementation, local_files_only=True
             )
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"rollout.check_at_start: a checkpoint cannot be written and read: {error}") from error
     finally:
         if shown:

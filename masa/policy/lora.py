@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ _CONFIG = "peft_config"
 _TARGETS = "_masa_lora_targets"
 _MARKS = (".lora_A.", ".lora_B.")
 _OLD_NAMES_IN_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
+_STIRRED = 0.02
 ADAPTER_FOLDER = "adapter"
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -110,6 +113,25 @@ def describe_adapters(model: nn.Module) -> str | None:
     if targets.all_experts:
         line += "; the experts have adapters" if targets.experts else "; the experts stay as they are, without adapters"
     return line
+
+
+@contextmanager
+def stirred_adapters(model: nn.Module) -> Iterator[None]:
+    """Within the block the second matrices of adapters, zero before they have learned, hold small random numbers.
+
+    The numbers are the same each time; afterwards the matrices are what they were. Without adapters nothing is done.
+    """
+    kept = {one: one.detach().clone() for name, one in model.named_parameters() if _MARKS[1] in f"{name}."}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in kept:
+            parameter.copy_(_STIRRED * torch.randn(parameter.shape, generator=generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, values in kept.items():
+                parameter.copy_(values)
 
 
 def adapter_settings(model: nn.Module) -> dict[str, Any]:

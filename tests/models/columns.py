@@ -1,65 +1,97 @@
-"""The columns of the table of models: what each way of computing or keeping log-probs makes of a tiny model."""
+"""The columns of the table of models: what each way of computing or keeping log-probs makes of a tiny model.
+
+Every column goes the way that a run goes: the model is opened as a run opens it, and the part of the start check that
+belongs to the column decides on prompts of its own. What it lets pass is measured here on other rows; a difference that
+it let pass is wrong.
+"""
 
 from __future__ import annotations
 
-import copy
 import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tiny import VOCABULARY, tiny_model
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from masa.config import ConfigError
-from masa.config.schema import LoraSection, ModelSection
-from masa.policy.collate import TokenBatch, TokenRow, collate, collate_behind_prompts, pack
+from masa.config.schema import LoraSection, ModelSection, RolloutSection
+from masa.policy.collate import TokenRow, collate
 from masa.policy.loading import prepare_policy
-from masa.policy.policy_module import PolicyModule
-from masa.policy.row_checks import Collate, batch_logprobs, distance, layout_distance, leak, own_logprobs
+from masa.policy.opening import open_policy
+from masa.policy.row_checks import batch_logprobs, distance, layout_distance, leak, own_logprobs
 from masa.policy.shared_prompts import can_share_prompts
-from masa.rollout.engine import RolloutRequest
-from masa.rollout.transformers import TransformersEngine
+from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest
+from masa.rollout.factory import make_engine
 from masa.rollout.weights import policy_weights
+from masa.saving import write_model
+from masa.start_check import LAYOUTS, Places, check_checkpoint, check_engine, check_update, unused_layouts
 
 COLUMNS = ("padded", "packed", "shared", "engine", "lora", "checkpoint")
+VLLM = "vllm"
 TOLERANCE = 1e-4
-_PROMPTS = (5, 7, 3, 40)
-_RESPONSES = (9, 14, 20, 12)
+# What the start check sees (as in a run: a short prompt twice, and a longer one), and what is measured.
+_CHECKED = ((5, 8), (5, 8), (24, 8))
+_MEASURED = ((5, 9), (5, 6), (7, 14), (3, 20), (40, 12))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The largest difference in nats, or why the product does not do this with the model, or what went wrong."""
+    """The largest difference in nats, or why the product does not do this with the model, or what went wrong.
+
+    ``refused`` ends a run before its first step; with ``unused`` it goes on without a layout.
+    """
 
     difference: float = 0.0
     refused: str = ""
+    unused: str = ""
     error: str = ""
 
     @property
     def right(self) -> bool:
-        return bool(self.refused) or (not self.error and self.difference <= TOLERANCE)
+        return bool(self.refused or self.unused) or (not self.error and self.difference <= TOLERANCE)
 
     def __str__(self) -> str:
         if self.error:
             return f"WRONG: {self.error}"
-        if self.refused:
-            return f"refused: {self.refused}"
-        return f"{self.difference:.0e}" if self.difference <= TOLERANCE else f"WRONG: {self.difference:.2g}"
+        for kind, why in (("refused", self.refused), ("not used", self.unused)):
+            if why:
+                return f"{kind}: {why}"
+        return f"{self.difference:.0e}" if self.differs_little else f"WRONG: {self.difference:.2g}"
+
+    @property
+    def differs_little(self) -> bool:
+        return self.difference <= TOLERANCE
 
 
-def probe_rows() -> list[TokenRow]:
-    """Rows of different lengths, one of them longer than the window; the first prompt has two responses."""
-    generator = torch.Generator().manual_seed(1)
+@dataclass(frozen=True)
+class Opened:
+    """A family's tiny model as a run opens it."""
+
+    model: PreTrainedModel
+    places: Places
+    section: ModelSection
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+def token_rows(lengths: tuple[tuple[int, int], ...], seed: int) -> list[TokenRow]:
+    """Rows of random tokens, for pairs of prompt's and response's length; the second has the first one's prompt."""
+    generator = torch.Generator().manual_seed(seed)
 
     def ids(count: int) -> tuple[int, ...]:
         return tuple(torch.randint(3, VOCABULARY - 6, (count,), generator=generator).tolist())
 
-    rows = [TokenRow(ids(prompt), ids(response)) for prompt, response in zip(_PROMPTS, _RESPONSES, strict=True)]
-    return [rows[0], TokenRow(rows[0].prompt_ids, ids(6)), *rows[1:]]
+    rows = [TokenRow(ids(prompt), ids(response)) for prompt, response in lengths]
+    return [rows[0], TokenRow(rows[0].prompt_ids, rows[1].token_ids), *rows[2:]]
 
 
 def measure(family: str, columns: tuple[str, ...] = COLUMNS, **changes: Any) -> dict[str, Cell]:
@@ -68,96 +100,160 @@ def measure(family: str, columns: tuple[str, ...] = COLUMNS, **changes: Any) -> 
     Raises:
         Exception: the model itself cannot be made or run.
     """
-    model = tiny_model(family, **changes)
-    model(input_ids=torch.tensor([list(range(3, 9))]), use_cache=False)
+
+    def make() -> PreTrainedModel:
+        return tiny_model(family, **changes)
+
+    make()(input_ids=torch.tensor([list(range(3, 9))]), use_cache=False)
     measures: dict[str, Callable[[PreTrainedModel], Cell]] = {
         "padded": padded,
-        "packed": lambda one: in_layout(one, pack),
-        "shared": shared,
-        "engine": engine,
+        "packed": lambda model: in_layout(model, "packed"),
+        "shared": lambda model: in_layout(model, "shared"),
+        "engine": lambda model: engine(model, "transformers"),
         "lora": lora,
         "checkpoint": checkpoint,
+        VLLM: lambda model: engine(model, VLLM),
     }
-    return {name: _guarded(measures[name], model) for name in columns}
+    refused = _guarded(_admitted, make())
+    if not refused.right or refused.refused:
+        return dict.fromkeys(columns, refused)
+    return {name: _guarded(measures[name], make()) for name in columns}
 
 
 def _guarded(measured: Callable[[PreTrainedModel], Cell], model: PreTrainedModel) -> Cell:
     try:
-        cell = measured(copy.deepcopy(model))
+        cell = measured(model)
     except ConfigError as error:
-        return Cell(refused=" ".join(str(error).split())[:160])
+        return Cell(refused=" ".join(str(error).split()))
     except Exception as error:
-        return Cell(error=f"{type(error).__name__}: {' '.join(str(error).split())[:80]}")
+        return Cell(error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     return cell if math.isfinite(cell.difference) else Cell(error="not finite")
 
 
-def _policy(model: PreTrainedModel, **section: Any) -> PolicyModule:
-    return PolicyModule(prepare_policy(model, ModelSection(**section)), temperature=1.0)
+class _NoEngine:
+    """Where a column is about no engine: the parts of the start check that are called ask it for nothing."""
 
 
-def _forward(module: PolicyModule) -> Callable[[TokenBatch], torch.Tensor]:
-    return lambda batch: module(batch, False)[0]
+def _opened(model: PreTrainedModel, *layouts: str, lora_rank: int = 0) -> Opened:
+    """As a run opens it; what the start check says of its update comes first, as nothing goes on without."""
+    implementation: Literal["sdpa", "eager"] = "sdpa" if model.config._attn_implementation == "sdpa" else "eager"
+    section = ModelSection(attention=implementation, lora=LoraSection(rank=lora_rank))
+    module, _ = open_policy(prepare_policy(model, section), section, temperature=1.0)
+    no_engine: Any = _NoEngine()
+    places = Places(
+        model=model,
+        forward=lambda batch: module(batch, False)[0],
+        engine=no_engine,
+        layouts=layouts,
+        main_process=True,
+        mixed_precision="no",
+        largest=lambda number: number,
+    )
+    rows = token_rows(_CHECKED, seed=0)
+    check_update(places, rows, _own(model, rows))
+    return Opened(model, places, section)
+
+
+def _admitted(model: PreTrainedModel) -> Cell:
+    """What ends a run with this model whatever else it does."""
+    _opened(model)
+    return Cell()
+
+
+def _own(model: PreTrainedModel, rows: list[TokenRow]) -> list[Tensor]:
+    return [own_logprobs(model, row, 1.0) for row in rows]
 
 
 def padded(model: PreTrainedModel) -> Cell:
     """The update's log-probs of padded rows against the model's own logits."""
-    module, rows = _policy(model), probe_rows()
-    own = [own_logprobs(model, row, 1.0) for row in rows]
-    return Cell(distance(batch_logprobs(_forward(module), rows, collate, model.device), own))
+    opened, rows = _opened(model), token_rows(_MEASURED, seed=1)
+    found = batch_logprobs(opened.places.forward, rows, collate, opened.device)
+    return Cell(distance(found, _own(model, rows)))
 
 
-def in_layout(model: PreTrainedModel, layout: Collate) -> Cell:
+def in_layout(model: PreTrainedModel, name: str) -> Cell:
     """A layout against padded rows, and what of one row reaches another."""
-    module, rows = _policy(model), probe_rows()
-    found = [
-        layout_distance(_forward(module), rows, layout, model.device),
-        leak(_forward(module), rows, layout, VOCABULARY, model.device),
-    ]
-    return Cell(max(found))
+    opened = _opened(model, name)
+    if name == "shared" and not can_share_prompts(model):
+        return Cell(unused="not all layers are full attention over rotary positions by sdpa")
+    unused = unused_layouts(opened.places, token_rows(_CHECKED, seed=0))
+    if unused:
+        return Cell(unused=unused[name])
+    rows, forward, layout = token_rows(_MEASURED, seed=1), opened.places.forward, LAYOUTS[name]
+    apart = layout_distance(forward, rows, layout, opened.device)
+    return Cell(max(apart, leak(forward, rows, layout, VOCABULARY, opened.device)))
 
 
-def shared(model: PreTrainedModel) -> Cell:
-    if not can_share_prompts(model):
-        return Cell(refused="prompts are not shared")
-    return in_layout(model, collate_behind_prompts)
-
-
-def engine(model: PreTrainedModel) -> Cell:
-    """The `transformers` engine's log-probs of its own samples against the model's own logits."""
-    prepare_policy(model, ModelSection())
-    requests = [
-        RolloutRequest(str(length), "solution", tuple(range(5, 5 + length)), (length, length + 1), 24)
-        for length in (4, 9, 30)
-    ]
-    rollouts = [
-        one for group in TransformersEngine(model, stop_ids=[2], max_batch_size=8).generate(requests) for one in group
-    ]
-    own = [own_logprobs(model, TokenRow(one.prompt_ids, one.token_ids), 1.0) for one in rollouts]
+def engine(model: PreTrainedModel, name: Literal["transformers", "vllm"]) -> Cell:
+    """An engine's log-probs of its own samples against the model's own logits."""
+    opened = _opened(model)
+    section = RolloutSection(engine=name, max_model_len=96)
+    try:
+        made = make_engine(section, model, stop_ids=[2], max_prompt_tokens=48)
+    except Exception as error:
+        if name != VLLM or isinstance(error, ConfigError):
+            raise
+        # What vLLM does not take ends the run before its first step, with vLLM's own words.
+        raise ConfigError(f"vLLM does not start: {type(error).__name__}: {error}") from error
+    try:
+        checked = _sampled(made, (5, 24), seeds=2, tokens=8)
+        rows = [TokenRow(one.prompt_ids, one.token_ids) for one in checked]
+        check_engine(opened.places, checked, check_update(opened.places, rows, _own(model, rows)))
+        rollouts = _sampled(made, (4, 9, 30), seeds=2, tokens=24)
+    finally:
+        made.close()
+    own = _own(model, [TokenRow(one.prompt_ids, one.token_ids) for one in rollouts])
     return Cell(distance([torch.tensor(one.logprobs) for one in rollouts], own))
 
 
+def _sampled(made: RolloutEngine, lengths: tuple[int, ...], *, seeds: int, tokens: int) -> list[Rollout]:
+    requests = [
+        RolloutRequest(
+            str(length), "solution", tuple(range(5, 5 + length)), tuple(range(length, length + seeds)), tokens
+        )
+        for length in lengths
+    ]
+    return [one for group in made.generate(requests) for one in group]
+
+
 def lora(model: PreTrainedModel) -> Cell:
-    """A model with adapters that do something against the plain model that their merged weights make."""
-    plain = copy.deepcopy(model)
-    prepare_policy(model, ModelSection(lora=LoraSection(rank=2)))
+    """The update with adapters that do something, against the plain model that their merged weights make."""
+    if find_spec("peft") is None:
+        return Cell(unused="peft is not installed")
+    plain = _copied(model)
+    opened, rows = _opened(model, lora_rank=2), token_rows(_MEASURED, seed=1)
+    checked = token_rows(_CHECKED, seed=0)
+    check_checkpoint(opened.places, checked, _own(model, checked), 1.0)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_" in name:
+            if "lora_" in name and parameter.requires_grad:
                 parameter.copy_(0.03 * torch.randn(parameter.shape, generator=generator))
         own = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
         for name, tensor in policy_weights(model):
             own[name].copy_(tensor)
-    rows = probe_rows()
-    return Cell(distance(*([own_logprobs(one, row, 1.0) for row in rows] for one in (model, plain))))
+    if plain.config._attn_implementation != model.config._attn_implementation:
+        plain.set_attn_implementation(model.config._attn_implementation)
+    merged = _own(plain, rows)
+    updated = batch_logprobs(opened.places.forward, rows, collate, opened.device)
+    return Cell(max(distance(_own(model, rows), merged), distance(updated, merged)))
+
+
+def _copied(model: PreTrainedModel) -> PreTrainedModel:
+    fresh: PreTrainedModel = AutoModelForCausalLM.from_config(
+        model.config, attn_implementation=model.config._attn_implementation
+    )
+    fresh.float().eval().load_state_dict(model.state_dict())
+    return fresh
 
 
 def checkpoint(model: PreTrainedModel) -> Cell:
     """The model as a checkpoint holds it, loaded by `transformers`, against the model."""
-    prepare_policy(model, ModelSection())
+    opened, checked = _opened(model), token_rows(_CHECKED, seed=0)
+    check_checkpoint(opened.places, checked, _own(model, checked), 1.0)
+    attention = model.config._attn_implementation
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder, state_dict=dict(policy_weights(model)))
-        attention = model.config._attn_implementation
+        write_model(Path(folder), model)
         loaded = AutoModelForCausalLM.from_pretrained(Path(folder), dtype=model.dtype, attn_implementation=attention)
-    rows = probe_rows()
-    return Cell(distance(*([own_logprobs(one, row, 1.0) for row in rows] for one in (loaded.eval(), model))))
+    rows = token_rows(_MEASURED, seed=1)
+    return Cell(distance(_own(loaded.eval(), rows), _own(model, rows)))

@@ -1,26 +1,36 @@
-"""Each family of the quick subset: every column is right, or the product refuses by name."""
+"""Each family is right in every column, or the product refuses by name, or does not use a layout."""
 
 from __future__ import annotations
 
 import pytest
 from columns import COLUMNS, measure
+from tiny import families
 
 QUICK = (
     *("qwen2", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5_text", "llama", "gemma2", "gemma3_text", "gemma3"),
     *("gemma4", "mistral", "phi3", "olmo", "glm4", "glm4_moe", "deepseek_v3", "granite", "gpt_oss", "smollm3"),
     *("falcon_h1", "lfm2"),
 )
+# Models of the papers go through every column by default; the others leave out what takes the longest.
+PAPERS = ("gemma2", "llama", "qwen3")
+CHEAP = ("padded", "packed", "shared", "engine", "checkpoint")
+# Configurations that are no text model's, or whose smallest model here is none for a test.
+NOT_MADE = {
+    *("blt", "cohere_compass_text", "dbrx", "fuyu", "gemma3n", "gemma4_assistant", "gemma4_unified_assistant", "git"),
+    *("kimi_linear", "longcat_flash", "musicgen", "musicgen_melody", "phi4_multimodal", "zamba", "zamba2"),
+}
 
 
 @pytest.mark.parametrize("family", QUICK)
-def test_the_update_computes_the_models_own_log_probs(family: str) -> None:
-    cell = measure(family, ("padded",))["padded"]
-    assert cell.right, cell
-    assert not cell.refused, cell
-
-
-@pytest.mark.parametrize("family", ["gemma2", "llama", "qwen3"])
-def test_models_of_the_papers_are_exact_in_every_column(family: str) -> None:
-    for column, cell in measure(family, COLUMNS).items():
+def test_a_common_family_is_right_in_every_column_or_does_without_a_layout(family: str) -> None:
+    for column, cell in measure(family, COLUMNS if family in PAPERS else CHEAP).items():
         assert cell.right, (column, cell)
-        assert not cell.refused or column == "shared", (column, cell)
+        assert not cell.refused, (column, cell)
+        assert not cell.unused or column in ("packed", "shared"), (column, cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [one for one in families() if one not in NOT_MADE])
+def test_no_column_of_any_family_is_wrong_in_silence(family: str) -> None:
+    for column, cell in measure(family).items():
+        assert cell.right, (column, cell)

@@ -14,10 +14,11 @@ from small_run import QUICKSTART
 from tiny import tiny_folder, tiny_model
 
 from masa.config import ConfigError, load_config
-from masa.config.schema import RolloutSection
+from masa.config.schema import LoraSection, ModelSection, RolloutSection
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.collate import TokenBatch
 from masa.policy.head import LogitTransform
+from masa.policy.loading import prepare_policy
 from masa.policy.policy_module import PolicyModule
 from masa.policy.shared_prompts import can_share_prompts
 from masa.preflight import prepare
@@ -164,6 +165,30 @@ def test_what_a_checkpoint_would_not_keep_is_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(start_check, "write_model", incomplete)
     places, _ = _places(tiny_model("qwen3").eval())
     with pytest.raises(ConfigError, match=r"log-probs of a checkpoint, loaded again, are up to .* nats"):
+        _check(places)
+
+
+def test_adapters_that_a_checkpoint_merges_otherwise_are_found_before_they_have_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("peft", reason="needs peft (the extra lora)")
+    import masa.rollout.weights as weights
+
+    model = prepare_policy(tiny_model("qwen3_moe"), ModelSection(lora=LoraSection(rank=2)))
+    adapters = {name: one.clone() for name, one in model.named_parameters() if "lora_" in name}
+    places, _ = _places(model)
+    assert _check(places) == {}
+    assert all(torch.equal(one, adapters[name]) for name, one in model.named_parameters() if name in adapters)
+
+    merged = weights._adapter_change
+    monkeypatch.setattr(weights, "_adapter_change", lambda layer: 0.5 * merged(layer))
+    with pytest.raises(ConfigError, match=r"log-probs of a checkpoint, loaded again, are up to .* nats"):
+        _check(places)
+
+
+def test_a_checkpoint_that_transformers_has_no_way_to_load_is_refused_by_name() -> None:
+    places, _ = _places(tiny_model("emu3"))
+    with pytest.raises(ConfigError, match="a checkpoint of Emu3ForCausalLM has the configuration Emu3TextConfig"):
         _check(places)
 
 
