@@ -7,10 +7,11 @@ it let pass is wrong.
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -104,30 +105,35 @@ def measure(family: str, columns: tuple[str, ...] = COLUMNS, **changes: Any) -> 
     def make() -> PreTrainedModel:
         return tiny_model(family, **changes)
 
-    make()(input_ids=torch.tensor([list(range(3, 9))]), use_cache=False)
-    measures: dict[str, Callable[[PreTrainedModel], Cell]] = {
-        "padded": padded,
-        "packed": lambda model: in_layout(model, "packed"),
-        "shared": lambda model: in_layout(model, "shared"),
-        "engine": lambda model: engine(model, "transformers"),
-        "lora": lora,
-        "checkpoint": checkpoint,
-        VLLM: lambda model: engine(model, VLLM),
-    }
-    refused = _guarded(_admitted, make())
-    if not refused.right or refused.refused:
-        return dict.fromkeys(columns, refused)
-    return {name: _guarded(measures[name], make()) for name in columns}
-
-
-def _guarded(measured: Callable[[PreTrainedModel], Cell], model: PreTrainedModel) -> Cell:
+    model = make()
+    model(input_ids=torch.tensor([list(range(3, 9))]), use_cache=False)
     try:
-        cell = measured(model)
-    except ConfigError as error:
-        return Cell(refused=" ".join(str(error).split()))
+        opened = _opened(model, *LAYOUTS)
     except Exception as error:
-        return Cell(error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return dict.fromkeys(columns, _failed(error))
+    measures: dict[str, Callable[[], Cell]] = {
+        "padded": lambda: padded(opened),
+        "packed": lambda: in_layout(opened, "packed"),
+        "shared": lambda: in_layout(opened, "shared"),
+        "checkpoint": lambda: checkpoint(opened),
+        "engine": lambda: engine(opened, "transformers"),
+        VLLM: lambda: engine(opened, VLLM),
+        "lora": lambda: lora(make()),
+    }
+    return {name: _guarded(measured) for name, measured in measures.items() if name in columns}
+
+
+def _guarded(measured: Callable[[], Cell]) -> Cell:
+    try:
+        cell = measured()
+    except Exception as error:
+        return _failed(error)
     return cell if math.isfinite(cell.difference) else Cell(error="not finite")
+
+
+def _failed(error: Exception) -> Cell:
+    text = " ".join(str(error).split())
+    return Cell(refused=text) if isinstance(error, ConfigError) else Cell(error=f"{type(error).__name__}: {text[:300]}")
 
 
 class _NoEngine:
@@ -154,29 +160,22 @@ def _opened(model: PreTrainedModel, *layouts: str, lora_rank: int = 0) -> Opened
     return Opened(model, places, section)
 
 
-def _admitted(model: PreTrainedModel) -> Cell:
-    """What ends a run with this model whatever else it does."""
-    _opened(model)
-    return Cell()
-
-
 def _own(model: PreTrainedModel, rows: list[TokenRow]) -> list[Tensor]:
     return [own_logprobs(model, row, 1.0) for row in rows]
 
 
-def padded(model: PreTrainedModel) -> Cell:
+def padded(opened: Opened) -> Cell:
     """The update's log-probs of padded rows against the model's own logits."""
-    opened, rows = _opened(model), token_rows(_MEASURED, seed=1)
+    rows = token_rows(_MEASURED, seed=1)
     found = batch_logprobs(opened.places.forward, rows, collate, opened.device)
-    return Cell(distance(found, _own(model, rows)))
+    return Cell(distance(found, _own(opened.model, rows)))
 
 
-def in_layout(model: PreTrainedModel, name: str) -> Cell:
+def in_layout(opened: Opened, name: str) -> Cell:
     """A layout against padded rows, and what of one row reaches another."""
-    opened = _opened(model, name)
-    if name == "shared" and not can_share_prompts(model):
+    if name == "shared" and not can_share_prompts(opened.model):
         return Cell(unused="not all layers are full attention over rotary positions by sdpa")
-    unused = unused_layouts(opened.places, token_rows(_CHECKED, seed=0))
+    unused = unused_layouts(replace(opened.places, layouts=(name,)), token_rows(_CHECKED, seed=0))
     if unused:
         return Cell(unused=unused[name])
     rows, forward, layout = token_rows(_MEASURED, seed=1), opened.places.forward, LAYOUTS[name]
@@ -184,9 +183,9 @@ def in_layout(model: PreTrainedModel, name: str) -> Cell:
     return Cell(max(apart, leak(forward, rows, layout, VOCABULARY, opened.device)))
 
 
-def engine(model: PreTrainedModel, name: Literal["transformers", "vllm"]) -> Cell:
+def engine(opened: Opened, name: Literal["transformers", "vllm"]) -> Cell:
     """An engine's log-probs of its own samples against the model's own logits."""
-    opened = _opened(model)
+    model = opened.model
     section = RolloutSection(engine=name, max_model_len=96)
     try:
         made = make_engine(section, model, stop_ids=[2], max_prompt_tokens=48)
@@ -220,7 +219,7 @@ def lora(model: PreTrainedModel) -> Cell:
     """The update with adapters that do something, against the plain model that their merged weights make."""
     if find_spec("peft") is None:
         return Cell(unused="peft is not installed")
-    plain = _copied(model)
+    plain = copy.deepcopy(model)
     opened, rows = _opened(model, lora_rank=2), token_rows(_MEASURED, seed=1)
     checked = token_rows(_CHECKED, seed=0)
     check_checkpoint(opened.places, checked, _own(model, checked), 1.0)
@@ -239,17 +238,9 @@ def lora(model: PreTrainedModel) -> Cell:
     return Cell(max(distance(_own(model, rows), merged), distance(updated, merged)))
 
 
-def _copied(model: PreTrainedModel) -> PreTrainedModel:
-    fresh: PreTrainedModel = AutoModelForCausalLM.from_config(
-        model.config, attn_implementation=model.config._attn_implementation
-    )
-    fresh.float().eval().load_state_dict(model.state_dict())
-    return fresh
-
-
-def checkpoint(model: PreTrainedModel) -> Cell:
+def checkpoint(opened: Opened) -> Cell:
     """The model as a checkpoint holds it, loaded by `transformers`, against the model."""
-    opened, checked = _opened(model), token_rows(_CHECKED, seed=0)
+    model, checked = opened.model, token_rows(_CHECKED, seed=0)
     check_checkpoint(opened.places, checked, _own(model, checked), 1.0)
     attention = model.config._attn_implementation
     with tempfile.TemporaryDirectory() as folder:

@@ -5,63 +5,36 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tiny import tiny_model
+from transformers import AutoModelForCausalLM
 
 from masa.config import ConfigError
 from masa.config.schema import LoraSection
 from masa.policy import lora
+from masa.policy.buffers import persistent_buffers
 from masa.policy.copies import plain_copy
 from masa.policy.lora import adapts_experts, add_adapters, describe_adapters, save_adapters
 from masa.rollout.weights import policy_weights
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")
 
-SHAPE = {
-    "vocab_size": 96,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
-DENSE_FIRST = {
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "moe_intermediate_size": 48,
-    "first_k_dense_replace": 1,
-}
 MLP = ("down_proj", "gate_proj", "up_proj")
 ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")
 FUSED = ("down_proj", "gate_up_proj")
-# By model type: what differs from `SHAPE`, the layers that get adapters, and whether the experts are among them.
-KINDS: dict[str, tuple[dict[str, Any], tuple[str, ...], bool]] = {
-    "qwen3": ({}, (*ATTENTION, *MLP), False),
-    "gpt2": ({"n_embd": 64, "n_layer": 2, "n_head": 4}, ("c_attn", "c_fc", "c_proj"), False),
-    "qwen3_moe": (EXPERTS, (*ATTENTION, *FUSED), True),
-    "mixtral": ({"num_local_experts": 4}, (*ATTENTION, *FUSED), True),
-    "gpt_oss": ({"num_local_experts": 4, "num_experts_per_tok": 2}, (*ATTENTION, *FUSED), True),
-    "glm4_moe": (DENSE_FIRST, (*ATTENTION, *MLP, "gate_up_proj"), True),
-    "mamba": ({}, ("in_proj",), False),
+# By model type: the layers that get adapters, and whether the experts are among them.
+KINDS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "qwen3": ((*ATTENTION, *MLP), False),
+    "gpt2": (("c_attn", "c_fc", "c_proj"), False),
+    "qwen3_moe": ((*ATTENTION, *FUSED), True),
+    "mixtral": ((*ATTENTION, *FUSED), True),
+    "gpt_oss": ((*ATTENTION, *FUSED), True),
+    "glm4_moe": ((*ATTENTION, *MLP, "gate_up_proj"), True),
+    "mamba": (("in_proj",), False),
 }
 
 
 def make_model(kind: str, **changes: Any) -> Any:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, **{**SHAPE, **KINDS[kind][0], **changes})
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(2)  # away from uniform
-    return model
+    return tiny_model(kind, attention="eager", **changes)
 
 
 def learn_something(model: Any) -> None:
@@ -85,7 +58,7 @@ def adapted_names(model: Any) -> set[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_adapters_are_on_the_layers_named_are_all_trained_and_merge_to_the_same_policy(kind: str) -> None:
-    _, expected, with_experts = KINDS[kind]
+    expected, with_experts = KINDS[kind]
     model = make_model(kind)
     before = logprobs(model)
     add_adapters(model, LoraSection(rank=4))
@@ -96,7 +69,7 @@ def test_adapters_are_on_the_layers_named_are_all_trained_and_merge_to_the_same_
     assert float((adapted - before).abs().max()) > 0.1
 
     merged = plain_copy(model)
-    own = dict(merged.named_parameters())
+    own = {**dict(merged.named_parameters()), **persistent_buffers(merged)}
     sent = dict(policy_weights(model))
     assert set(sent) >= set(own)
     with torch.no_grad():
@@ -144,21 +117,11 @@ def test_head_and_embedding_are_refused_as_targets(target: str) -> None:
 
 
 def test_what_reads_no_text_has_no_adapters() -> None:
-    text = {**SHAPE, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
-    vision = {
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 28,
-        "patch_size": 14,
-    }
-    config = AutoConfig.for_model("gemma3", text_config=text, vision_config=vision)
-    model: Any = AutoModelForCausalLM.from_config(config).float()
+    model = make_model("gemma3")
     assert any("vision_tower" in name and name.endswith("q_proj.weight") for name, _ in model.named_parameters())
     add_adapters(model, LoraSection(rank=4, targets=["q_proj", "down_proj"]))
     trained = [name for name, one in model.named_parameters() if one.requires_grad]
-    assert len(trained) == 2 * 2 * SHAPE["num_hidden_layers"]
+    assert len(trained) == 2 * 2 * model.config.get_text_config().num_hidden_layers
     assert all("language_model" in name for name in trained)
 
 

@@ -8,47 +8,18 @@ from typing import Any
 import pytest
 import torch
 from small_run import QUICKSTART
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from tiny import tiny_folder
+from transformers import AutoModelForCausalLM
 
 from masa import MASATrainer, load_config
-from masa.embedded import DATA_DIRECTORY
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")
-
-# GLM-4.5's layout: the first layer is dense and names its layers as the experts' checkpoints do.
-EXPERTS = {
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "moe_intermediate_size": 48,
-    "first_k_dense_replace": 1,
-}
 
 
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
-    """A folder with a small random GLM-4.5 and the embedded policy's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(DATA_DIRECTORY)
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "glm4_moe",
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **EXPERTS,
-    )
-    folder = tmp_path / "policy"
-    AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    """GLM-4.5's layout: the first layer is dense and names its layers as the experts' checkpoints do."""
+    return tiny_folder("glm4_moe", tmp_path / "policy", max_position_embeddings=512)
 
 
 def _train(policy: Path, folder: Path, *, resume: bool = False) -> list[dict[str, Any]]:
