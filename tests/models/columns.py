@@ -37,9 +37,6 @@ from masa.start_check import LAYOUTS, Places, check_checkpoint, check_engine, ch
 COLUMNS = ("padded", "packed", "shared", "engine", "lora", "checkpoint")
 VLLM = "vllm"
 TOLERANCE = 1e-4
-# What the start check sees (as in a run: a short prompt twice, and a longer one), and what is measured.
-_CHECKED = ((5, 8), (5, 8), (24, 8))
-_MEASURED = ((5, 9), (5, 6), (7, 14), (3, 20), (40, 12))
 
 
 @dataclass(frozen=True)
@@ -77,22 +74,31 @@ class Opened:
 
     model: PreTrainedModel
     places: Places
-    section: ModelSection
 
     @property
     def device(self) -> torch.device:
         return self.model.device
 
 
-def token_rows(lengths: tuple[tuple[int, int], ...], seed: int) -> list[TokenRow]:
-    """Rows of random tokens, for pairs of prompt's and response's length; the second has the first one's prompt."""
+def probe_rows() -> list[TokenRow]:
+    """Rows that are measured: of different lengths, one of them longer than the window; two have one prompt."""
+    return _rows((5, 7, 3, 40), (9, 14, 20, 12), second=6, seed=1)
+
+
+def checked_rows() -> list[TokenRow]:
+    """Rows that the start check sees: as in a run a short prompt twice, and a longer one."""
+    return _rows((5, 24), (8, 8), second=8, seed=0)
+
+
+def _rows(prompts: tuple[int, ...], responses: tuple[int, ...], *, second: int, seed: int) -> list[TokenRow]:
+    """Random tokens, in as many rows as lengths are given, and one of ``second`` tokens behind the first prompt."""
     generator = torch.Generator().manual_seed(seed)
 
     def ids(count: int) -> tuple[int, ...]:
         return tuple(torch.randint(3, VOCABULARY - 6, (count,), generator=generator).tolist())
 
-    rows = [TokenRow(ids(prompt), ids(response)) for prompt, response in lengths]
-    return [rows[0], TokenRow(rows[0].prompt_ids, rows[1].token_ids), *rows[2:]]
+    rows = [TokenRow(ids(prompt), ids(response)) for prompt, response in zip(prompts, responses, strict=True)]
+    return [rows[0], TokenRow(rows[0].prompt_ids, ids(second)), *rows[1:]]
 
 
 def measure(family: str, columns: tuple[str, ...] = COLUMNS, **changes: Any) -> dict[str, Cell]:
@@ -155,9 +161,9 @@ def _opened(model: PreTrainedModel, *layouts: str, lora_rank: int = 0) -> Opened
         mixed_precision="no",
         largest=lambda number: number,
     )
-    rows = token_rows(_CHECKED, seed=0)
+    rows = checked_rows()
     check_update(places, rows, _own(model, rows))
-    return Opened(model, places, section)
+    return Opened(model, places)
 
 
 def _own(model: PreTrainedModel, rows: list[TokenRow]) -> list[Tensor]:
@@ -166,7 +172,7 @@ def _own(model: PreTrainedModel, rows: list[TokenRow]) -> list[Tensor]:
 
 def padded(opened: Opened) -> Cell:
     """The update's log-probs of padded rows against the model's own logits."""
-    rows = token_rows(_MEASURED, seed=1)
+    rows = probe_rows()
     found = batch_logprobs(opened.places.forward, rows, collate, opened.device)
     return Cell(distance(found, _own(opened.model, rows)))
 
@@ -175,10 +181,10 @@ def in_layout(opened: Opened, name: str) -> Cell:
     """A layout against padded rows, and what of one row reaches another."""
     if name == "shared" and not can_share_prompts(opened.model):
         return Cell(unused="not all layers are full attention over rotary positions by sdpa")
-    unused = unused_layouts(replace(opened.places, layouts=(name,)), token_rows(_CHECKED, seed=0))
+    unused = unused_layouts(replace(opened.places, layouts=(name,)), checked_rows())
     if unused:
         return Cell(unused=unused[name])
-    rows, forward, layout = token_rows(_MEASURED, seed=1), opened.places.forward, LAYOUTS[name]
+    rows, forward, layout = probe_rows(), opened.places.forward, LAYOUTS[name]
     apart = layout_distance(forward, rows, layout, opened.device)
     return Cell(max(apart, leak(forward, rows, layout, VOCABULARY, opened.device)))
 
@@ -220,8 +226,8 @@ def lora(model: PreTrainedModel) -> Cell:
     if find_spec("peft") is None:
         return Cell(unused="peft is not installed")
     plain = copy.deepcopy(model)
-    opened, rows = _opened(model, lora_rank=2), token_rows(_MEASURED, seed=1)
-    checked = token_rows(_CHECKED, seed=0)
+    opened, rows = _opened(model, lora_rank=2), probe_rows()
+    checked = checked_rows()
     check_checkpoint(opened.places, checked, _own(model, checked), 1.0)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -240,11 +246,11 @@ def lora(model: PreTrainedModel) -> Cell:
 
 def checkpoint(opened: Opened) -> Cell:
     """The model as a checkpoint holds it, loaded by `transformers`, against the model."""
-    model, checked = opened.model, token_rows(_CHECKED, seed=0)
+    model, checked = opened.model, checked_rows()
     check_checkpoint(opened.places, checked, _own(model, checked), 1.0)
     attention = model.config._attn_implementation
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder), model)
         loaded = AutoModelForCausalLM.from_pretrained(Path(folder), dtype=model.dtype, attn_implementation=attention)
-    rows = token_rows(_MEASURED, seed=1)
+    rows = probe_rows()
     return Cell(distance(_own(loaded.eval(), rows), _own(model, rows)))
