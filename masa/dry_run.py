@@ -96,7 +96,7 @@ def dry_run(
     if shape is not None:
         show_needs(config, shape, started, device, longest, console)
         show_disk(config, shape, sharded=sharding.stage > 0, steps=steps, console=console)
-        held_out = len(checked.held_out) if checked.held_out or not _evaluates(config) else None
+        held_out = len(checked.held_out) if checked.held_out or not config.evaluates else None
         show_time(config, shape, Run(started, sharding, device, longest, steps, held_out, share), console)
     for note in checked.notes:
         console.print(note, highlight=False)
@@ -154,10 +154,6 @@ def _show_plan(config: Config, checked: _Checked, longest: int, steps: int | Non
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
-
-
-def _evaluates(config: Config) -> bool:
-    return config.problems.eval is not None or bool(config.evaluation.benchmarks)
 
 
 def _unknown_steps(config: Config) -> str:

@@ -215,6 +215,10 @@ def require_model_fits(config: Config, builder: RequestBuilder, problems: Sequen
         most = config.prompts.max_tokens
         longest = {path: max((one for one in lengths[path] if one <= most), default=0) for path in paths}
         require_room(config.rollout, model_config, longest, bound)
+    if config.evaluates:
+        held_out = config.rollout.model_copy(update={"max_solution_tokens": config.held_out_solution_tokens})
+        options: Mapping[RolloutPath, str] = {"solution": "evaluation.max_solution_tokens"}
+        require_room(held_out, model_config, {"solution": longest["solution"]}, bound, options=options)
     shown = problems[:_SHOWN_PROMPTS]
     require_embeddings(
         builder.tokenizer, model_config, (builder.prompt_ids(one, path) for one in shown for path in paths)

@@ -308,6 +308,7 @@ class Session:
             self.model,
             stop_ids=self._stop_ids,
             max_prompt_tokens=config.prompts.max_tokens,
+            max_response_tokens=config.longest_response,
             tokenizer=self._prepared.tokenizer,
         )
         self._stack.callback(self.engine.close)

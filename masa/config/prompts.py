@@ -57,8 +57,8 @@ class PromptsSection(Section):
     """How a problem becomes a solution prompt and a meta prompt."""
 
     solution: str = "default"
-    """Template of the solution prompt: `default`, `embedded`, `embedded:long`, a path to a file, or jinja2 text with
-    `{{ problem }}`."""
+    """Template of the solution prompt: `default`, `paper` (what the paper's prompt asks for, in this project's words),
+    `embedded`, `embedded:long`, a path to a file, or jinja2 text with `{{ problem }}`."""
     meta: str = "default"
     """Template of the meta prompt, named likewise."""
     system: Annotated[SystemSection, BeforeValidator(_for_both)] = SystemSection()

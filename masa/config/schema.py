@@ -192,6 +192,9 @@ class EvaluationSection(Section):
     """Evaluate every so many steps; before the first and after the last step it is always done. 0: only then."""
     num_samples: PositiveInt = 1
     """Solutions a problem; accuracy is pass@1 as their mean."""
+    max_solution_tokens: PositiveInt | None = None
+    """Response limit of a held-out solution, in tokens; null: that of training, `rollout.max_solution_tokens`. The
+    prompts speak of the limit of training."""
     num_metas: NonNegativeInt = 1
     """Meta-predictions a problem; 0: the meta path is not evaluated."""
     temperature: NonNegativeFloat = 1.0
@@ -274,6 +277,22 @@ class Config(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()
     run: RunSection = RunSection()
+
+    @property
+    def held_out_solution_tokens(self) -> int:
+        """Response limit of a held-out solution, in tokens."""
+        return self.evaluation.max_solution_tokens or self.rollout.max_solution_tokens
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are held-out problems."""
+        return self.problems.eval is not None or bool(self.evaluation.benchmarks)
+
+    @property
+    def longest_response(self) -> int:
+        """The largest response limit of all that the run samples, in tokens; what its engine makes room for."""
+        held_out = self.held_out_solution_tokens if self.evaluates else 0
+        return max(self.rollout.max_solution_tokens, self.rollout.max_meta_tokens, held_out)
 
     @model_validator(mode="after")
     def _controls_fit(self) -> Config:

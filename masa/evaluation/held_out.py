@@ -41,6 +41,7 @@ def evaluate_held_out(
         num_solutions=section.num_samples,
         num_metas=section.num_metas,
         sampling=Sampling(temperature=section.temperature),
+        max_solution_tokens=config.held_out_solution_tokens,
     )
     return grader.grade(problems, engine.generate(requests))
 

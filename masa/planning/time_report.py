@@ -80,7 +80,7 @@ def step_samples(config: Config, longest: int) -> list[Samples]:
 def evaluation_samples(config: Config, problems: int, longest: int) -> list[Samples]:
     """What an evaluation of so many problems samples, every response as long as its limit."""
     section, rollout = config.evaluation, config.rollout
-    solutions = Samples(problems * section.num_samples, problems, longest, rollout.max_solution_tokens)
+    solutions = Samples(problems * section.num_samples, problems, longest, config.held_out_solution_tokens)
     metas = Samples(problems * section.num_metas, problems, longest, rollout.max_meta_tokens)
     return [solutions, metas] if section.num_metas else [solutions]
 

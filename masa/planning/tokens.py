@@ -18,7 +18,7 @@ def evaluation_tokens(config: Config, problems: int, longest_prompt: int) -> tup
     Each sample counts its own prompt, as `masa.preflight.plan_step` does for training.
     """
     section, rollout = config.evaluation, config.rollout
-    generated = section.num_samples * rollout.max_solution_tokens + section.num_metas * rollout.max_meta_tokens
+    generated = section.num_samples * config.held_out_solution_tokens + section.num_metas * rollout.max_meta_tokens
     return problems * generated, problems * (section.num_samples + section.num_metas) * longest_prompt
 
 

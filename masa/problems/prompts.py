@@ -64,8 +64,8 @@ class _Template:
 class PromptTemplates:
     """The solution template and the meta template, checked when they are made.
 
-    Each template is given as the name of a built-in one (``default``, ``embedded``), as jinja2 text that holds
-    ``{{ problem }}``, or as a file (``@file``, or a path). Templates know these variables: ``problem`` (the
+    Each template is given as the name of a built-in one (``default``, ``paper``, ``embedded``), as jinja2 text that
+    holds ``{{ problem }}``, or as a file (``@file``, or a path). Templates know these variables: ``problem`` (the
     statement), ``source``, ``verifier``, ``response_limit`` (tokens a solution may have), ``pass_rate_total`` and
     ``keys`` (the JSON keys: ``keys.notions``, ``keys.pass_rate``, ``keys.solution_length``); the solution template
     also ``hint``, which is empty where there is none. White space around the rendered text is dropped.

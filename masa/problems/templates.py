@@ -1,4 +1,4 @@
-"""The prompt templates that have a name: `default` here, those of the embedded worlds beside their policies."""
+"""The prompt templates that have a name: `default` here, `paper` beside, the embedded worlds' beside their policies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from masa.embedded import templates as embedded
 from masa.embedded.long import templates as embedded_long
+from masa.problems.paper_templates import PAPER_META, PAPER_SOLUTION
 
 TemplateKind = Literal["solution", "meta"]
 
@@ -54,11 +55,13 @@ your thoughts
 NAMED_TEMPLATES: Mapping[TemplateKind, Mapping[str, str]] = {
     "solution": {
         "default": DEFAULT_SOLUTION,
+        "paper": PAPER_SOLUTION,
         "embedded": embedded.SOLUTION_TEMPLATE,
         "embedded:long": embedded_long.SOLUTION_TEMPLATE,
     },
     "meta": {
         "default": DEFAULT_META,
+        "paper": PAPER_META,
         "embedded": embedded.META_TEMPLATE,
         "embedded:long": embedded_long.META_TEMPLATE,
     },

@@ -27,18 +27,20 @@ def make_engine(
     *,
     stop_ids: Sequence[int],
     max_prompt_tokens: int | None = None,
+    max_response_tokens: int | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> RolloutEngine:
     """An engine that samples from ``model`` as it is now; ``stop_ids`` end a response. The caller closes it.
 
     ``max_prompt_tokens`` is the longest prompt to expect; without it engines are set up for all that the model can.
+    ``max_response_tokens`` is the longest response, where that is more than the limits of ``section``.
     ``tokenizer`` is for servers that are started here; without it, it is loaded from where the model came from.
     Where the model is sharded over processes, all of them must call this together.
 
     Raises:
         ConfigError: the engine cannot work here.
     """
-    engine = _make_engine(section, model, stop_ids, max_prompt_tokens, tokenizer)
+    engine = _make_engine(section, model, stop_ids, (max_prompt_tokens, max_response_tokens), tokenizer)
     try:
         engine.update_weights(model, version=0)
         check_decoding = getattr(engine, "check_decoding", None)
@@ -54,19 +56,19 @@ def _make_engine(
     section: RolloutSection,
     model: PreTrainedModel,
     stop_ids: Sequence[int],
-    max_prompt_tokens: int | None,
+    longest: tuple[int | None, int | None],
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> RolloutEngine:
     name = choose_engine(section)
     if name == "vllm_server":
         from masa.rollout.server import ServerEngine
 
-        length = model_length(section, model, max_prompt_tokens)
+        length = model_length(section, model, *longest)
         return ServerEngine(model, section, stop_ids=stop_ids, max_model_len=length, tokenizer=tokenizer)
     if name == "vllm":
         from masa.rollout.vllm import VllmEngine
 
-        length = model_length(section, model, max_prompt_tokens)
+        length = model_length(section, model, *longest)
         return VllmEngine(model, section, stop_ids=stop_ids, max_model_len=length)
     from masa.rollout.transformers import TransformersEngine
 
@@ -107,7 +109,12 @@ def require_divided_processes(
         require_whole_groups(section.tensor_parallel_size, processes)
 
 
-def model_length(section: RolloutSection, model: PreTrainedModel, max_prompt_tokens: int | None) -> int:
+def model_length(
+    section: RolloutSection,
+    model: PreTrainedModel,
+    max_prompt_tokens: int | None,
+    max_response_tokens: int | None = None,
+) -> int:
     """Longest prompt and response together that an engine is set up for, in tokens.
 
     Raises:
@@ -118,7 +125,8 @@ def model_length(section: RolloutSection, model: PreTrainedModel, max_prompt_tok
     possible = positions_of(model.config)
     lengths = [] if possible is None else [possible]
     if max_prompt_tokens is not None:
-        lengths.append(max_prompt_tokens + max(section.max_solution_tokens, section.max_meta_tokens) + _ROOM_FOR_HINTS)
+        response = max(section.max_solution_tokens, section.max_meta_tokens, max_response_tokens or 0)
+        lengths.append(max_prompt_tokens + response + _ROOM_FOR_HINTS)
     if not lengths:
         raise ConfigError(
             "rollout.max_model_len: found null, and the model names no longest sequence: a number is needed"

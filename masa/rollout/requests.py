@@ -52,12 +52,15 @@ class RequestBuilder:
         num_solutions: int,
         num_metas: int,
         sampling: Sampling | None = None,
+        max_solution_tokens: int | None = None,
     ) -> list[RolloutRequest]:
         """All solution requests and then all meta requests (none where ``num_metas`` is 0), as one batch.
 
         ``step`` is part of the seeds: a step's number, or a word for rollouts outside of training.
+        ``max_solution_tokens`` takes the place of the solutions' limit in training.
         """
         counts: dict[RolloutPath, int] = {"solution": num_solutions, "meta": num_metas}
+        limits = self._limits if max_solution_tokens is None else {**self._limits, "solution": max_solution_tokens}
         return [
             RolloutRequest(
                 problem_id=problem.id,
@@ -66,7 +69,7 @@ class RequestBuilder:
                 seeds=tuple(
                     derive_seed(self._config.run.seed, step, problem.id, path, index) for index in range(count)
                 ),
-                max_new_tokens=self._limits[path],
+                max_new_tokens=limits[path],
                 sampling=sampling or self._sampling,
             )
             for path, count in counts.items()

@@ -19,19 +19,6 @@ def test_there_are_shipped_configs() -> None:
     assert {"quickstart", "math_smoke", "qwen3_8b", "qwen3_14b"} <= {path.stem for path in CONFIGS}
 
 
-@pytest.mark.parametrize("name", ["qwen3_8b", "qwen3_14b"])
-def test_the_qwen3_configs_hold_the_papers_hyperparameters(name: str) -> None:
-    config = load_config(CONFIGS[0].parent / f"{name}.yaml")
-    assert (config.algorithm.num_solutions, config.algorithm.num_metas, config.algorithm.num_problems) == (16, 16, 128)
-    assert config.optimizer.learning_rate == 1e-6
-    assert config.optimizer.warmup_steps == 20
-    assert config.optimizer.weight_decay == 0.1
-    assert config.optimizer.max_grad_norm == 1.0
-    assert config.algorithm.dual_clip == 10.0
-    assert (config.prompts.max_tokens, config.rollout.max_solution_tokens) == (2048, 8192)
-    assert (config.rollout.temperature, config.rollout.top_p) == (1.0, 1.0)
-
-
 def test_overrides_reach_nested_keys_with_their_types() -> None:
     config = load_config(
         None, ["algorithm.num_solutions=8", "optimizer.learning_rate=3e-5", "prompts.meta_keys.notions=math_notion"]

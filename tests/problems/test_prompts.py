@@ -107,7 +107,7 @@ def test_a_template_error_is_a_config_error() -> None:
         ("{% for i in range(9999999) %}{{ problem }}{% endfor %}", "cannot be rendered: Range too big"),
         ("{% include 'x' %}{{ problem }}", "cannot be rendered"),
         ("Solve it!\n", r"does not hold \{\{ problem \}\}"),
-        ("defualt", r"found 'defualt' \(nearest: 'default'\), allowed: one of 'default', 'embedded', 'embedded:long'"),
+        ("defualt", r"found 'defualt' \(nearest: 'default'\), allowed: one of 'default', 'paper', 'embedded', 'emb"),
         ("", "found '', allowed"),
         ("@nowhere.txt", "'nowhere.txt': cannot be read: No such file"),
         ("prompts/nowhere.j2", "cannot be read: No such file"),
