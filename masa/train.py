@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.disk import is_disk_full
     from masa.peers import PeerLostError
     from masa.problems.errors import ProblemDataError
+    from masa.rewards.failures import VerifierFailedError
     from masa.rollout.engine import RolloutError
     from masa.tracking.run_directory import RunExistsError, RunFolderError
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except PeerLostError:
         return EXIT_FAILURE  # the watch has said it, once for all processes
-    except RolloutError as error:
+    except (RolloutError, VerifierFailedError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_FAILURE
     except Exception as error:

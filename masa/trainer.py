@@ -29,6 +29,7 @@ from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
 from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler
+from masa.rewards.failures import require_working_verifier
 from masa.rewards.grading import GradedGroup
 from masa.rewards.own_parts import RewardFunction, Verifier, check_verifier_object, checked_reward_functions
 from masa.rollout.ahead import StepBatch, require_correction
@@ -114,6 +115,8 @@ class MASATrainer:
             CheckpointError: a checkpoint cannot be written, or none of those to resume from is whole or holds more
                 than the model.
             DivergedError: several updates in a row had no finite gradient.
+            VerifierFailedError: the verifier raised on every response of a step or of an evaluation.
+            RewardFunctionError: a reward function raised.
         """
         state = join_processes(self.config.run.timeout_minutes)
         require_precise_updates(self.config.model, self._model)
@@ -191,6 +194,8 @@ class MASATrainer:
             # Correctness of the solutions; their statistics reward the metas: r_length, r_difficulty, r_notion, r_meta.
             with timed(metrics, "time/verify"):
                 groups = session.gather(session.grader.grade(batch.mine, batch.rollouts), batch.problems)
+            recorder.note_failures(groups)
+            require_working_verifier(groups, f"step {step}")
 
             training = groups
             if session.dynamic_sampling is not None:
@@ -241,6 +246,8 @@ class MASATrainer:
                 problems = session.share(self.prepared.evaluation)
                 groups = evaluate_held_out(self.config, problems, self.prepared.builder, session.engine, session.grader)
                 groups = session.gather(groups, self.prepared.evaluation)
+                recorder.note_failures(groups)
+                require_working_verifier(groups, f"the evaluation at step {step}")
                 record_held_out(metrics, groups)
                 metrics.lasts({f"eval/{name}": count for name, count in session.verifier_counters().items()})
             recorder.write_held_out(held_out_rows(step, groups))

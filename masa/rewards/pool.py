@@ -282,8 +282,8 @@ def _read_log(log: Path, verdicts: dict[int, Verdict]) -> int | None:
                 continue  # the process died while it wrote
             number, *verdict = json.loads(line)
             if verdict:
-                status, extracted, seconds, score, message = verdict
-                verdicts[number] = Verdict(status == "correct", status, extracted, seconds, score, message)
+                status, extracted, seconds, score, message, trace = verdict
+                verdicts[number] = Verdict(status == "correct", status, extracted, seconds, score, message, trace)
             else:
                 started = number
         log.unlink()

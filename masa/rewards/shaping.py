@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from masa.config import Config
 from masa.policy.overlong import overlong_punishment
 from masa.problems import Problem
+from masa.rewards.failures import RewardFunctionError
 from masa.rewards.own_parts import RewardFunction
 from masa.rollout.engine import Rollout
 
@@ -32,15 +33,19 @@ def make_shaping(config: Config, functions: Sequence[RewardFunction]) -> Shaping
 def _reward(function: RewardFunction, problem: Problem, text: str) -> float:
     """
     Raises:
+        RewardFunctionError: the function raised; what it raised is the cause.
         ValueError: the function gave anything but a finite number.
     """
-    value = function(problem, text)
+    name = getattr(function, "__name__", repr(function))
+    try:
+        value = function(problem, text)
+    except Exception as error:
+        raise RewardFunctionError(name, problem.id, error) from error
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        name = getattr(function, "__name__", repr(function))
         raise ValueError(
             f"the reward function {name} gave {value!r} for problem {problem.id!r}; allowed: finite numbers"
         )

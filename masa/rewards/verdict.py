@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["correct", "incorrect", "error", "timeout", "refused"]
@@ -21,6 +21,7 @@ class Judgement:
     timed_out: bool = False
     refused: bool = False
     message: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Verdict:
     ``status`` is ``error`` when the verifier raised, ran out of memory or died, ``timeout`` when its time was up, and
     ``refused`` when the answer was too large to evaluate; all three are counted by the pool. ``score`` is 1 for a
     correct answer and 0 otherwise, except for a user's own verifier that gives something between (not ``correct``).
-    ``seconds`` is wall-clock time; ``message`` explains an error.
+    ``seconds`` is wall-clock time; ``message`` explains an error, and ``trace`` is the traceback of what was raised.
     """
 
     correct: bool
@@ -39,6 +40,7 @@ class Verdict:
     seconds: float = 0.0
     score: float = 0.0
     message: str = ""
+    trace: str = field(default="", compare=False)
 
     @property
     def reward(self) -> float:

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from masa.rewards.verdict import Judgement, Status
 from masa.rewards.verifiers import Limits, judge, resolve_verifier
 
 _MAX_EXTRACTED_CHARACTERS = 2_000
+_MAX_TRACE_CHARACTERS = 4_000
 # The exit code of a worker that gives up its memory on purpose after an item ran into the limit.
 EXIT_AFTER_MEMORY_ERROR = 77
 _OUT_OF_MEMORY = "out of memory: the verifier ran into its worker's limit"
@@ -72,7 +74,8 @@ def _verify(item: dict[str, Any], limits: Limits) -> tuple[Status, Judgement]:
     except MemoryError:
         return "error", Judgement(0.0, message=_OUT_OF_MEMORY)
     except (Exception, SystemExit) as error:
-        return "error", Judgement(0.0, message=f"{type(error).__name__}: {str(error)[:300]}")
+        trace = "".join(traceback.format_exception(error))[-_MAX_TRACE_CHARACTERS:]
+        return "error", Judgement(0.0, message=f"{type(error).__name__}: {str(error)[:300]}", trace=trace)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if judgement.timed_out:
@@ -86,4 +89,4 @@ def _record(number: int, status: str, judgement: Judgement, seconds: float) -> l
     extracted = judgement.extracted
     if extracted is not None and len(extracted) > _MAX_EXTRACTED_CHARACTERS:
         extracted = extracted[:_MAX_EXTRACTED_CHARACTERS] + "…"
-    return [number, status, extracted, seconds, judgement.score, judgement.message]
+    return [number, status, extracted, seconds, judgement.score, judgement.message, judgement.trace]

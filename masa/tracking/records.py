@@ -12,6 +12,7 @@ from accelerate import PartialState
 from rich.console import Console
 
 from masa.config import Config, ConfigError, config_from_mapping, differing_keys, dump_config
+from masa.rewards.failures import RewardFunctionError, first_failure
 from masa.tracking.figures import draw_figures
 from masa.tracking.groups import group_predictions, group_samples
 from masa.tracking.loggers import CompositeLogger, make_logger
@@ -76,6 +77,7 @@ class RunRecorder:
         self._progress: Progress | None = None
         self.earlier: Config | None = None
         self._logger = CompositeLogger()
+        self._failure_is_told = False
 
     @contextmanager
     def opened(self, *, resume: bool) -> Iterator[None]:
@@ -99,6 +101,9 @@ class RunRecorder:
             for note in self._prepared.notes:
                 self._console.print(note, highlight=False)
             yield
+        except RewardFunctionError as error:
+            self.directory.write_first_error(f"{error}\n\n{error.trace}")
+            raise
         except BaseException:
             if not continued and not self.directory.metrics.exists():
                 self.directory.forget()
@@ -153,6 +158,16 @@ class RunRecorder:
         """The held-out problems of one evaluation, before the metrics row of its step."""
         if self._writes:
             self.directory.append_held_out(rows)
+
+    def note_failures(self, groups: Sequence[GradedGroup]) -> None:
+        """Show the first verdict of this start at which a verifier raised, and keep it as ``first_error.txt``."""
+        failure = None if self._failure_is_told or not self._writes else first_failure(groups)
+        if failure is None:
+            return
+        self._failure_is_told = True
+        self.directory.write_first_error(f"{failure.line}\n\n{failure.trace}")
+        self.message(f"{failure.line}\n{failure.trace}".rstrip())
+        self.message(f"Further errors are counted under reward/verifier_errors; this one is in {self.directory.error}")
 
     def expect(self, key: str | None, evaluated: StepMetrics) -> None:
         """Say so where ``key`` should have been among what was evaluated, and is not: it may be misspelt."""

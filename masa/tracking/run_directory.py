@@ -61,6 +61,10 @@ class RunDirectory:
         return self.path / "environment.json"
 
     @property
+    def error(self) -> Path:
+        return self.path / "first_error.txt"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -164,6 +168,10 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json`` as a whole."""
         jsonl.write_atomically(self.summary, jsonl.dump(summary, indent=2) + b"\n")
+
+    def write_first_error(self, text: str) -> None:
+        """Write ``first_error.txt``: what a verifier or a reward function raised first since the last start."""
+        jsonl.write_atomically(self.error, text.rstrip().encode() + b"\n")
 
     def write_environment(self, extra: Mapping[str, Any] | None = None) -> None:
         """Write ``environment.json``: this start's environment and ``extra``, and those of earlier starts.
