@@ -15,7 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.reporting.page import write_report
 
     try:
-        report = write_report(options.runs, options.out, title=options.title)
+        names = dict(_named(text) for text in options.name)
+        report = write_report(options.runs, options.out, title=options.title, names=names)
     except (ValueError, OSError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -34,7 +35,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="run directories, or folders of masa.evaluate")
     parser.add_argument("--out", default="report.html", help="file to write (default report.html)")
     parser.add_argument("--title", default="MASA report", help="title of the page")
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="RUN_DIR=NAME",
+        help="what a run is called in the report (may be repeated); runs of one name and configuration are seeds. "
+        "Without this a run has the name that run.name gave it, or its method's",
+    )
     return parser
+
+
+def _named(text: str) -> tuple[str, str]:
+    folder, separator, name = text.partition("=")
+    if not (separator and folder and name.strip()):
+        raise ValueError(f"--name: found {text!r}, allowed: RUN_DIR=NAME, such as runs/grpo-0='plain GRPO'")
+    return folder, name.strip()
 
 
 if __name__ == "__main__":

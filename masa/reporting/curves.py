@@ -10,17 +10,24 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from masa.evaluation.statistics import bootstrap, mean_of
 from masa.reporting.groups import RunGroup
+from masa.reporting.runs import Run
 from masa.tracking import keys
 from masa.tracking.figure_data import series, smooth
 
 Floats = NDArray[np.float64]
 Against = Literal["step", "tokens", "seconds"]
+_RESAMPLES = 999
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean over seeds at each point; ``low`` and ``high`` are NaN where only one seed has a value."""
+    """Mean over seeds at each point, and its 95 % interval.
+
+    ``low`` and ``high`` are an interval over seeds by Student's t. Of a single run they are a bootstrap interval over
+    held-out problems where the curve is its accuracy, else NaN. ``members`` holds each run's own values.
+    """
 
     steps: Floats
     x: Floats
@@ -28,6 +35,7 @@ class Curve:
     low: Floats
     high: Floats
     seeds: int
+    members: tuple[Floats, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -75,6 +83,9 @@ def curve(group: RunGroup, key: str, against: Against = "step", *, smoothed: boo
         return Curve(empty, empty, empty, empty, empty, 0)
     shared = sorted(set.intersection(*(set(points) for points in per_run)))
     spreads = [spread([points[step][1] for points in per_run]) for step in shared]
+    if len(per_run) == 1 and key == keys.HELD_OUT_ACCURACY:
+        run = next(one for one in group.runs if len(series(one.metrics, key)[0]))
+        spreads = [over_problems(run, int(step), one.mean) for step, one in zip(shared, spreads, strict=True)]
     return Curve(
         steps=np.array(shared),
         x=np.array([np.mean([points[step][0] for points in per_run]) for step in shared]),
@@ -82,7 +93,17 @@ def curve(group: RunGroup, key: str, against: Against = "step", *, smoothed: boo
         low=np.array([one.low for one in spreads]),
         high=np.array([one.high for one in spreads]),
         seeds=len(per_run),
+        members=tuple(np.array([points[step][1] for step in shared]) for points in per_run),
     )
+
+
+def over_problems(run: Run, step: int, accuracy: float) -> Spread:
+    """A run's held-out accuracy after ``step`` with its bootstrap interval over problems, where they were kept."""
+    outcomes = run.held_out_by_step.get(step, ())
+    if len(outcomes) < 2:
+        return Spread(accuracy, math.nan, math.nan, 1)
+    found = bootstrap(mean_of([one.pass_rate for one in outcomes]), len(outcomes), resamples=_RESAMPLES)
+    return Spread(accuracy, found.low, found.high, 1)
 
 
 def progress(rows: Sequence[Mapping[str, Any]], against: Against) -> dict[int, float]:
@@ -113,10 +134,22 @@ def reached(rows: Sequence[Mapping[str, Any]], accuracy: float, against: Against
     return math.nan
 
 
+def value_before(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """A metric before the first training step (step 0); NaN where it was not measured then."""
+    steps, values = series(rows, key)
+    return float(values[0]) if len(steps) and steps[0] == 0 else math.nan
+
+
 def last_value(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    """The last finite value of a metric; NaN without one."""
-    _, values = series(rows, key)
-    return float(values[-1]) if len(values) else math.nan
+    """The last finite value of a metric once training began; NaN where it was only measured before the first step."""
+    steps, values = series(rows, key)
+    return float(values[-1]) if len(steps) and steps[-1] > 0 else math.nan
+
+
+def last_step_with(rows: Sequence[Mapping[str, Any]], key: str) -> int:
+    """The last step with a finite value of a metric; 0 without one."""
+    steps, _ = series(rows, key)
+    return int(steps[-1]) if len(steps) else 0
 
 
 def _t_quantile(degrees: int) -> float:

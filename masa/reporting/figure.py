@@ -10,29 +10,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
 from masa.tracking import jsonl
-from masa.tracking.figure_style import new_figure, save
+from masa.tracking.figure_style import BLACK, GREY, GRID, new_figure, save
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.1, 3.1
 _PANELS_A_ROW = 3
+_POINTS_AN_INCH = 72
+# Colours that follow the page from light to dark.
+_PAGE_COLORS = {BLACK: "--ink", GREY: "--soft", GRID: "--line", "#ffffff": "--paper"}
+
+
+@dataclass(frozen=True)
+class HoverPoint:
+    """A place in a panel, in the axes' own units, that shows ``text`` under the pointer, and its group's key."""
+
+    x: float
+    y: float
+    text: str
+    series: str = ""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: ``draw`` fills it; ``alt`` says in words what it shows. Sizes are in inches."""
+    """One pair of axes: ``draw`` fills it; ``alt`` says in words what it shows. Sizes are in inches.
+
+    Artists whose gid is a group's key are shown and hidden with that group; with ``series`` the whole panel is.
+    """
 
     draw: Callable[[Axes], None]
     alt: str
     width: float = PANEL_WIDTH
     height: float = PANEL_HEIGHT
+    hover: Sequence[HoverPoint] = ()
+    series: str = ""
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """``rows`` are the numbers behind the figure, one mapping a CSV line; a figure without panels says why in ``gap``.
+    """``rows`` are the numbers behind the figure, one mapping a CSV line; one without panels is left out of the page.
 
     ``columns`` bounds how many panels stand side by side, where rows of panels belong together.
     """
@@ -42,7 +61,6 @@ class ReportFigure:
     caption: str
     panels: Sequence[Panel] = ()
     rows: Sequence[Mapping[str, Any]] = ()
-    gap: str = ""
     columns: int = _PANELS_A_ROW
 
 
@@ -58,13 +76,26 @@ def panel_svg(figure: ReportFigure, index: int) -> str:
         # Panels of fixed shape move when the layout is first made.
         drawing.draw_without_rendering()
         drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        places = drawing.axes[0].transData.transform([(point.x, point.y) for point in panel.hover] or [(0, 0)])
     text = buffer.getvalue().decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' id="[A-Za-z_0-9.]+_\d+"', "", text)
+    text = re.sub(r' id="(group-\d+)"', r' class="\1"', text)
+    for color, variable in _PAGE_COLORS.items():
+        text = re.sub(f"((?:fill|stroke): ){color}", rf"\1var({variable})", text, flags=re.IGNORECASE)
+    # Pixels count from the bottom in the drawing, points from the top in the page.
+    top = panel.height * _POINTS_AN_INCH
+    scale = _POINTS_AN_INCH / drawing.dpi
+    circles = (
+        f'<circle class="hover {point.series}" cx="{scale * x:.1f}" cy="{top - scale * y:.1f}" r="6">'
+        f"<title>{escape(point.text)}</title></circle>"
+        for point, (x, y) in zip(panel.hover, places, strict=False)
+    )
+    text = text.replace("</svg>", f"{''.join(circles)}</svg>")
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
-    label = panel.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    label = escape(panel.alt)
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 

@@ -5,30 +5,24 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 
-from masa.evaluation.shapley import shapley_r_squared, shares
-from masa.reporting.curves import Spread, spread
+from masa.reporting.baselines import PREDICTORS, windows
+from masa.reporting.contributions import contributions, over_runs
+from masa.reporting.curves import Spread, curve
 from masa.reporting.figure import Panel, ReportFigure
 from masa.reporting.groups import RunGroup
-from masa.reporting.runs import Run
-from masa.tracking import keys
+from masa.reporting.line_panel import Line, line_panel, line_rows
 from masa.tracking.figure_data import RunData, length_pairs, pass_rate_pairs, tenths
 from masa.tracking.figure_predictions import When, draw_pass_rates, draw_predicted_lengths
-from masa.tracking.figure_style import BLACK, FONT, style
+from masa.tracking.figure_style import BLACK, FONT, GREY, style
 
 _SQUARE = 2.75
 _TITLE_CHARACTERS = 32
 _BARS_HEIGHT = 2.3
-_COMPONENTS = {
-    "notion": keys.R_NOTION,
-    "difficulty": keys.R_DIFFICULTY,
-    "length": keys.R_LENGTH,
-    "step": "step",
-}
 
 
 def predictions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
@@ -50,11 +44,12 @@ def predictions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
                 pairs = pairs_of(data.predictions, steps)
                 panels.append(
                     Panel(
-                        _labelled(draw, data, when, group.short),
+                        _labelled(draw, data, when, group.label),
                         f"{group.label}, {when} tenth of the steps: predicted against actual {name}, "
                         f"{len(pairs)} predictions, correlation {pairs.correlation:.2f}",
                         _SQUARE,
                         _SQUARE,
+                        series=group.key,
                     )
                 )
                 rows += [
@@ -72,8 +67,38 @@ def predictions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         "shortest and the longest correct solution, which is what r_length rewards. r is Pearson's correlation.",
         panels,
         rows,
-        "No run makes meta-predictions.",
         columns=4,
+    )
+
+
+def baselines_figure(groups: Sequence[RunGroup]) -> ReportFigure:
+    """Predicted pass rates beside a constant and the problem's own history (`masa.reporting.baselines`)."""
+    panels: list[Panel] = []
+    rows: list[dict[str, Any]] = []
+    for group in (group for group in groups if group.trained):
+        runs = tuple(replace(run, metrics=windows(run)) for run in group.runs)
+        measured = replace(group, runs=tuple(run for run in runs if run.metrics))
+        if not measured.runs:
+            continue
+        for what, key, rate in (("mean absolute error", "error", True), ("correlation r", "r", False)):
+            colors = zip(PREDICTORS, (group.color, GREY, BLACK), strict=True)
+            lines = [
+                Line(name, color, curve(measured, f"{key}_{name}"), dashed=name == "constant", series=group.key)
+                for name, color in colors
+            ]
+            lines = [line for line in lines if len(line.curve)]
+            if lines:
+                rows += [row for line in lines for row in line_rows(line, group=group.label, quantity=what)]
+                panels.append(line_panel(lines, f"{group.label}: {what}", what, "step", rate=rate, series=group.key))
+    return ReportFigure(
+        "baselines",
+        "Predictions against baselines",
+        "Error and correlation of the predicted pass rates in each twelfth of the run. The constant predicts the mean "
+        "pass rate of all earlier steps; the history predicts the problem's own pass rate when it was last solved, and "
+        "the constant where it was not. Predictions that are no better than both show no knowledge of the problem.",
+        panels,
+        rows,
+        columns=2,
     )
 
 
@@ -84,11 +109,11 @@ def contributions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         found = [one for run in group.runs if (one := contributions(run)) is not None]
         if not found:
             continue
-        by_component = {name: spread([shares(one)[name] for one in found]) for name in _COMPONENTS}
-        explained = spread([sum(one.values()) for one in found])
+        by_component, explained = over_runs(group, found)
         rows += [
             {"group": group.label, "component": name, "share": one.mean, "low": one.low, "high": one.high,
-             "r_squared": explained.mean, "seeds": one.seeds}
+             "r_squared": explained.mean, "r_squared_low": explained.low, "r_squared_high": explained.high,
+             "seeds": one.seeds}
             for name, one in by_component.items()
         ]  # fmt: skip
         said = ", ".join(f"{name} {one.mean:.0%}" for name, one in by_component.items())
@@ -97,27 +122,19 @@ def contributions_figure(groups: Sequence[RunGroup]) -> ReportFigure:
                 _bars(group, by_component, explained),
                 f"{group.label}: shares of explained variance: {said}",
                 height=_BARS_HEIGHT,
+                series=group.key,
             )
         )
     return ReportFigure(
         "contributions",
         "What goes with accuracy",
         "Shapley shares of R² when the mean correctness of each step is fitted by r_notion, r_difficulty, r_length and "
-        "the step itself, all as moving means over a twelfth of the run. Shares describe what moves together; they do "
-        "not prove a cause.",
+        "the step itself, all as moving means over a twelfth of the run. Lines and brackets are 95 % intervals: over "
+        "seeds by Student's t from three seeds on, else by a bootstrap over blocks of steps. R² of moving means is "
+        "high for any two quantities that rise together: shares describe what moves together and prove no cause.",
         panels,
         rows,
-        "No run has enough steps with meta-predictions.",
     )
-
-
-def contributions(run: Run) -> dict[str, float] | None:
-    """Each component's part of R^2 over one run's steps; None where there is nothing to explain or to explain it by."""
-    rows = [row for row in run.metrics if row.get(keys.CORRECTNESS) is not None and row.get(keys.R_META) is not None]
-    window = len(rows) // 12 | 1
-    columns = {name: _moving([_number(row.get(key)) for row in rows], window) for name, key in _COMPONENTS.items()}
-    found = shapley_r_squared(columns, _moving([_number(row[keys.CORRECTNESS]) for row in rows], window))
-    return None if any(math.isnan(value) for value in found.values()) else found
 
 
 def _labelled(
@@ -136,7 +153,9 @@ def _labelled(
 
 def _bars(group: RunGroup, by_component: Mapping[str, Spread], explained: Spread) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
-        style(axes, f"{group.short} (R² = {explained.mean:.2f})", "share of explained variance", "")
+        interval = "" if math.isnan(explained.low) else f" [{max(0, explained.low):.2f}, {min(1, explained.high):.2f}]"
+        title = textwrap.fill(f"{group.label} (R² = {explained.mean:.2f}{interval})", _TITLE_CHARACTERS + 12)
+        style(axes, title, "share of explained variance", "")
         names = list(by_component)[::-1]
         means = [by_component[name].mean for name in names]
         axes.barh(names, means, color=group.color, alpha=0.85, height=0.62)
@@ -151,13 +170,3 @@ def _bars(group: RunGroup, by_component: Mapping[str, Spread], explained: Spread
         axes.grid(visible=False, axis="y")
 
     return draw
-
-
-def _moving(values: Sequence[float], window: int) -> np.ndarray:
-    from masa.tracking.figure_data import smooth
-
-    return smooth(np.array(values, dtype=np.float64), window)
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)

@@ -12,20 +12,31 @@ from masa.tracking.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILI
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 CONTROLS = ("expert", "gating", "cutoff", "hinting")
 # What may differ inside a group: the seed, and what changes no number of a run.
-_NOT_THE_METHOD = ("run.seed", "run.dir", "run.threads", "tracking.", "checkpoint.", "rewards.verifier_workers")
+_NOT_THE_METHOD = (
+    "run.seed",
+    "run.dir",
+    "run.name",
+    "run.threads",
+    "tracking.",
+    "checkpoint.",
+    "rewards.verifier_workers",
+)
 _LONGEST_DIFFERENCE = 3
-_LONGEST_SHORT = 18
 
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs of one method with different seeds; ``short`` is the label that has room in a picture."""
+    """Runs of one method, one a seed. ``repeats`` are further runs of a seed that is there already: not a sample more.
+
+    ``key`` names the group in the page's markup.
+    """
 
     label: str
-    short: str
     color: str
     runs: tuple[Run, ...]
     trained: bool = True
+    repeats: tuple[Run, ...] = ()
+    key: str = "group-0"
 
     @property
     def seeds(self) -> list[int]:
@@ -43,11 +54,24 @@ def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
     for run in runs:
         members.setdefault(_method(run), []).append(run)
     ordered = sorted(members.values(), key=lambda group: (bool(group[0].metrics), _rank(group[0])))
-    labels = _labels([group[0] for group in ordered])
-    return [
-        RunGroup(label, short, PALETTE[index % len(PALETTE)], tuple(group), trained=bool(group[0].metrics))
-        for index, ((label, short), group) in enumerate(zip(labels, ordered, strict=True))
-    ]
+    labels = _labels(ordered)
+    groups = []
+    for index, (label, group) in enumerate(zip(labels, ordered, strict=True)):
+        kept, repeats = _one_a_seed(group)
+        color = PALETTE[index % len(PALETTE)]
+        groups.append(RunGroup(label, color, kept, bool(group[0].metrics), repeats, f"group-{index}"))
+    return groups
+
+
+def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
+    """One run of each seed, the one that came furthest (of equals the first), and the others."""
+    kept: dict[object, Run] = {}
+    for run in runs:
+        seed = run.path.resolve() if run.seed is None else run.seed
+        if seed not in kept or run.last_step > kept[seed].last_step:
+            kept[seed] = run
+    chosen = set(map(id, kept.values()))
+    return tuple(kept.values()), tuple(run for run in runs if id(run) not in chosen)
 
 
 def baseline_of(groups: Sequence[RunGroup]) -> RunGroup:
@@ -88,22 +112,25 @@ def _method(run: Run) -> tuple[tuple[str, str], ...]:
     if not run.metrics:
         return (("evaluation", str(run.path)),)
     values = flat(run.config)
-    return tuple((key, repr(value)) for key, value in sorted(values.items()) if not key.startswith(_NOT_THE_METHOD))
+    # A name given for the report sets runs apart; one of their configuration's own may differ from seed to seed.
+    named = (("name", run.given_name),) if run.given_name else ()
+    kept = ((key, repr(value)) for key, value in sorted(values.items()) if not key.startswith(_NOT_THE_METHOD))
+    return (*named, *kept)
 
 
 def _rank(run: Run) -> int:
     return int(uses_meta(run)) + int(bool(controls_of(run)))
 
 
-def _labels(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Each method's name with the keys that tell it from others of its name, and a short form; numbered where alike."""
-    names = [_name(run) for run in runs]
-    configs = [dict(_method(run)) for run in runs]
+def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Each group's name, with the keys that tell it from others of its name; numbered where alike."""
+    names = [_group_name(group) for group in groups]
+    configs = [dict(_method(group[0])) for group in groups]
     labels = []
     for index, name in enumerate(names):
         alike = [other for other, same in enumerate(names) if same == name and other != index]
         if not alike:
-            labels.append((name, _shortened(name)))
+            labels.append(name)
             continue
         number = names[: index + 1].count(name)
         told = [
@@ -111,15 +138,16 @@ def _labels(runs: Sequence[Run]) -> list[tuple[str, str]]:
             for key, value in configs[index].items()
             if any(configs[other].get(key) != value for other in alike)
         ]
-        more = ", ..." if len(told) > _LONGEST_DIFFERENCE else ""
-        labels.append(
-            (f"{name} {number} ({', '.join(told[:_LONGEST_DIFFERENCE])}{more})", f"{_shortened(name)} {number}")
-        )
+        more = f" and {len(told) - _LONGEST_DIFFERENCE} more" if len(told) > _LONGEST_DIFFERENCE else ""
+        labels.append(f"{name} {number} ({', '.join(told[:_LONGEST_DIFFERENCE])}{more})")
     return labels
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST_SHORT else f"{name[: _LONGEST_SHORT - 1]}…"
+def _group_name(group: Sequence[Run]) -> str:
+    """The name that all runs of a group share, else their method's."""
+    names = {run.name for run in group}
+    shared = next(iter(names)) if len(names) == 1 else None
+    return shared or _name(group[0])
 
 
 def _name(run: Run) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from masa.tracking import jsonl
 from masa.tracking.run_directory import RunDirectory
 
 EVALUATIONS = "evaluation"
-HELD_OUT_ROWS = "evaluation.jsonl"
 
 
 class ReportError(ValueError):
@@ -35,8 +34,9 @@ class Evaluation:
 class Run:
     """The rows of one run directory. What a file does not hold is empty; ``config`` is the resolved configuration.
 
-    ``held_out`` are the problems of the last evaluation during training that wrote them down. A directory that holds
-    an evaluation and no run has no metrics, and the model's name as its label.
+    ``held_out_by_step`` are the problems of each evaluation during training, by step. A directory that holds an
+    evaluation and no run has no metrics, and the model's name as its label. ``given_name`` is the name that whoever
+    asked for the report gave to the run.
     """
 
     path: Path
@@ -45,8 +45,28 @@ class Run:
     predictions: Sequence[Mapping[str, Any]] = ()
     samples: Sequence[Mapping[str, Any]] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
-    held_out: Sequence[Outcome] = ()
+    held_out_by_step: Mapping[int, Sequence[Outcome]] = field(default_factory=dict)
     evaluations: Sequence[Evaluation] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    given_name: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """What the run is called: the name given for the report, else ``run.name``; None without either."""
+        section = self.config.get("run")
+        own = section.get("name") if isinstance(section, Mapping) else None
+        return self.given_name or own
+
+    @property
+    def held_out(self) -> Sequence[Outcome]:
+        """The held-out problems of the last evaluation after training began; empty where there was none."""
+        last = max(self.held_out_by_step, default=0)
+        return self.held_out_by_step[last] if last else ()
+
+    @property
+    def last_step(self) -> int:
+        """The last training step that has a row; 0 where none has."""
+        return max((int(row["step"]) for row in self.metrics), default=0)
 
     @property
     def seed(self) -> int | None:
@@ -54,8 +74,8 @@ class Run:
         return section.get("seed") if isinstance(section, Mapping) else None
 
 
-def read_run_directory(path: str | Path) -> Run:
-    """The run (or the evaluation alone) that lies in a directory.
+def read_run_directory(path: str | Path, name: str | None = None) -> Run:
+    """The run (or the evaluation alone) that lies in a directory, called ``name`` where one is given.
 
     Raises:
         ReportError: no directory, or one that holds neither.
@@ -65,7 +85,7 @@ def read_run_directory(path: str | Path) -> Run:
     if not directory.path.is_dir():
         raise ReportError(f"{directory.path}: no such directory; a run directory or an evaluation's folder is needed")
     if (directory.path / "results.json").exists() and not directory.metrics.exists():
-        return _evaluation_alone(directory.path)
+        return replace(_evaluation_alone(directory.path), given_name=name)
     if not directory.metrics.exists():
         found = ", ".join(sorted(entry.name for entry in directory.path.iterdir())[:8]) or "nothing"
         raise ReportError(f"{directory.path}: holds no run (no {directory.metrics.name}); found {found}")
@@ -76,8 +96,10 @@ def read_run_directory(path: str | Path) -> Run:
         predictions=jsonl.read_rows(directory.predictions),
         samples=jsonl.read_rows(directory.samples),
         summary=jsonl.read_object(directory.summary) if directory.summary.exists() else {},
-        held_out=_last_held_out(jsonl.read_rows(directory.path / HELD_OUT_ROWS)),
+        held_out_by_step=_by_step(jsonl.read_rows(directory.held_out)),
         evaluations=tuple(_evaluations(directory.path / EVALUATIONS)),
+        environment=jsonl.read_object(directory.environment) if directory.environment.exists() else {},
+        given_name=name,
     )
 
 
@@ -109,9 +131,11 @@ def _read_evaluation(path: Path) -> Evaluation:
     return Evaluation(path.name, results, outcomes)
 
 
-def _last_held_out(rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    last = max((row["step"] for row in rows), default=None)
-    return [outcome_from_row(row) for row in rows if row["step"] == last]
+def _by_step(rows: Sequence[Mapping[str, Any]]) -> dict[int, list[Outcome]]:
+    found: dict[int, list[Outcome]] = {}
+    for row in rows:
+        found.setdefault(int(row["step"]), []).append(outcome_from_row(row))
+    return found
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:

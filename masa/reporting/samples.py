@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from masa.reporting.groups import RunGroup
 from masa.reporting.runs import Run
@@ -50,6 +50,58 @@ class SampleSet:
     color: str
     best: Sequence[MetaSample]
     worst: Sequence[MetaSample]
+
+
+@dataclass(frozen=True)
+class SolvedSample:
+    """One problem of a step with its solutions."""
+
+    step: int
+    seed: int | None
+    problem: str
+    answer: str
+    solutions: tuple[SolutionSample, ...]
+
+
+@dataclass(frozen=True)
+class SolvedSet:
+    """Solutions of one group."""
+
+    label: str
+    color: str
+    problems: Sequence[SolvedSample]
+
+
+_Sample = TypeVar("_Sample", MetaSample, SolvedSample)
+
+
+def solution_sets(groups: Sequence[RunGroup], shown: int = SHOWN) -> list[SolvedSet]:
+    """Problems of each group's last recorded steps with their solutions: what the trained policy writes."""
+    sets = []
+    for group in groups:
+        found = [sample for run in group.runs for sample in solved_samples(run)]
+        last = sorted(found, key=lambda one: -one.step)
+        if last:
+            sets.append(SolvedSet(group.label, group.color, _distinct(last, shown)))
+    return sets
+
+
+def solved_samples(run: Run) -> list[SolvedSample]:
+    """The solutions in a run's samples.jsonl, by step and problem."""
+    found: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for row in run.samples:
+        if row.get("path") == "solution":
+            found.setdefault((int(row["step"]), str(row["problem"])), []).append(row)
+    return [
+        SolvedSample(
+            step,
+            run.seed,
+            _cut(str(rows[0].get("prompt", ""))),
+            _cut(str(rows[0].get("answer", ""))),
+            tuple(SolutionSample(_cut(str(row.get("response", ""))), _correct(row)) for row in rows),
+        )
+        for (step, _), rows in found.items()
+    ]
 
 
 def sample_sets(groups: Sequence[RunGroup], shown: int = SHOWN) -> list[SampleSet]:
@@ -117,8 +169,8 @@ def _correct(row: Mapping[str, Any]) -> bool | None:
     return None if value is None else value >= 1
 
 
-def _distinct(samples: Sequence[MetaSample], count: int) -> list[MetaSample]:
-    found: dict[str, MetaSample] = {}
+def _distinct(samples: Sequence[_Sample], count: int) -> list[_Sample]:
+    found: dict[str, _Sample] = {}
     for sample in samples:
         found.setdefault(sample.problem, sample)
     return list(found.values())[:count]

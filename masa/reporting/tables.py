@@ -7,15 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masa.reporting.curves import Spread, last_value, reached, spread, total
+from masa.reporting.curves import (
+    Spread,
+    last_step_with,
+    last_value,
+    over_problems,
+    reached,
+    spread,
+    total,
+    value_before,
+)
 from masa.reporting.groups import RunGroup, baseline_of, differences
 from masa.reporting.runs import Run
 from masa.tracking import keys
-from masa.tracking.figure_data import series
 from masa.tracking.metrics import mean_of_tenth
 from masa.tracking.summary import duration
 
 GAP = "–"
+NOT_MEASURED = "not measured"
+_NO_METAS = "no metas"
 
 
 @dataclass(frozen=True)
@@ -42,27 +52,52 @@ def overview_table(groups: Sequence[RunGroup]) -> Table:
     """What each group came to: accuracy before and after, self-alignment in the first and last tenth."""
     rows = []
     for group in (group for group in groups if group.trained):
-        before = spread([_first_value(run.metrics, keys.HELD_OUT_ACCURACY) for run in group.runs])
-        after = spread([last_value(run.metrics, keys.HELD_OUT_ACCURACY) for run in group.runs])
         cells = [
             ", ".join(map(str, group.seeds)) or str(len(group.runs)),
-            f"{max(int(run.metrics[-1]['step']) for run in group.runs):,}",
-            per_cent(before),
-            per_cent(after),
+            f"{max(run.last_step for run in group.runs):,}",
+            _accuracy_before(group),
+            _accuracy_after(group),
         ]
         for key in (keys.R_DIFFICULTY, keys.R_LENGTH, keys.R_NOTION):
             first, last = (
                 spread([_tenth(run.metrics, key, which) for run in group.runs]) for which in ("first", "last")
             )
-            cells.append(GAP if math.isnan(last.mean) else f"{first.mean:.2f} → {last.mean:.2f}")
+            cells.append(_NO_METAS if math.isnan(last.mean) else f"{first.mean:.2f} → {last.mean:.2f}")
         rows.append(Row(group.label, cells, group.color))
     return Table(
         "method",
         ["seeds", "steps", "accuracy before", "accuracy after", "r_difficulty", "r_length", "r_notion"],
         rows,
-        note="Held-out pass@1 in per cent: mean over seeds, ± half of the 95 % interval by Student's t. Rewards: means "
-        "of the first and the last tenth of the steps.",
+        note="Held-out pass@1 in per cent. Several seeds: their mean ± half of the 95 % interval by Student's t. One "
+        "run: in brackets its 95 % bootstrap interval over problems, which says nothing about other seeds. Rewards: "
+        "means of the first and the last tenth of the steps.",
     )
+
+
+def _accuracy_before(group: RunGroup) -> str:
+    return _accuracy_of(group, {id(run): 0 for run in group.runs}, value_before)
+
+
+def _accuracy_after(group: RunGroup) -> str:
+    """The last accuracy measured in training, with its step where training went on after it."""
+    steps = {id(run): last_step_with(run.metrics, keys.HELD_OUT_ACCURACY) for run in group.runs}
+    text = _accuracy_of(group, steps, last_value)
+    early = sorted({steps[id(run)] for run in group.runs if 0 < steps[id(run)] < run.last_step})
+    return f"{text} (step {', '.join(map(str, early))})" if early else text
+
+
+def _accuracy_of(
+    group: RunGroup, steps: Mapping[int, int], measure: Callable[[Sequence[Mapping[str, Any]], str], float]
+) -> str:
+    values = [measure(run.metrics, keys.HELD_OUT_ACCURACY) for run in group.runs]
+    if all(math.isnan(value) for value in values):
+        return NOT_MEASURED
+    if len(group.runs) > 1:
+        return per_cent(spread(values))
+    (run,) = group.runs
+    found = over_problems(run, steps[id(run)], values[0])
+    text = f"{100 * found.mean:.1f}"
+    return text if math.isnan(found.low) else f"{text} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
 def cost_table(groups: Sequence[RunGroup]) -> Table:
@@ -126,17 +161,20 @@ def runs_table(groups: Sequence[RunGroup]) -> Table:
             group.label,
             [
                 GAP if run.seed is None else str(run.seed),
+                run.name or GAP,
                 run.path.name,
-                str(run.metrics[-1]["step"]) if run.metrics else GAP,
-                _accuracy(last_value(run.metrics, keys.HELD_OUT_ACCURACY)),
+                str(run.last_step) if run.metrics else GAP,
+                _accuracy(last_value(run.metrics, keys.HELD_OUT_ACCURACY)) if run.metrics else GAP,
                 ", ".join(evaluation.name for evaluation in run.evaluations) or GAP,
+                "yes" if run in group.runs else f"no: seed {run.seed} is there already",
             ],
             group.color,
         )
         for group in groups
-        for run in group.runs
+        for run in (*group.runs, *group.repeats)
     ]
-    return Table("method", ["seed", "folder", "steps", "accuracy after", "evaluations"], rows)
+    columns = ["seed", "name", "folder", "steps", "accuracy after", "evaluations", "counted"]
+    return Table("method", columns, rows)
 
 
 def count(value: float) -> str:
@@ -194,15 +232,10 @@ def _rollout_seconds(run: Run) -> float:
     return math.fsum(parts) if parts else math.nan
 
 
-def _first_value(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    _, values = series(rows, key)
-    return float(values[0]) if len(values) else math.nan
-
-
 def _tenth(rows: Sequence[Mapping[str, Any]], key: str, which: Any) -> float:
     value = mean_of_tenth([row for row in rows if row["step"] > 0], key, which)
     return math.nan if value is None else value
 
 
 def _accuracy(value: float) -> str:
-    return GAP if math.isnan(value) else f"{100 * value:.1f} %"
+    return NOT_MEASURED if math.isnan(value) else f"{100 * value:.1f} %"

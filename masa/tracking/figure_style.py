@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 # Okabe and Ito's palette (jfly.uni-koeln.de/color).
 BLACK, ORANGE, SKY, GREEN = "#222222", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
+GRID = "#E6E6E6"
 
 FONT = 9.0
 DPI = 200
@@ -23,11 +24,12 @@ DPI = 200
 
 @dataclass(frozen=True)
 class EndLabel:
-    """A text beside the right end of a line that ends at height ``y``."""
+    """A text beside the right end of a line that ends at height ``y``; ``gid`` names it in an SVG."""
 
     y: float
     text: str
     color: str
+    gid: str | None = None
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -56,7 +58,7 @@ def style(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.tick_params(labelsize=FONT - 0.5, color=GREY, labelcolor=BLACK, length=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(color="#E6E6E6", linewidth=0.6)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
@@ -88,6 +90,7 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
     # One line of text in the axes' own units. The layout is not final yet; axes will fill about 0.7 of the height.
     height = axes.figure.get_window_extent().height / DPI
     gap = (high - low) * (FONT + 3) / 72 / (0.7 * height)
+    gap *= max((label.text.count("\n") + 1 for label in labels), default=1)
     ordered = sorted(labels, key=lambda label: label.y)
     for label, y in zip(ordered, spread([label.y for label in ordered], gap, low, high), strict=True):
         axes.text(
@@ -100,6 +103,7 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
             fontsize=FONT,
             color=label.color,
             fontweight="bold",
+            gid=label.gid,
         )
 
 

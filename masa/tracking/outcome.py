@@ -21,17 +21,19 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The summary of a run from its metrics rows (row 0 is the evaluation before the first step).
 
     ``*_first`` and ``*_last`` are means over the first and the last tenth of the steps; accuracies are held-out pass@1.
+    ``accuracy_before`` is that of step 0, ``accuracy_after`` the last one measured once training began.
     What a run did not measure is null. ``wall_seconds`` adds up steps and evaluations, also across a resume.
     """
-    accuracies = finite_values(rows, keys.HELD_OUT_ACCURACY)
     steps = [row for row in rows if row["step"] > 0]
+    before = finite_values([row for row in rows if row["step"] == 0], keys.HELD_OUT_ACCURACY)
+    after = finite_values(steps, keys.HELD_OUT_ACCURACY)
     tenths: tuple[Literal["first", "last"], ...] = ("first", "last")
     alignment = {
         f"{name}_{which}": mean_of_tenth(steps, key, which) for name, key in _ALIGNMENT.items() for which in tenths
     }
     return {
-        "accuracy_before": accuracies[0] if accuracies else None,
-        "accuracy_after": accuracies[-1] if len(accuracies) > 1 else None,
+        "accuracy_before": before[0] if before else None,
+        "accuracy_after": after[-1] if after else None,
         **alignment,
         "correctness_first": mean_of_tenth(steps, keys.CORRECTNESS, "first"),
         "correctness_last": mean_of_tenth(steps, keys.CORRECTNESS, "last"),

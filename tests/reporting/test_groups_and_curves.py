@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +13,18 @@ import pytest
 from scipy import stats
 from synthetic_runs import make_run
 
+from masa.reporting.contributions import contributions
 from masa.reporting.curves import curve, progress, reached, spread
 from masa.reporting.evaluation_tables import evaluation_tables
-from masa.reporting.figures_meta import contributions, contributions_figure, predictions_figure
+from masa.reporting.figures_meta import contributions_figure, predictions_figure
 from masa.reporting.figures_training import accuracy_figure, gating_figure
 from masa.reporting.groups import baseline_of, differences, group_runs
+from masa.reporting.line_panel import line_of
+from masa.reporting.notices import notices, other_problems
+from masa.reporting.page import render
 from masa.reporting.runs import ReportError, Run, read_run_directory
 from masa.reporting.samples import meta_samples, sample_sets
-from masa.reporting.tables import cost_table, count, overview_table, reached_table, scientific
+from masa.reporting.tables import cost_table, count, overview_table, reached_table, runs_table, scientific
 from masa.tracking import keys
 
 
@@ -52,16 +59,91 @@ def test_groups_of_one_name_are_told_apart_by_what_differs() -> None:
     ]
     groups = group_runs(runs)
     assert [group.label for group in groups] == ["GRPO 1 (learning_rate=1e-06)", "GRPO 2 (learning_rate=1e-05)"]
-    assert [group.short for group in groups] == ["GRPO 1", "GRPO 2"]
 
 
-def test_many_differences_and_long_names_leave_room_for_the_picture(tmp_path: Path) -> None:
+def test_of_many_differences_a_label_says_how_many_more_there_are(tmp_path: Path) -> None:
     path = tmp_path / "a-model-with-quite-a-long-name"
     runs = [_run(f"{n}", [{"step": 1}], optimizer={f"key{k}": n for k in range(9)}) for n in range(2)]
     runs.append(Run(path, {"model": {"path": str(path)}}, []))
     groups = group_runs(runs)
-    assert all(len(group.short) <= 20 for group in groups)
-    assert groups[1].label == "GRPO 1 (key0=0, key1=0, key2=0, ...)"
+    assert [group.label for group in groups[:2]] == [
+        str(path),
+        "GRPO 1 (key0=0, key1=0, key2=0 and 6 more)",
+    ]
+
+
+def test_runs_are_called_by_the_name_that_all_seeds_share() -> None:
+    runs = [
+        _run(f"{method}-{seed}", [{"step": 1}], optimizer={"learning_rate": rate},
+             run={"seed": seed, "name": name.format(seed=seed)})
+        for method, rate, name in (("a", 1e-6, "slow"), ("b", 1e-5, "fast {seed}"))
+        for seed in (0, 1)
+    ]  # fmt: skip
+    slow, fast = group_runs(runs)
+    assert (slow.label, sorted(slow.seeds)) == ("slow", [0, 1])
+    assert (fast.label, sorted(fast.seeds)) == ("GRPO", [0, 1])
+
+
+def test_a_name_given_for_the_report_sets_runs_apart() -> None:
+    runs = [replace(_accuracies(0, 0.1, 0.2), given_name=name) for name in ("mine", "theirs")]
+    assert [group.label for group in group_runs(runs)] == ["mine", "theirs"]
+
+
+def test_two_runs_of_one_seed_count_once_and_the_one_that_came_further_counts() -> None:
+    (group,) = group_runs([_accuracies(0, 0.1, 0.2), _accuracies(0, 0.1, 0.2, 0.9), _accuracies(1, 0.1, 0.3)])
+    assert [run.last_step for run in group.runs] == [2, 1]
+    assert [run.last_step for run in group.repeats] == [1]
+    assert curve(group, keys.HELD_OUT_ACCURACY).seeds == 2
+    assert any("repeats a seed" in sentence for sentence in notices([group]))
+    assert [row.cells[-1] for row in runs_table([group]).rows] == ["yes", "yes", "no: seed 0 is there already"]
+
+
+def test_an_accuracy_that_was_only_measured_before_training_is_no_accuracy_after_it() -> None:
+    rows = [{"step": 0, keys.HELD_OUT_ACCURACY: 0.3}, {"step": 1}, {"step": 2}]
+    (row,) = overview_table(group_runs([_run("a", rows, run={"seed": 0})])).rows
+    assert list(row.cells[2:4]) == ["30.0", "not measured"]
+    rows = [{"step": 1}, {"step": 2, keys.HELD_OUT_ACCURACY: 0.4}, {"step": 3}]
+    (row,) = overview_table(group_runs([_run("a", rows, run={"seed": 0})])).rows
+    assert list(row.cells[2:4]) == ["not measured", "40.0 (step 2)"]
+
+
+def test_a_single_runs_accuracy_has_an_interval_over_problems(run_dirs: list[Path]) -> None:
+    (group,) = group_runs([read_run_directory(run_dirs[0])])
+    found = curve(group, keys.HELD_OUT_ACCURACY)
+    assert np.isnan(found.low[:-1]).all()
+    assert found.low[-1] < found.high[-1]
+    (row,) = overview_table([group]).rows
+    assert re.fullmatch(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", row.cells[3])
+
+
+def test_two_seeds_are_drawn_as_runs_and_warned_of_instead_of_banded() -> None:
+    groups = group_runs([_accuracies(0, 0.1, 0.2, 0.3), _accuracies(1, 0.2, 0.3, 0.5)])
+    (line,) = [line_of(groups[0], curve(groups[0], keys.HELD_OUT_ACCURACY))]
+    assert not line.has_band
+    assert len(line.curve.members) == 2
+    assert any(sentence.startswith("Few seeds: GRPO has 2 seeds") for sentence in notices(groups))
+
+
+def test_a_band_that_would_fill_the_panel_is_not_drawn() -> None:
+    close = group_runs([_accuracies(s, 0.1, 0.2 + s / 200, 0.5) for s in range(3)])[0]
+    wide = group_runs([_accuracies(s, 0.1, 0.2 + s / 5, 0.5 + s / 5) for s in range(3)])[0]
+    assert line_of(close, curve(close, keys.HELD_OUT_ACCURACY)).has_band
+    assert not line_of(wide, curve(wide, keys.HELD_OUT_ACCURACY)).has_band
+
+
+def test_accuracies_on_different_problems_are_named_as_such(tmp_path: Path) -> None:
+    paths = [make_run(tmp_path / method, method, 0, steps=3) for method in ("GRPO", "MASA")]
+    groups = group_runs([read_run_directory(path) for path in paths])
+    assert other_problems(groups) == ""
+    rows = [json.loads(line) for line in (paths[1] / "evaluation.jsonl").read_text().splitlines()]
+    renamed = [{**row, "problem": f"other-{row['problem']}"} if n < 10 else row for n, row in enumerate(rows)]
+    (paths[1] / "evaluation.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in renamed))
+    groups = group_runs([read_run_directory(path) for path in paths])
+    told = other_problems(groups)
+    assert "GRPO on 40, MASA on 40 (30 of them the same)" in told
+    assert told in notices(groups)
+    assert told in accuracy_figure(groups).caption
+    assert "To GRPO" not in render(groups, [], "page")
 
 
 def test_a_run_of_another_length_is_another_group() -> None:
@@ -111,7 +193,7 @@ def test_the_speed_to_the_baselines_accuracy_by_hand() -> None:
 def test_the_overview_and_costs_of_synthetic_runs(run_dirs: list[Path]) -> None:
     groups = group_runs([read_run_directory(path) for path in run_dirs])
     overview = {row.label: row.cells for row in overview_table(groups).rows}
-    assert overview["GRPO"][4:] == ["–", "–", "–"]
+    assert overview["GRPO"][4:] == ["no metas"] * 3
     assert "→" in overview["MASA"][4]
     costs = {
         row.label: dict(zip(cost_table(groups).columns, row.cells, strict=True)) for row in cost_table(groups).rows
@@ -143,7 +225,6 @@ def test_figures_without_their_metrics_say_so(tmp_path: Path) -> None:
     groups = group_runs([run])
     for figure in (predictions_figure(groups), gating_figure(groups), contributions_figure(groups)):
         assert not figure.panels
-        assert figure.gap
     assert len(accuracy_figure(groups).panels) == 3
 
 
@@ -160,8 +241,16 @@ def test_contributions_need_meta_rewards(run_dirs: list[Path]) -> None:
     assert found["GRPO-0"] is None
     masa = found["MASA-0"]
     assert masa is not None
-    assert set(masa) == {"notion", "difficulty", "length", "step"}
-    assert 0.5 < sum(masa.values()) <= 1
+    assert set(masa.parts) == {"notion", "difficulty", "length", "step"}
+    assert 0.5 < masa.total.mean <= 1
+    assert masa.total.low < masa.total.mean
+    assert all(one.low <= one.high for one in masa.shares.values())
+
+
+def test_r_squared_needs_thirty_steps(tmp_path: Path) -> None:
+    runs = {steps: read_run_directory(make_run(tmp_path / f"{steps}", "MASA", 0, steps=steps)) for steps in (29, 30)}
+    assert contributions(runs[29]) is None
+    assert contributions(runs[30]) is not None
 
 
 def test_best_and_worst_samples_come_with_truth_and_solutions(run_dirs: list[Path]) -> None:
@@ -193,6 +282,6 @@ def test_a_directory_without_a_run_is_refused_with_what_it_holds(tmp_path: Path)
         read_run_directory(tmp_path / "nowhere")
 
 
-def test_bands_are_only_drawn_between_seeds(run_dirs: list[Path]) -> None:
+def test_only_held_out_accuracy_has_an_interval_in_a_single_run(run_dirs: list[Path]) -> None:
     (group,) = group_runs([read_run_directory(run_dirs[0])])
-    assert np.isnan(curve(group, keys.HELD_OUT_ACCURACY).low).all()
+    assert np.isnan(curve(group, keys.CORRECTNESS).low).all()

@@ -21,7 +21,15 @@ from masa.reporting.page import figures_of, render
 from masa.reporting.runs import read_run_directory
 from masa.tracking import jsonl
 
-FIGURES = ("accuracy", "predicted_vs_actual", "predicted_and_actual", "rewards", "gating", "contributions")
+FIGURES = (
+    "accuracy",
+    "predicted_vs_actual",
+    "baselines",
+    "predicted_and_actual",
+    "rewards",
+    "gating",
+    "contributions",
+)
 
 # What Chromium asks for on its own account, whatever it shows: the time, updates of its components.
 _OF_THE_BROWSER = re.compile(r"https?://([\w-]+\.)*(google\.com|googleapis\.com|gvt1\.com)/")
@@ -169,7 +177,61 @@ def test_a_run_that_just_began_has_a_report(tmp_path: Path) -> None:
         (run / name).unlink()
     jsonl.write_atomically(run / "metrics.jsonl", b'{"step": 0}\n')
     assert main([str(run), "--out", str(tmp_path / "report.html")]) == 0
-    assert 'class="gap"' in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    # What the run does not have yet is absent, from the page and from its list of contents.
+    assert re.findall(r'<section id="(\w+)"', page) == ["overview", "cost", "runs"]
+    assert re.findall(r'<a href="#(\w+)"', page) == ["cost", "runs"]
+
+
+def test_the_head_says_what_the_runs_were_made_with(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "GRPO", 0, steps=3)
+    made = {"time": "2026-01-02T03:04:05+00:00", "platform": "Linux-6", "cpu_count": 4,
+            "git": {"commit": "0123456789abcdef", "modified": True}, "packages": {"masa-rl": "1.2.3"}}  # fmt: skip
+    (run / "environment.json").write_text(json.dumps(made))
+    page = render(group_runs([read_run_directory(run)]), [], "one")
+    head = page[page.index('<dl class="made">') : page.index("<nav>")]
+    for told in ("embedded:train", "Linux-6, 4 CPU cores", "1.2.3, commit 0123456789ab with changes", "2026-01-02"):
+        assert f"<dd>{told}</dd>" in head
+
+
+def test_a_method_without_metas_shows_its_solutions(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "MASA", 0, steps=3)
+    rows = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    kept = [row for row in rows if row["path"] == "solution"]
+    (run / "samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in kept))
+    page = render(group_runs([read_run_directory(run)]), [], "one")
+    assert "Samples: solutions of the last steps" in page
+    assert "a=3; b:3+2=5" in page
+    assert "best and worst" not in page
+
+
+def test_a_run_given_twice_is_one_run_and_names_are_shown_everywhere(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "GRPO", 0, steps=3)
+    name = "plain policy optimisation with a name that is not cut"
+    out = tmp_path / "report.html"
+    assert main([str(run), f"{run}/", "--name", f"{run}={name}", "--out", str(out)]) == 0
+    page = out.read_text()
+    assert f"{name}</label> <small>1 run</small>" in page
+    assert "…" not in re.sub(r"<script.*?</script>", "", page)
+    rows = (tmp_path / "report_figures" / "accuracy.csv").read_text()
+    assert name in rows
+
+
+@pytest.mark.parametrize("named", ["nowhere=x", "x", "=x"])
+def test_a_name_for_no_run_is_a_mistake(named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run", "GRPO", 0, steps=1)
+    assert main([str(run), "--name", named, "--out", str(tmp_path / "report.html")]) == 2
+    assert "--name: found" in capsys.readouterr().err
+
+
+def test_a_method_can_be_hidden_and_points_say_their_values(report: Path, tmp_path: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    assert "<title>MASA, step 40" in page
+    hidden = page.replace('id="show-group-1" checked', 'id="show-group-1"')
+    before, after = (_look(one, tmp_path, 1280)["figures"]["accuracy"][0]["paths"] for one in (page, hidden))
+    assert before == after
+    assert "body:has(#show-group-1:not(:checked)) .group-1 { display: none; }" in page
+    assert 'class="group-1"' in page
 
 
 def test_evaluations_inside_and_beside_runs_are_compared(tmp_path: Path) -> None:
