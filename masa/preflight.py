@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from masa.config import Config, ConfigError
@@ -17,6 +17,7 @@ from masa.problems.errors import ProblemDataError
 from masa.problems.loading import load_problems
 from masa.problems.prompts import PromptTemplates, leave_out_overlong
 from masa.problems.report import LoadReport
+from masa.problems.sources import TrainingProblems, load_training_problems, without_held_out
 from masa.rewards.sandbox.isolation import SandboxUnavailableError
 from masa.rewards.verifiers import check_verifier
 from masa.rollout.engine import RolloutPath
@@ -41,6 +42,10 @@ class Prepared:
     train: list[Problem]
     evaluation: list[Problem]
     notes: list[str]
+    weights: tuple[float, ...] = ()
+    """Of several sources of training problems."""
+    part_of: Mapping[str, int] = field(default_factory=dict)
+    """The source of each training problem, by its id, as an index of ``weights``."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,19 @@ def prepare(
     resolve_model_path(config.model)
     templates = make_templates(config)
     notes: list[str] = []
-    train = load_problems_of(config, "train", notes) if problems is None else _handed_in(config, problems)
+    if problems is None:
+        loaded = load_training_problems(config.problems)
+        for report in loaded.reports:
+            notes.extend(_describe("problems.train", report))
+    else:
+        loaded = TrainingProblems(_handed_in(config, problems), [])
+    train = loaded.problems
     if eval_problems is not None:
         held_out = _handed_in(config, eval_problems)
     else:
         held_out = load_problems_of(config, "eval", notes) if config.problems.eval else []
         held_out += benchmark_problems_of(config)
+    train = _without_held_out(train, held_out, notes)
     _require_ids_of_their_own(train, "training problems")
     _require_ids_of_their_own(held_out, "held-out problems")
     if not own_verifier:
@@ -94,7 +106,7 @@ def prepare(
     held_out = _within_limit(config, builder, held_out, "problems.eval", notes)
     require_enough(config, train)
     require_model_fits(config, builder, [*train, *held_out], model_config or load_model_config(config.model))
-    return Prepared(tokenizer, builder, train, held_out, notes)
+    return Prepared(tokenizer, builder, train, held_out, notes, loaded.weights, loaded.part_of)
 
 
 def make_templates(config: Config) -> PromptTemplates:
@@ -149,19 +161,38 @@ def load_problems_of(config: Config, which: str, notes: list[str]) -> list[Probl
         ProblemDataError: as `load_problems`.
     """
     section = config.problems
-    train = which == "train"
-    source = section.train if train else section.eval
-    assert source is not None
+    if which == "train":
+        training = load_training_problems(section)
+        notes.extend(line for report in training.reports for line in _describe("problems.train", report))
+        return training.problems
+    assert section.eval is not None
     loaded = load_problems(
-        source,
-        split=section.train_split if train else section.eval_split,
+        section.eval,
+        split=section.eval_split,
         columns=section.columns or None,
         verifier=section.verifier,
         on_bad_row=section.on_bad_row,
-        limit=section.limit if train else section.eval_limit,
+        limit=section.eval_limit,
     )
-    notes.extend(_describe(f"problems.{which}", loaded.report))
+    notes.extend(_describe("problems.eval", loaded.report))
     return loaded.problems
+
+
+def _without_held_out(train: list[Problem], held_out: list[Problem], notes: list[str]) -> list[Problem]:
+    """Generated problems that are held out are no training problems.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
+    kept = without_held_out(train, held_out)
+    if len(kept) < len(train):
+        notes.append(f"problems.train: {len(train) - len(kept)} generated problems left out, they are held out")
+    if train and not kept:
+        raise ConfigError(
+            "problems.train: every problem is also held out; give the tasks of train and eval options that generate "
+            "more problems, or problems.eval a smaller size"
+        )
+    return kept
 
 
 def _handed_in(config: Config, problems: Sequence[Problem | Mapping[str, Any]]) -> list[Problem]:

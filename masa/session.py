@@ -33,7 +33,7 @@ from masa.policy.stops import stop_tokens
 from masa.policy.update import PolicyUpdater
 from masa.preflight import Prepared
 from masa.problems import Problem
-from masa.problems.sampling import ProblemSampler
+from masa.problems.mixture import Sampler
 from masa.rewards import VerifierPool
 from masa.rewards.grading import GradedGroup, Grader
 from masa.rewards.own_parts import RewardFunction, Verifier
@@ -191,7 +191,7 @@ class Session:
         """Whether any process was sent SIGTERM; the same answer on all of them."""
         return any(self.gather_objects([self._stop.requested]))
 
-    def save(self, directory: RunDirectory, step: int, sampler: ProblemSampler, metrics: Mapping[str, float]) -> None:
+    def save(self, directory: RunDirectory, step: int, sampler: Sampler, metrics: Mapping[str, float]) -> None:
         """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler, rollouts ahead.
 
         With ``checkpoint.contents: model`` only model and tokenizer are written.
@@ -216,7 +216,7 @@ class Session:
             self._write(None, {})
         self.accelerator.wait_for_everyone()
 
-    def _training_state(self, sampler: ProblemSampler) -> tuple[dict[str, Any], dict[str, Waiting]]:
+    def _training_state(self, sampler: Sampler) -> tuple[dict[str, Any], dict[str, Waiting]]:
         """What else a run needs to go on: JSON values, and rollouts by file; all processes together."""
         ahead: list[Waiting] = gather_object([self.rollouts.state()])
         carried = self.dynamic_sampling.state() if self.dynamic_sampling else Waiting()
@@ -229,7 +229,7 @@ class Session:
         }
         return state, {CARRIED_OVER: carried, **{rollouts_ahead(process): one for process, one in enumerate(ahead)}}
 
-    def restore(self, directory: RunDirectory, sampler: ProblemSampler) -> int | None:
+    def restore(self, directory: RunDirectory, sampler: Sampler) -> int | None:
         """Take the newest whole checkpoint's state and return its step; None where there is no checkpoint.
 
         Raises:

@@ -36,6 +36,7 @@ def missing_software(config: Config) -> list[str]:
 def _checks(config: Config, on_gpu: bool | None, model_given: bool) -> list[Callable[[], None]]:
     import torch
 
+    from masa.policy.gguf import require_gguf
     from masa.policy.liger import require_liger_kernel
     from masa.policy.loading import require_attention
     from masa.policy.lora import require_peft
@@ -49,6 +50,7 @@ def _checks(config: Config, on_gpu: bool | None, model_given: bool) -> list[Call
     checks.append(partial(require_liger_kernel, model.liger_kernel, on_gpu=gpu))
     if not model_given:
         checks.append(partial(require_attention, model, on_gpu=gpu))
+        checks.append(partial(require_gguf, model.path))
     engine = choose_engine(rollout, on_gpu=gpu)
     if engine == "vllm" or (engine == "vllm_server" and not rollout.servers):
         checks.append(partial(require_vllm, rollout))

@@ -28,7 +28,8 @@ from masa.policy.processes import join_processes, require_precise_updates
 from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
 from masa.problems import Problem
-from masa.problems.sampling import ProblemSampler
+from masa.problems.mixture import Sampler
+from masa.problems.sources import make_sampler
 from masa.rewards.failures import require_working_verifier
 from masa.rewards.grading import GradedGroup
 from masa.rewards.own_parts import RewardFunction, Verifier, check_verifier_object, checked_reward_functions
@@ -136,7 +137,13 @@ class MASATrainer:
                 reward_functions=self._reward_functions,
             ) as session,
         ):
-            sampler = ProblemSampler(self.prepared.train, self.config.algorithm.num_problems, self.config.run.seed)
+            sampler = make_sampler(
+                self.prepared.train,
+                self.prepared.weights,
+                self.prepared.part_of,
+                self.config.algorithm.num_problems,
+                self.config.run.seed,
+            )
             started = StepMetrics()
             with timed(started, "time/start_check"):
                 lines = session.check_at_start()
@@ -172,7 +179,7 @@ class MASATrainer:
         line = describe_new_decay(self.config.optimizer, before * each, self.steps * each, session.updater.updates_done)
         return [line] if line else []
 
-    def _sample(self, step: int, session: Session, sampler: ProblemSampler) -> StepBatch:
+    def _sample(self, step: int, session: Session, sampler: Sampler) -> StepBatch:
         """Both prompts of each problem go out as one batch: G solutions and M meta-predictions.
 
         With a control at work the M meta-predictions go first, and decide which problems are solved, and how.
@@ -183,7 +190,12 @@ class MASATrainer:
         return roll_out_together(step, sampler, session, builder, self.config)
 
     def _step(
-        self, step: int, session: Session, sampler: ProblemSampler, recorder: RunRecorder, metrics: StepMetrics
+        self,
+        step: int,
+        session: Session,
+        sampler: Sampler,
+        recorder: RunRecorder,
+        metrics: StepMetrics,
     ) -> dict[str, float]:
         """One training step: the paper's Algorithm 1 for one batch of problems. Returns ``metrics`` and its own."""
         with timed(metrics, keys.STEP_SECONDS):
@@ -215,7 +227,7 @@ class MASATrainer:
             with timed(metrics, "time/sync"):
                 metrics.lasts(session.synchronise(step))
 
-        record_groups(metrics, groups, batch.gated)
+        record_groups(metrics, groups, batch.gated, by_source=bool(self.prepared.weights))
         record_step_cost(metrics, session.shape, groups, batch, session.updater.take_trained_lengths())
         record_staleness(metrics, training, step)
         metrics.lasts({f"reward/{name}": count for name, count in session.verifier_counters().items()})
@@ -224,7 +236,7 @@ class MASATrainer:
         recorder.write(step, metrics, groups, batch.gated)
         return metrics.flatten()
 
-    def _drawing(self, step: int, session: Session, sampler: ProblemSampler, metrics: StepMetrics) -> Draw:
+    def _drawing(self, step: int, session: Session, sampler: Sampler, metrics: StepMetrics) -> Draw:
         """How dynamic sampling (DAPO) gets the graded rollouts of further problems; their time goes to ``metrics``."""
 
         def draw(count: int, beside: set[str]) -> list[GradedGroup]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from masa.config.files import ConfigError, Loader, read_config_files
 from masa.config.schema import Config
 
+_LIST_OF = "list["
 _TYPE_NAMES = {
     "int": "a whole number",
     "float": "a number",
@@ -47,7 +48,7 @@ def config_from_mapping(values: Mapping[str, Any], origin: str = "the configurat
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = [_explain(item) for item in error.errors() if not _is_of_another_kind(item)]
         raise ConfigError(f"{origin}: " + "\n".join(lines)) from None
 
 
@@ -92,8 +93,15 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         node[last] = text
 
 
+def _is_of_another_kind(item: Any) -> bool:
+    """An option that is text or a list is tried as both; what is said of the kind that was not meant is no mistake."""
+    kind, found = str(item["loc"][-1]) if item["loc"] else "", item["input"]
+    return (kind == "str" and isinstance(found, list)) or (kind.startswith(_LIST_OF) and not isinstance(found, list))
+
+
 def _explain(item: Any) -> str:
-    location = [str(part) for part in item["loc"]]
+    kinds = [str(part) for part in item["loc"]]
+    location = [part for part in kinds if part != "str" and not part.startswith(_LIST_OF)]
     key = ".".join(location)
     found = item["input"]
     match item["type"]:

@@ -34,7 +34,8 @@ class ModelSection(Section):
     """The policy."""
 
     path: str = "embedded"
-    """A folder or hub id that `transformers` loads, `embedded`, or `embedded:long` once it is built."""
+    """A folder or hub id that `transformers` loads, a GGUF file (`FOLDER/NAME.gguf` or `owner/name:NAME.gguf`, read
+    through the package gguf and trained dequantised), `embedded`, or `embedded:long` once it is built."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the policy's parameters."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -49,12 +50,24 @@ class ModelSection(Section):
     lora: LoraSection = LoraSection()
 
 
+class ProblemSource(Section):
+    """One of several sources of training problems."""
+
+    source: str
+    """Named like the one source of `problems.train`."""
+    weight: PositiveFloat = 1.0
+    """Its share of the problems drawn is this over the sum of all weights, whatever its size."""
+    limit: PositiveInt | None = None
+    """Use the first `limit` problems of it."""
+
+
 class ProblemsSection(Section):
     """Where problems come from."""
 
-    train: str = "embedded:train"
-    """`embedded:train`, `embedded:long`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, or a
-    parquet/json/jsonl/csv."""
+    train: str | Annotated[list[ProblemSource], Field(min_length=1)] = "embedded:train"
+    """`embedded:train`, `embedded:long`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, a
+    parquet/json/jsonl/csv, or a procedural task such as `reasoning_gym:chain_sum?size=1000&seed=1&max_digits=2` (needs the extra `gym`); or a list
+    of `{source, weight, limit}`, whose sources are mixed by weight (1 unless given)."""
     train_split: str = "train"
     """Split of a hub data set."""
     eval: str | None = None
@@ -68,7 +81,7 @@ class ProblemsSection(Section):
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     """A row that is no problem: `refuse` stops before the run, `skip` leaves it out and counts it."""
     limit: PositiveInt | None = None
-    """Use the first `limit` training problems."""
+    """Use the first `limit` training problems, of each source where there are several."""
     eval_limit: PositiveInt | None = None
     """Use the first `eval_limit` held-out problems."""
 

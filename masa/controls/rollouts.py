@@ -18,7 +18,7 @@ from masa.controls.plan import (
     solution_parts,
 )
 from masa.problems import Problem
-from masa.problems.sampling import ProblemSampler
+from masa.problems.mixture import Sampler
 from masa.rewards.grading import Grader
 from masa.rollout.ahead import StepBatch
 from masa.rollout.engine import RolloutEngine
@@ -60,7 +60,7 @@ class ShapedBatch(StepBatch):
 
 
 def roll_out_together(
-    step: int, sampler: ProblemSampler, processes: Processes, builder: RequestBuilder, config: Config
+    step: int, sampler: Sampler, processes: Processes, builder: RequestBuilder, config: Config
 ) -> StepBatch:
     """G solutions and M metas of each problem of a batch, in one call to the engine."""
     return roll_out_problems(step, sampler.next_batch(), processes, builder, config)
@@ -83,7 +83,7 @@ def roll_out_problems(
 
 def roll_out_metas_first(
     step: int,
-    sampler: ProblemSampler,
+    sampler: Sampler,
     processes: Processes,
     builder: RequestBuilder,
     config: Config,
@@ -127,7 +127,7 @@ def roll_out_metas_first(
 
 def _select(
     step: int,
-    sampler: ProblemSampler,
+    sampler: Sampler,
     processes: Processes,
     builder: RequestBuilder,
     config: Config,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.config.schema import LoraSection, ModelSection
+from masa.policy.gguf import gguf_file
 from masa.policy.loading import resolve_model_path
 
 _ALLOWED = ("float32", "bfloat16")
@@ -27,6 +28,8 @@ def evaluated_model(section: ModelSection, *, dtype_is_given: bool) -> ModelSect
 
 def checkpoint_dtype(section: ModelSection) -> str | None:
     """The type that a checkpoint's config.json names, or else its first tensor has; None where neither can be read."""
+    if gguf_file(section.path) is not None:
+        return None  # dequantised while it loads, so into any type
     path = Path(resolve_model_path(section))
     if not path.is_dir():
         return _named(_hub_config(str(path)))

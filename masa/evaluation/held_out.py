@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def record_held_out(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None
     sources = by_source(outcomes)
     if len(sources) > 1:
         for source, members in sources.items():
-            metrics.lasts(_named(f"eval/{re.sub(r'[^A-Za-z0-9_.-]+', '_', source) or 'unnamed'}", members))
+            metrics.lasts(_named(f"eval/{keys.source_name(source)}", members))
 
 
 def held_out_rows(step: int, groups: Sequence[GradedGroup]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from masa.config.schema import ModelSection
 from masa.embedded.worlds import EMBEDDED_WORLDS
 from masa.errors import first_line
 from masa.hub import hub_is_reachable
+from masa.policy.gguf import forget_quantisation, gguf_file
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +23,14 @@ class TokenizerUnavailableError(ConfigError):
 
 
 def resolve_model_path(section: ModelSection) -> str:
-    """The folder or hub id that `transformers` is given.
+    """The folder or hub id that `transformers` is given; for a GGUF file, the one that holds it.
 
     Raises:
         ConfigError: ``model.path`` is written like a local path and holds no model.
     """
+    named = gguf_file(section.path)
+    if named is not None:
+        return named.place
     if section.path in EMBEDDED_WORLDS:
         return str(_embedded_policy(section.path))
     path = Path(section.path).expanduser()
@@ -35,7 +39,8 @@ def resolve_model_path(section: ModelSection) -> str:
         if not path.is_dir():
             raise ConfigError(
                 f"model.path: found {section.path!r}, which is no folder here; allowed: {', '.join(EMBEDDED_WORLDS)}, "
-                "a folder with a model saved by transformers, or a hub id such as Qwen/Qwen3-8B-Base"
+                "a folder with a model saved by transformers, a hub id such as Qwen/Qwen3-8B-Base, or "
+                "FOLDER/NAME.gguf"
             )
         if not (path / "config.json").is_file():
             raise ConfigError(f"model.path: the folder {section.path!r} has no config.json, so it holds no model")
@@ -58,6 +63,13 @@ def _embedded_policy(name: str) -> Path:
     return world.data
 
 
+def loading_options(section: ModelSection) -> dict[str, Any]:
+    """What every ``from_pretrained`` is given beside the path: where to look, and which GGUF file to read, if any."""
+    named = gguf_file(section.path)
+    options: dict[str, Any] = {"local_files_only": _only_local(resolve_model_path(section))}
+    return options if named is None else {**options, "gguf_file": named.file}
+
+
 def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     """The policy's tokenizer.
 
@@ -68,7 +80,7 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
 
     path = resolve_model_path(section)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=_only_local(path))
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **loading_options(section))
     except Exception as error:
         raise TokenizerUnavailableError(
             f"model.path: the tokenizer of {section.path!r} cannot be loaded: {first_line(error)}"
@@ -105,6 +117,7 @@ def load_policy(section: ModelSection, device: torch.device | None = None) -> Pr
     placed: dict[str, Any] = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
 
     path = resolve_model_path(section)
+    options = loading_options(section)
     # Loading prints a bar of its own, which would tear the live display.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -113,9 +126,11 @@ def load_policy(section: ModelSection, device: torch.device | None = None) -> Pr
             path,
             dtype=getattr(torch, section.dtype),
             attn_implementation=attention,
-            local_files_only=_only_local(path),
+            **options,
             **placed,
         )
+        if "gguf_file" in options:
+            forget_quantisation(model)
         return model
 
     try:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from masa.problems.errors import ProblemDataError, RowError, nearest, shown
 from masa.problems.files import READERS, Unreadable, file_rows
+from masa.problems.gym import PREFIX as _GYM
+from masa.problems.gym import gym_problems
 from masa.problems.hub import hub_rows
 from masa.problems.presets import PRESETS
 from masa.problems.problem import Problem
@@ -44,9 +46,9 @@ def load_problems(
     """The problems of a source, in its order, duplicates left out.
 
     Args:
-        source: a preset's name, a split of an embedded world (``embedded:train``, ``embedded:long``), a hub id
-            (``owner/name`` or ``owner/name:config``), a .parquet, .json, .jsonl or .csv file, or a list of mappings and
-            Problems.
+        source: a preset's name, a split of an embedded world (``embedded:train``, ``embedded:long``), a procedural task
+            (``reasoning_gym:NAME?...``), a hub id (``owner/name`` or ``owner/name:config``), a .parquet, .json, .jsonl
+            or .csv file, or a list of mappings and Problems.
         split: of a hub data set; other sources have none.
         columns: maps ``statement``, ``answer``, ``solution``, ``id``, ``source``, ``verifier`` or ``options`` to
             column names; a dot leads into nested values. What is not mapped is found as in unmapped rows.
@@ -145,6 +147,8 @@ def _open(source: Any, split: str) -> tuple[str, str, Iterator[Any]]:
         return "the list of problems", "list", iter(source)
     if source.startswith(_EMBEDDED) or source == _EMBEDDED.rstrip(":"):
         return f"problems {source!r}", source, iter(_embedded(source))
+    if source.startswith(_GYM):
+        return f"problems {source!r}", *gym_problems(source)
     if source in PRESETS:
         return f"preset {source!r} ({PRESETS[source]})", source, hub_rows(PRESETS[source], split)
     path = Path(source).expanduser()
@@ -157,7 +161,8 @@ def _open(source: Any, split: str) -> tuple[str, str, Iterator[Any]]:
     known = (*PRESETS, *EMBEDDED_SOURCES)
     raise ProblemDataError(
         f"problems: found {source!r}{nearest(source, known)}, allowed: a preset ({', '.join(PRESETS)}), "
-        f"{', '.join(EMBEDDED_SOURCES)}, a hub id (owner/name or owner/name:config), or a file ({', '.join(READERS)})"
+        f"{', '.join(EMBEDDED_SOURCES)}, {_GYM}NAME, a hub id (owner/name or owner/name:config), or a file "
+        f"({', '.join(READERS)})"
     )
 
 

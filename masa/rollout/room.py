@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import ConfigError
 from masa.config.schema import ModelSection, RolloutSection
-from masa.hub import hub_is_reachable
-from masa.policy.loading import resolve_model_path
+from masa.policy.loading import loading_options, resolve_model_path
 
 if TYPE_CHECKING:
     from masa.rollout.engine import RolloutPath
@@ -23,13 +22,11 @@ _OPTIONS: Mapping[RolloutPath, str] = {path: f"rollout.{name}" for path, name in
 
 def load_model_config(section: ModelSection) -> Any:
     """The configuration of the model, None where it cannot be read from here (the model's loading says why)."""
-    from pathlib import Path
-
     from transformers import AutoConfig
 
     path = resolve_model_path(section)
     try:
-        return AutoConfig.from_pretrained(path, local_files_only=Path(path).is_dir() or not hub_is_reachable())
+        return AutoConfig.from_pretrained(path, **loading_options(section))
     except Exception:
         return None
 

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from masa.rewards.grading import GradedGroup
 
 
-def record_groups(metrics: StepMetrics, groups: Sequence[GradedGroup], gated: Sequence[PredictedProblem] = ()) -> None:
+def record_groups(
+    metrics: StepMetrics,
+    groups: Sequence[GradedGroup],
+    gated: Sequence[PredictedProblem] = (),
+    *,
+    by_source: bool = False,
+) -> None:
     """Rewards, meta-predictions and rollouts of a step, as metrics named after the paper's symbols.
 
-    Metas of ``gated`` problems have predictions and no reward.
+    Metas of ``gated`` problems have predictions and no reward. ``by_source`` adds the correctness of each source.
     """
     for group in groups:
         metrics.means(keys.CORRECTNESS, [float(verdict.correct) for verdict in group.verdicts])
@@ -29,6 +35,10 @@ def record_groups(metrics: StepMetrics, groups: Sequence[GradedGroup], gated: Se
             metrics.mean("rollout/solution_truncated", float(solution.truncated))
         metrics.means("rollout/correct_length", group.statistics.correct_lengths)
         _record_rewards(metrics, group)
+    if by_source:
+        for group in groups:
+            name = keys.source_name(group.problem.source)
+            metrics.means(f"{keys.CORRECTNESS}/{name}", [float(verdict.correct) for verdict in group.verdicts])
     predicted: list[GradedGroup | PredictedProblem] = [*groups, *gated]
     for one in predicted:
         _record_predictions(metrics, one)

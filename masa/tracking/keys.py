@@ -38,6 +38,11 @@ def check_key(key: str) -> str:
     return key
 
 
+def source_name(source: str) -> str:
+    """A source of problems as it may stand in a metric's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", source) or "unnamed"
+
+
 def is_timing(key: str) -> bool:
     """Whether a metric depends on the clock, and so differs between two otherwise equal runs."""
     return key.startswith("time/")
