@@ -66,8 +66,8 @@ class ProblemsSection(Section):
 
     train: str | Annotated[list[ProblemSource], Field(min_length=1)] = "embedded:train"
     """`embedded:train`, `embedded:long`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, a
-    parquet/json/jsonl/csv, or a procedural task such as `reasoning_gym:chain_sum?size=1000&seed=1&max_digits=2` (needs the extra `gym`); or a list
-    of `{source, weight, limit}`, whose sources are mixed by weight (1 unless given)."""
+    parquet/json/jsonl/csv, or a procedural task such as `reasoning_gym:chain_sum?size=1000&seed=1&max_digits=2` (needs
+    the extra `gym`); or a list of `{source, weight, limit}`, whose sources are mixed by weight (1 unless given)."""
     train_split: str = "train"
     """Split of a hub data set."""
     eval: str | None = None
