@@ -36,7 +36,7 @@ def load_training_problems(section: ProblemsSection) -> TrainingProblems:
         ProblemDataError: as `load_problems`, or one problem that two sources hold under one id.
     """
     named = isinstance(section.train, str)
-    entries = (
+    entries: list[tuple[str, float, int | None]] = (
         [(section.train, 1.0, None)]
         if isinstance(section.train, str)
         else [(one.source, one.weight, one.limit) for one in section.train]
