@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.tracking.run_directory import RunExistsError, RunFolderError
 
     try:
-        config = load_config(options.config, options.overrides)
+        named = [] if options.name is None else [f"run.name={json.dumps(options.name)}"]
+        config = load_config(options.config, [*options.overrides, *named])
         if options.dry_run:
             from masa.dry_run import dry_run
 
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration, e.g. run.seed=1"
     )
+    parser.add_argument("--name", help="what reports call this run (run.name)")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in run.dir from its newest checkpoint"
     )

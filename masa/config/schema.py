@@ -262,6 +262,8 @@ class RunSection(Section):
 
     dir: str = "runs/masa"
     """The run directory: everything a run writes."""
+    name: str | None = None
+    """What reports call the run; null: the name of its method. Give the seeds of one method the same name."""
     seed: NonNegativeInt = 0
     """All randomness derives from it."""
     steps: PositiveInt | None = None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _FREE_TO_CHANGE = (
     "run.steps",
     "run.dir",
+    "run.name",
     "checkpoint.",
     "tracking.",
     "rewards.verifier_workers",

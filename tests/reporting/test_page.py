@@ -14,12 +14,17 @@ from typing import Any
 import pytest
 from synthetic_runs import make_run
 
+from masa.config import Config, dump_config
 from masa.evaluate import main as evaluate
 from masa.report import main
 from masa.reporting.groups import group_runs
 from masa.reporting.page import figures_of, render
 from masa.reporting.runs import read_run_directory
 from masa.tracking import jsonl
+from masa.tracking.run_directory import RunDirectory
+from masa.train import main as train
+
+ROOT = Path(__file__).parents[2]
 
 FIGURES = (
     "accuracy",
@@ -265,3 +270,21 @@ def test_a_folder_as_out_is_refused_with_a_file_to_take_and_nothing_is_left(
     assert f"--out: found the folder {out}, a file needed, such as {out}/report.html" in message
     assert list(tmp_path.iterdir()) == [out]
     assert list(out.iterdir()) == []
+
+
+def test_the_name_given_to_training_is_what_the_report_calls_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Recorded:
+        def __init__(self, config: Config) -> None:
+            RunDirectory(config.run.dir).create(dump_config(config), resume=False)
+            jsonl.append_rows(RunDirectory(config.run.dir).metrics, [{"step": 1}])
+
+        def train(self, *, resume: bool) -> None:
+            assert not resume
+
+    monkeypatch.setattr("masa.trainer.MASATrainer", Recorded)
+    config = str(ROOT / "configs" / "quickstart_grpo.yaml")
+    assert train(["--config", config, "--name", "nightly: 3", f"run.dir={tmp_path / 'run'}"]) == 0
+    (group,) = group_runs([read_run_directory(tmp_path / "run")])
+    assert group.label == "nightly: 3"
