@@ -62,7 +62,7 @@ def require_gguf(path: str) -> None:
     if path.lower().endswith(_SUFFIX) and find_spec("gguf") is None:
         raise ConfigError(
             f"model.path: found {path!r}, allowed without the package gguf: a folder or hub id of a model that "
-            "transformers has saved; install it with pip install masa[gguf]"
+            "transformers has saved; install it with pip install masa-rl[gguf]"
         )
 
 

@@ -80,7 +80,7 @@ def gym_problems(source: str) -> tuple[str, Iterator[Problem | Unreadable]]:
     parsed = parse_gym_source(source)
     if find_spec("reasoning_gym") is None:
         raise ProblemDataError(
-            f"problems: found {source!r}, which needs the package reasoning-gym: pip install masa[gym]"
+            f"problems: found {source!r}, which needs the package reasoning-gym: pip install masa-rl[gym]"
         )
     import reasoning_gym
     from reasoning_gym.factory import DATASETS

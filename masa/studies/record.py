@@ -147,5 +147,7 @@ def _environment(environment: Mapping[str, Any]) -> dict[str, Any]:
         "platform": environment.get("platform"),
         "cpu_count": environment.get("cpu_count"),
         "git": environment.get("git"),
-        "packages": {name: packages[name] for name in ("masa", "torch", "transformers", "numpy") if name in packages},
+        "packages": {
+            name: packages[name] for name in ("masa-rl", "torch", "transformers", "numpy") if name in packages
+        },
     }

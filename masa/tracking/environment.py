@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "masa",
+    "masa-rl",
     "torch",
     "transformers",
     "accelerate",

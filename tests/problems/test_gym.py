@@ -46,7 +46,7 @@ def test_a_source_that_cannot_be_read_is_refused(source, words):
 def test_without_the_package_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(gym_rules, "find_spec", lambda name: None)
 
-    with pytest.raises(ProblemDataError, match=r"pip install masa\[gym\]"):
+    with pytest.raises(ProblemDataError, match=r"pip install masa-rl\[gym\]"):
         load_problems("reasoning_gym:chain_sum")
 
 

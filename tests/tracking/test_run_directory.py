@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import os
@@ -252,6 +253,7 @@ def test_the_environment_names_versions_machine_and_command(directory: RunDirect
         record["packages"]["torch"] == torch.__version__.split("+")[0]
         or record["packages"]["torch"] == torch.__version__
     )
+    assert record["packages"]["masa-rl"] == importlib.metadata.version("masa-rl")
     assert record["python"] == ".".join(map(str, sys.version_info[:3]))
     assert record["cpu_count"] >= 1
     assert record["device"] == "cpu"

@@ -93,5 +93,5 @@ def test_a_gguf_file_without_the_package_is_refused_with_the_way_to_install_it(m
     monkeypatch.setattr(gguf_rules, "find_spec", lambda name: None)
 
     gguf_rules.require_gguf("a/folder")
-    with pytest.raises(ConfigError, match=r"pip install masa\[gguf\]"):
+    with pytest.raises(ConfigError, match=r"pip install masa-rl\[gguf\]"):
         gguf_rules.require_gguf("a/folder/model.gguf")
