@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,9 @@ from masa.embedded.corpus import warm_start_examples
 from masa.embedded.measure import sample_problems, summarize
 from masa.embedded.model import fresh_policy
 from masa.embedded.tokenizer import train_tokenizer
-from masa.embedded.warm_start import WarmStart, train
+from masa.embedded.warm_start import WarmStart, describe_build, print_loss, train
 from masa.embedded.world import arithmetic_problems
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 TOKENIZER_EXAMPLES = 4000
 
 
@@ -41,7 +38,7 @@ def build(out: Path, seed: int = 0, settings: WarmStart | None = None, measured_
         text for example in examples[:TOKENIZER_EXAMPLES] for text in (example.prompt, example.response)
     )
     policy = fresh_policy(tokenizer, seed)
-    losses = train(policy, tokenizer, examples, settings, seed, report=_print_loss)
+    losses = train(policy, tokenizer, examples, settings, seed, report=print_loss)
     out.mkdir(parents=True, exist_ok=True)
     policy.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -49,16 +46,9 @@ def build(out: Path, seed: int = 0, settings: WarmStart | None = None, measured_
 
     engine = TransformersEngine(policy, stop_ids=[tokenizer.eos_token_id])
     measured = sample_problems(arithmetic_problems("test", measured_problems), engine, tokenizer)
-    last = losses[-100:]
+    command = "python -m masa.embedded.build"
     properties = {
-        "seed": seed,
-        "command": f"python -m masa.embedded.build --seed {seed}",
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "parameters": sum(parameter.numel() for parameter in policy.parameters()),
-        "vocabulary": len(tokenizer),
-        "warm_start_examples": len(examples),
-        "warm_start_loss": round(sum(last) / len(last), 4),
-        "warm_start_seconds": round(warm_start_seconds),
+        **describe_build(command, seed, policy, tokenizer, losses, len(examples), warm_start_seconds),
         "measured": summarize(measured),
     }
     (out / "properties.json").write_text(json.dumps(properties, indent=2) + "\n")
@@ -73,11 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     properties = build(options.out, options.seed)
     print(json.dumps(properties["measured"], indent=2))
-
-
-def _print_loss(step: int, steps: int, loss: float) -> None:
-    if step % 100 == 0 or step == steps:
-        print(f"warm start: step {step}/{steps}, loss {loss:.3f} nats per token", flush=True)
 
 
 if __name__ == "__main__":

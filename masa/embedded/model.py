@@ -1,4 +1,4 @@
-"""The embedded policy's architecture: Qwen3, shrunk to under a million parameters."""
+"""The embedded policies' architecture: Qwen3, shrunk to a million parameters or less."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ if TYPE_CHECKING:
 
 def embedded_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
     """Four layers of width 128 with grouped queries and a tied head; positions up to 4096."""
+    return small_qwen3(tokenizer, hidden_size=128, intermediate_size=384, num_hidden_layers=4, head_dim=32)
+
+
+def small_qwen3(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    hidden_size: int,
+    intermediate_size: int,
+    num_hidden_layers: int,
+    head_dim: int,
+) -> Qwen3Config:
+    """What the embedded policies have in common, for ``tokenizer``, with these widths and layers."""
     from transformers import Qwen3Config
 
     return Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=num_hidden_layers,
+        head_dim=head_dim,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         attention_dropout=0.0,
@@ -31,8 +43,13 @@ def embedded_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
 
 def fresh_policy(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
     """An untrained policy in float32 whose weights depend on ``seed`` alone."""
+    return fresh_model(embedded_config(tokenizer), seed)
+
+
+def fresh_model(config: Qwen3Config, seed: int) -> Qwen3ForCausalLM:
+    """An untrained model of ``config`` in float32 whose weights depend on ``seed`` alone."""
     import torch
     from transformers import Qwen3ForCausalLM
 
     torch.manual_seed(seed)
-    return Qwen3ForCausalLM(embedded_config(tokenizer)).float()
+    return Qwen3ForCausalLM(config).float()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import platform
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from masa.embedded.corpus import Example
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+_LOSSES_AVERAGED = 100
 
 
 @dataclass(frozen=True)
@@ -113,3 +118,37 @@ def _collate(batch: list[tuple[list[int], int]], pad: int) -> tuple[Tensor, Tens
         ids[row, : len(tokens)] = torch.tensor(tokens)
         labels[row, prompt_length : len(tokens)] = torch.tensor(tokens[prompt_length:])
     return ids, labels
+
+
+def print_loss(step: int, steps: int, loss: float) -> None:
+    """A report of `train`: every hundredth step and the last one, on the terminal."""
+    if step % 100 == 0 or step == steps:
+        print(f"warm start: step {step}/{steps}, loss {loss:.3f} nats per token", flush=True)
+
+
+def package_versions() -> dict[str, str]:
+    """The versions that decide what a warm start gives."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
+def describe_build(
+    command: str,
+    seed: int,
+    policy: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    losses: Sequence[float],
+    examples: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """What a built policy's JSON file says of how it was made."""
+    last = losses[-_LOSSES_AVERAGED:]
+    return {
+        "seed": seed,
+        "command": f"{command} --seed {seed}",
+        "versions": package_versions(),
+        "parameters": sum(parameter.numel() for parameter in policy.parameters()),
+        "vocabulary": len(tokenizer),
+        "warm_start_examples": examples,
+        "warm_start_loss": round(sum(last) / len(last), 4),
+        "warm_start_seconds": round(seconds),
+    }

@@ -6,18 +6,14 @@ its label instead of by counting positions. What makes a problem hard stands in 
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import dataclass
-from typing import Literal
 
+from masa.embedded.splits import Split, require_count, shuffled_by_share, split_by_hash
 from masa.problems.problem import Problem
 
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
 LABELS = "abcdefgh"
 SOURCE = "embedded-arithmetic"
-TEST_FRACTION = 8
 # Bounded by the level with the fewest distinct problems: 361 pairs, an eighth of them held out.
 LARGEST_COUNT: dict[Split, int] = {"train": 2048, "test": 256}
 
@@ -54,8 +50,7 @@ def statement_of(values: tuple[int, ...]) -> str:
 
 def split_of(values: tuple[int, ...]) -> Split:
     """The split that owns these numbers: a hash decides, so train and test never share a problem."""
-    digest = hashlib.sha256(repr(values).encode()).digest()
-    return "test" if digest[0] % TEST_FRACTION == 0 else "train"
+    return split_by_hash(repr(values))
 
 
 def draw_values(level: Level, rng: random.Random) -> tuple[int, ...]:
@@ -72,11 +67,8 @@ def arithmetic_problems(split: Split, count: int | None = None, seed: int = 0) -
     Raises:
         ValueError: an unknown split, or a count outside of what the split holds.
     """
-    if split not in SPLITS:
-        raise ValueError(f"embedded split is {split!r}, allowed: 'train', 'test'")
-    count = LARGEST_COUNT[split] if count is None else count
-    if not 1 <= count <= LARGEST_COUNT[split]:
-        raise ValueError(f"count is {count}, allowed for the embedded {split} split: 1 to {LARGEST_COUNT[split]}")
+    count = LARGEST_COUNT.get(split, 0) if count is None else count
+    require_count("embedded", split, count, LARGEST_COUNT)
     rng = random.Random(f"embedded/{split}/{seed}")
     seen: set[tuple[int, ...]] = set()
     problems = []
@@ -90,15 +82,8 @@ def arithmetic_problems(split: Split, count: int | None = None, seed: int = 0) -
 
 
 def _level_order(count: int, rng: random.Random) -> list[Level]:
-    """``count`` levels in random order, each as often as its share asks for (largest remainders round up)."""
-    exact = [count * level.share / 100 for level in LEVELS]
-    quota = [int(e) for e in exact]
-    by_remainder = sorted(range(len(LEVELS)), key=lambda i: quota[i] - exact[i])
-    for i in by_remainder[: count - sum(quota)]:
-        quota[i] += 1
-    order = [level for level, n in zip(LEVELS, quota, strict=True) for _ in range(n)]
-    rng.shuffle(order)
-    return order
+    """``count`` levels in random order, each as often as its share asks for."""
+    return shuffled_by_share(LEVELS, [count * level.share / 100 for level in LEVELS], count, rng)
 
 
 def _problem(values: tuple[int, ...], level: Level) -> Problem:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from masa.embedded import DATA_DIRECTORY, long
+from masa.embedded.splits import Split
 from masa.embedded.world import arithmetic_problems
 from masa.problems.problem import Problem
-
-Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)

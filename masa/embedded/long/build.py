@@ -9,10 +9,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +18,12 @@ from masa.embedded.long import DATA_DIRECTORY
 from masa.embedded.long.corpus import warm_start_examples
 from masa.embedded.long.model import fresh_policy
 from masa.embedded.long.tokenizer import make_tokenizer
-from masa.embedded.warm_start import WarmStart, train
+from masa.embedded.warm_start import WarmStart, describe_build, print_loss, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 SETTINGS = WarmStart(examples=25_600)
-LOSSES_AVERAGED = 100
 
 
 def build(out: Path, seed: int = 0, settings: WarmStart = SETTINGS) -> dict[str, Any]:
@@ -41,23 +37,17 @@ def build(out: Path, seed: int = 0, settings: WarmStart = SETTINGS) -> dict[str,
         tokenizer = make_tokenizer()
         policy = fresh_policy(tokenizer, seed)
         examples = warm_start_examples(settings.examples, seed)
-        losses = train(policy, tokenizer, examples, settings, seed, report=_print_loss)
+        losses = train(policy, tokenizer, examples, settings, seed, report=print_loss)
     finally:
         torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     policy.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    last = losses[-LOSSES_AVERAGED:]
+    seconds = time.perf_counter() - start
+    command = "python -m masa.embedded.long.build"
     facts = {
-        "seed": seed,
-        "command": f"python -m masa.embedded.long.build --seed {seed}",
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        **describe_build(command, seed, policy, tokenizer, losses, len(examples), seconds),
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "parameters": sum(parameter.numel() for parameter in policy.parameters()),
-        "vocabulary": len(tokenizer),
-        "warm_start_examples": len(examples),
-        "warm_start_loss": round(sum(last) / len(last), 4),
-        "warm_start_seconds": round(time.perf_counter() - start),
         "weights_sha256": weights_hash(policy),
     }
     (out / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -80,11 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=DATA_DIRECTORY, help="folder to write; default: the package data")
     options = parser.parse_args(arguments)
     print(json.dumps(build(options.out, options.seed), indent=2))
-
-
-def _print_loss(step: int, steps: int, loss: float) -> None:
-    if step % 100 == 0 or step == steps:
-        print(f"warm start: step {step}/{steps}, loss {loss:.3f} nats per token", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ from masa.rewards.meta_prediction import parse_meta_prediction
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from masa.config.schema import ModelSection
 
 MAX_SOLUTION_TOKENS = 288
 MAX_META_TOKENS = 40
@@ -87,6 +89,16 @@ class Sampler:
 
     def _text(self, rollout: Rollout) -> str:
         return str(self._tokenizer.decode(list(rollout.token_ids), skip_special_tokens=True))
+
+
+def open_sampler(section: ModelSection, tokenizer_of: ModelSection | None = None) -> tuple[Sampler, PreTrainedModel]:
+    """A sampler of the policy that ``section`` names, and the policy; its tokenizer may be that of another section."""
+    from masa.policy.loading import load_policy, load_tokenizer
+    from masa.rollout.transformers import TransformersEngine
+
+    policy, tokenizer = load_policy(section), load_tokenizer(tokenizer_of or section)
+    stop: Any = tokenizer.eos_token_id
+    return Sampler(TransformersEngine(policy, stop_ids=[stop], max_batch_size=512), tokenizer), policy
 
 
 def summarize(sampled: Sequence[SampledProblem]) -> dict[str, Any]:
@@ -179,13 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     from masa.config.schema import ModelSection
     from masa.embedded.long.world import long_problems
-    from masa.policy.loading import load_policy, load_tokenizer
-    from masa.rollout.transformers import TransformersEngine
 
-    section = ModelSection(path=options.model)
-    policy, tokenizer = load_policy(section), load_tokenizer(section)
-    stop: Any = tokenizer.eos_token_id
-    sampler = Sampler(TransformersEngine(policy, stop_ids=[stop], max_batch_size=512), tokenizer)
+    sampler, _ = open_sampler(ModelSection(path=options.model))
     problems = long_problems("test", options.problems)
     metas = sampler.metas(problems, 4)
     found: dict[str, Any] = {"solutions": summarize(sampler.solutions(problems, 16))}

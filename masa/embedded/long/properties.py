@@ -13,16 +13,15 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from masa.config import Config, ConfigError, load_config
-from masa.embedded.long.build import PACKAGES
-from masa.embedded.long.measure import HINTS, Sampler, summarize
+from masa.embedded.long.measure import HINTS, open_sampler, summarize
 from masa.embedded.long.world import long_problems
+from masa.embedded.warm_start import package_versions
 from masa.tracking.jsonl import read_rows
 
 PROPERTIES = Path(__file__).parent / "properties.json"
@@ -73,7 +72,7 @@ def measure(config: Path, seeds: Sequence[int], runs: Path) -> dict[str, Any]:
         window["meta_share"] = round(M * meta_tokens / (M * meta_tokens + G * window["solution_length"]), 4)
     found = {
         "command": f"python -m masa.embedded.long.properties --config {config} --seeds {' '.join(map(str, seeds))}",
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": package_versions(),
         "machine": platform.platform(),
         "seeds": list(seeds),
         "start": start,
@@ -171,13 +170,8 @@ def _final_checkpoint(folder: Path) -> Path:
 
 def _sampled(config: Config, checkpoint: Path | None) -> dict[str, Any]:
     """What the policy of the configuration (or of a checkpoint of it) is like on held-out problems."""
-    from masa.policy.loading import load_policy, load_tokenizer
-    from masa.rollout.transformers import TransformersEngine
-
     section = config.model if checkpoint is None else config.model.model_copy(update={"path": str(checkpoint)})
-    policy, tokenizer = load_policy(section), load_tokenizer(config.model)
-    stop = tokenizer.eos_token_id
-    sampler = Sampler(TransformersEngine(policy, stop_ids=[stop], max_batch_size=512), tokenizer)
+    sampler, policy = open_sampler(section, config.model)
     problems = long_problems("test", MEASURED_PROBLEMS)
     hints = {}
     for hint in HINTS:

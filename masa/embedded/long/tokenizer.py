@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from masa.embedded.long.corpus import words
-from masa.embedded.tokenizer import ASSISTANT, CHAT_TEMPLATE, END, PAD, SYSTEM, USER
+from masa.embedded.tokenizer import ASSISTANT, END, PAD, SYSTEM, USER, with_chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -25,7 +25,6 @@ PHRASES = (
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer, chat template included; nothing about it is learned, and it encodes any text."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     singles = [*PHRASES, *words()]
@@ -37,17 +36,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     pattern = Regex(rf"{phrases}| ?\+\d| ?\p{{L}}+| ?\p{{N}}|.|\s")
     core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(pattern, "isolated"), to_bytes])
     core.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token=PAD,
-        eos_token=END,
-        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
-        clean_up_tokenization_spaces=False,
-        model_max_length=4096,
-        padding_side="left",
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
+    return with_chat(core)
 
 
 def _quoted(phrase: str) -> str:

@@ -7,19 +7,15 @@ orders of a problem give three different answers, so a solution in the wrong ord
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from masa.embedded.splits import Split, require_count, shuffled_by_share, split_by_hash
 from masa.problems.problem import Problem
 
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
 LABELS = "abcdefghijklmn"
 SOURCE = "embedded-long"
-TEST_FRACTION = 8
 LARGEST_COUNT: dict[Split, int] = {"train": 4096, "test": 256}
 MODULUS = 100
 OPERATIONS = (*(f"+{d}" for d in range(1, 10)), "swap", "flip")
@@ -117,8 +113,7 @@ def apply(operation: str, value: int) -> int:
 
 def split_of(chain: Chain) -> Split:
     """The split that owns this problem: a hash decides, so train and test never share one."""
-    digest = hashlib.sha256(chain.statement.encode()).digest()
-    return "test" if digest[0] % TEST_FRACTION == 0 else "train"
+    return split_by_hash(chain.statement)
 
 
 def draw_chain(kind: str, count: int, rng: random.Random) -> Chain:
@@ -141,11 +136,8 @@ def long_problems(split: Split, count: int | None = None, seed: int = 0) -> list
     Raises:
         ValueError: an unknown split, or a count outside of what the split holds.
     """
-    if split not in SPLITS:
-        raise ValueError(f"embedded:long split is {split!r}, allowed: 'train', 'test'")
-    count = min(2048, LARGEST_COUNT[split]) if count is None else count
-    if not 1 <= count <= LARGEST_COUNT[split]:
-        raise ValueError(f"count is {count}, allowed for the embedded:long {split} split: 1 to {LARGEST_COUNT[split]}")
+    count = min(2048, LARGEST_COUNT.get(split, 0)) if count is None else count
+    require_count("embedded:long", split, count, LARGEST_COUNT)
     rng = random.Random(f"embedded/long/{split}/{seed}")
     seen: set[Chain] = set()
     problems = []
@@ -181,11 +173,4 @@ def problem_of(chain: Chain, size: Size) -> Problem:
 def _cells(count: int, rng: random.Random) -> list[tuple[str, Size]]:
     """Kind and size of ``count`` problems in random order, each pair as often as its share asks for."""
     pairs = [(kind, size) for kind in KINDS for size in SIZES]
-    exact = [count * size.share / 100 / len(KINDS) for _, size in pairs]
-    quota = [int(e) for e in exact]
-    by_remainder = sorted(range(len(pairs)), key=lambda i: quota[i] - exact[i])
-    for i in by_remainder[: count - sum(quota)]:
-        quota[i] += 1
-    cells = [pair for pair, n in zip(pairs, quota, strict=True) for _ in range(n)]
-    rng.shuffle(cells)
-    return cells
+    return shuffled_by_share(pairs, [count * size.share / 100 / len(KINDS) for _, size in pairs], count, rng)
