@@ -188,7 +188,10 @@ class SignFlips:
 
 
 def sign_flips(differences: Floats, *, resamples: int, seed: int | np.random.Generator = 0) -> SignFlips:
-    """The sign patterns of the paired test: all of them for up to 14 differences, else ``resamples`` random ones."""
+    """The sign patterns of the paired test: all of them for up to 14 differences, else ``resamples`` random ones.
+
+    With random patterns the observed one is counted, as `scipy.stats.permutation_test(permutation_type="samples")`.
+    """
     size = len(differences)
     exact = size <= _EXACT_SIGN_FLIPS
     total = float(differences.sum())
@@ -212,18 +215,6 @@ def _flip_batches(size: int, resamples: int | None, rng: np.random.Generator) ->
     batch = max(1, _BATCH_ENTRIES // size)
     for start in range(0, resamples, batch):
         yield rng.integers(0, 2, (min(batch, resamples - start), size), dtype=np.int8).astype(np.float64)
-
-
-def permutation_p_value(
-    differences: ArrayLike, *, resamples: int = RESAMPLES, seed: int | np.random.Generator = 0
-) -> float:
-    """Two-sided p-value that the mean of paired ``differences`` is zero, by flipping their signs.
-
-    Exact (all sign patterns) for up to 14 differences, else from ``resamples`` random patterns with the observed one
-    counted, as `scipy.stats.permutation_test(permutation_type="samples")`. NaN without differences.
-    """
-    array = np.asarray(differences, dtype=np.float64)
-    return sign_flips(array, resamples=resamples, seed=seed).p_value(0.0) if len(array) else math.nan
 
 
 def paired_difference(

@@ -18,10 +18,10 @@ from masa.reporting.curves import spread
 from masa.reporting.groups import RunGroup
 from masa.reporting.runs import Run
 from masa.reporting.tables import GAP, Row, Table
+from masa.tracking.figure_data import tenths
 
 PREDICTORS = ("metas", "constant", "history")
 _WINDOWS = 12
-_LAST = 10
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,8 @@ def baselines_table(groups: Sequence[RunGroup]) -> Table:
 
 def _last_tenth(run: Run) -> list[Compared]:
     found = compared(run.predictions)
-    steps = sorted({one.step for one in found})
-    chosen = set(steps[-max(1, len(steps) // _LAST) :])
-    return [one for one in found if one.step in chosen]
+    _, last = tenths([{"step": one.step} for one in found])
+    return [one for one in found if one.step in last]
 
 
 def _shown(value: float) -> str:

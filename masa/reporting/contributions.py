@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,36 @@ _BLOCK_RESAMPLES = 200
 
 @dataclass(frozen=True)
 class Contributions:
-    """Each component's part of R² over one run's steps, with its interval over blocks of steps; ``total`` is R²."""
+    """Each component's part of R² over one run's steps; ``columns`` and ``correctness`` are what was fitted, smoothed.
+
+    ``shares`` and ``total`` (R²) have intervals over blocks of steps, resampled when they are first asked for.
+    """
 
     parts: Mapping[str, float]
-    shares: Mapping[str, Spread]
-    total: Spread
+    columns: Mapping[str, np.ndarray]
+    correctness: np.ndarray
+    window: int
+
+    @cached_property
+    def shares(self) -> Mapping[str, Spread]:
+        own, resampled = shares(self.parts), [shares(one) for one in self._resampled]
+        return {name: _interval(own[name], [one[name] for one in resampled]) for name in own}
+
+    @cached_property
+    def total(self) -> Spread:
+        return _interval(self.r_squared, [sum(one.values()) for one in self._resampled])
+
+    @property
+    def r_squared(self) -> float:
+        return sum(self.parts.values())
+
+    @cached_property
+    def _resampled(self) -> list[dict[str, float]]:
+        again = (
+            shapley_r_squared({name: one[steps] for name, one in self.columns.items()}, self.correctness[steps])
+            for steps in _blocks(len(self.correctness), 2 * self.window)
+        )
+        return [one for one in again if not any(math.isnan(value) for value in one.values())]
 
 
 def contributions(run: Run) -> Contributions | None:
@@ -50,18 +76,7 @@ def contributions(run: Run) -> Contributions | None:
     parts = shapley_r_squared(columns, correctness)
     if any(math.isnan(value) for value in parts.values()):
         return None
-    again = (
-        shapley_r_squared({name: one[steps] for name, one in columns.items()}, correctness[steps])
-        for steps in _blocks(len(rows), 2 * window)
-    )
-    drawn = [one for one in again if not any(math.isnan(value) for value in one.values())]
-    own = shares(parts)
-    resampled = [shares(one) for one in drawn]
-    return Contributions(
-        parts,
-        {name: _interval(own[name], [one[name] for one in resampled]) for name in own},
-        _interval(sum(parts.values()), [sum(one.values()) for one in drawn]),
-    )
+    return Contributions(parts, columns, correctness, window)
 
 
 def _blocks(steps: int, length: int) -> Iterator[np.ndarray]:
@@ -80,8 +95,9 @@ def _interval(value: float, drawn: Sequence[float]) -> Spread:
 
 def over_runs(group: RunGroup, found: Sequence[Contributions]) -> tuple[dict[str, Spread], Spread]:
     """Shares and R² of a group: intervals over seeds where there are enough, else those of its first run's steps."""
-    over_seeds = {name: spread([one.shares[name].mean for one in found]) for name in COMPONENTS}
-    explained = spread([one.total.mean for one in found])
+    own = [shares(one.parts) for one in found]
+    over_seeds = {name: spread([one[name] for one in own]) for name in COMPONENTS}
+    explained = spread([one.r_squared for one in found])
     if len(found) >= FEW_SEEDS:
         return over_seeds, explained
     first = found[0]

@@ -15,9 +15,9 @@ def facts_of(groups: Sequence[RunGroup]) -> list[tuple[str, str]]:
     """Policy, problems, machine, version and dates of the runs: all values that occur; what is unknown is absent."""
     runs = [run for group in groups for run in group.runs]
     found = (
-        ("policy", [_value(run.config, "model", "path") for run in runs]),
-        ("training problems", [_value(run.config, "problems", "train") for run in runs]),
-        ("held-out problems", [_value(run.config, "problems", "eval") for run in runs]),
+        ("policy", [_text(run.section("model").get("path")) for run in runs]),
+        ("training problems", [_text(run.section("problems").get("train")) for run in runs]),
+        ("held-out problems", [_text(run.section("problems").get("eval")) for run in runs]),
         ("machine", [_machine(run.environment) for run in runs]),
         ("masa", [_version(run) for run in runs]),
         ("date", [str(run.environment.get("time", ""))[:10] for run in runs]),
@@ -25,9 +25,7 @@ def facts_of(groups: Sequence[RunGroup]) -> list[tuple[str, str]]:
     return [(name, told) for name, values in found if (told := _distinct(values))]
 
 
-def _value(config: Mapping[str, Any], section: str, key: str) -> str:
-    values = config.get(section)
-    value = values.get(key) if isinstance(values, Mapping) else None
+def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 

@@ -80,12 +80,12 @@ def baseline_of(groups: Sequence[RunGroup]) -> RunGroup:
 
 
 def uses_meta(run: Run) -> bool:
-    return bool(_section(run, "algorithm").get("meta", False))
+    return bool(run.section("algorithm").get("meta", False))
 
 
 def controls_of(run: Run) -> list[str]:
     """The controls of MASA-efficient that a run has switched on."""
-    section = _section(run, "controls")
+    section = run.section("controls")
     return [name for name in CONTROLS if isinstance(section.get(name), Mapping) and section[name].get("enabled", False)]
 
 
@@ -151,9 +151,9 @@ def _group_name(group: Sequence[Run]) -> str:
 
 
 def _name(run: Run) -> str:
-    algorithm = str(_section(run, "algorithm").get("name", "grpo")).upper().replace("_", " ").replace("DR ", "Dr. ")
+    algorithm = str(run.section("algorithm").get("name", "grpo")).upper().replace("_", " ").replace("DR ", "Dr. ")
     if not run.metrics:
-        return str(_section(run, "model").get("path", run.path.name))
+        return str(run.section("model").get("path", run.path.name))
     controls = controls_of(run)
     if not uses_meta(run):
         return f"{algorithm} with {', '.join(controls)}" if controls else algorithm
@@ -163,8 +163,3 @@ def _name(run: Run) -> str:
     if {"expert", "gating", "cutoff"} <= set(controls):
         return f"MASA-efficient{suffix}"
     return f"MASA + {', '.join(controls)}{suffix}"
-
-
-def _section(run: Run, name: str) -> Mapping[str, Any]:
-    value = run.config.get(name)
-    return value if isinstance(value, Mapping) else {}

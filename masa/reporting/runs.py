@@ -53,9 +53,12 @@ class Run:
     @property
     def name(self) -> str | None:
         """What the run is called: the name given for the report, else ``run.name``; None without either."""
-        section = self.config.get("run")
-        own = section.get("name") if isinstance(section, Mapping) else None
-        return self.given_name or own
+        return self.given_name or self.section("run").get("name")
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A section of the configuration; empty where it is not there, or is none."""
+        value = self.config.get(name)
+        return value if isinstance(value, Mapping) else {}
 
     @property
     def held_out(self) -> Sequence[Outcome]:
@@ -70,8 +73,7 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        section = self.config.get("run")
-        return section.get("seed") if isinstance(section, Mapping) else None
+        return self.section("run").get("seed")
 
 
 def read_run_directory(path: str | Path, name: str | None = None) -> Run:

@@ -88,20 +88,29 @@ def solution_sets(groups: Sequence[RunGroup], shown: int = SHOWN) -> list[Solved
 
 def solved_samples(run: Run) -> list[SolvedSample]:
     """The solutions in a run's samples.jsonl, by step and problem."""
-    found: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
-    for row in run.samples:
-        if row.get("path") == "solution":
-            found.setdefault((int(row["step"]), str(row["problem"])), []).append(row)
     return [
         SolvedSample(
             step,
             run.seed,
             _cut(str(rows[0].get("prompt", ""))),
             _cut(str(rows[0].get("answer", ""))),
-            tuple(SolutionSample(_cut(str(row.get("response", ""))), _correct(row)) for row in rows),
+            _solutions(rows),
         )
-        for (step, _), rows in found.items()
+        for (step, _), rows in _solution_rows(run).items()
     ]
+
+
+def _solution_rows(run: Run) -> dict[tuple[int, str], list[Mapping[str, Any]]]:
+    """The rows of solutions, by step and problem."""
+    found: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for row in run.samples:
+        if row.get("path") == "solution":
+            found.setdefault((row["step"], row["problem"]), []).append(row)
+    return found
+
+
+def _solutions(rows: Sequence[Mapping[str, Any]]) -> tuple[SolutionSample, ...]:
+    return tuple(SolutionSample(_cut(str(row.get("response", ""))), _correct(row)) for row in rows)
 
 
 def sample_sets(groups: Sequence[RunGroup], shown: int = SHOWN) -> list[SampleSet]:
@@ -124,10 +133,7 @@ def sample_sets(groups: Sequence[RunGroup], shown: int = SHOWN) -> list[SampleSe
 def meta_samples(run: Run) -> list[MetaSample]:
     """The meta-predictions in a run's samples.jsonl, joined with what predictions.jsonl says of their problems."""
     truths = {(row["step"], row["problem"]): row for row in run.predictions}
-    solutions: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
-    for row in run.samples:
-        if row.get("path") == "solution":
-            solutions.setdefault((row["step"], row["problem"]), []).append(row)
+    solutions = _solution_rows(run)
     found = []
     for row in run.samples:
         if row.get("path") != "meta":
@@ -145,15 +151,14 @@ def meta_samples(run: Run) -> list[MetaSample]:
                 rewards={name: float(value or 0.0) for name, value in (row.get("reward") or {}).items()},
                 pass_rate=truth.get("pass_rate"),
                 correct_lengths=tuple(truth.get("correct_lengths") or ()),
-                solutions=tuple(SolutionSample(_cut(str(one.get("response", ""))), _correct(one)) for one in own),
+                solutions=_solutions(own),
             )
         )
     return found
 
 
 def _parse(text: str, run: Run) -> MetaPrediction:
-    prompts = run.config.get("prompts")
-    section = prompts if isinstance(prompts, Mapping) else {}
+    section = run.section("prompts")
     named = section.get("meta_keys") or {}
     known = MetaKeys()
     keys = MetaKeys(

@@ -1,6 +1,7 @@
 """Bootstrap and permutation: against scipy on the same resamples, by hand, and on simulated data."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ from masa.evaluation.statistics import (
     bootstrap,
     mean_of,
     paired_difference,
-    permutation_p_value,
     ratio_of,
     resample_indices,
+    sign_flips,
 )
+
+
+def permutation_p_value(differences: Sequence[float] | np.ndarray, *, resamples: int = 9999, seed: int = 0) -> float:
+    return sign_flips(np.asarray(differences, dtype=np.float64), resamples=resamples, seed=seed).p_value(0.0)
 
 
 def _rates(count: int, seed: int = 0) -> np.ndarray:
