@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from masa.arguments import positive
+
 if TYPE_CHECKING:
     from masa.config import Config
     from masa.evaluation.settings import EvaluationSettings
@@ -163,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--data-dir", metavar="DIR", help="folder with local files, named like the benchmarks")
     what.add_argument("--options", choices=("source", "shuffled"), help="order of multiple-choice options")
     what.add_argument("--options-seed", type=int, default=0, help="seed of shuffled options (default 0)")
-    what.add_argument("--limit", type=_positive, help="the first so many problems of each benchmark")
+    what.add_argument("--limit", type=positive, help="the first so many problems of each benchmark")
 
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--samples", type=int, help="solutions a problem (default 32)")
@@ -178,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
 
     scoring = parser.add_argument_group("scoring", "thresholds not given are those of the configuration's controls")
     scoring.add_argument("--pass-at", type=_numbers, metavar="K,K", help="k of pass@k (default: powers of two)")
-    scoring.add_argument("--resamples", type=_positive, default=9999, help="bootstrap resamples (default 9999)")
+    scoring.add_argument("--resamples", type=positive, default=9999, help="bootstrap resamples (default 9999)")
     scoring.add_argument("--agreement", type=float, help="gate: standard deviation of predictions below")
     scoring.add_argument("--trivial", type=float, help="gate: mean prediction at least")
     scoring.add_argument("--unsolvable", type=float, help="gate: mean prediction at most")
@@ -194,15 +196,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, at least 1 needed")
-    return number
-
-
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in text.split(","))
+    return tuple(positive(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

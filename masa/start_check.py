@@ -51,15 +51,18 @@ _LARGEST_WRITTEN = 2**29
 
 @dataclass(frozen=True)
 class Places:
-    """What is compared. ``largest`` gives the largest of a number over all processes, so that all decide alike."""
+    """What is compared. ``largest`` gives the largest of a number over all processes, so that all decide alike.
+
+    The defaults are those of one process without mixed precision.
+    """
 
     model: PreTrainedModel
     forward: Forward
     engine: RolloutEngine
     layouts: tuple[str, ...]
-    main_process: bool
-    mixed_precision: str
-    largest: Callable[[float], float]
+    main_process: bool = True
+    mixed_precision: str = "no"
+    largest: Callable[[float], float] = float
 
     @property
     def dtype(self) -> torch.dtype:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from masa.arguments import positive
+
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train every arm of a study with every seed, keep a record of each run, and compare the arms.",
     )
     parser.add_argument("study", type=Path, help="YAML file of the study")
-    parser.add_argument("--processes", type=_count, default=1, help="runs side by side (default: 1)")
+    parser.add_argument("--processes", type=positive, default=1, help="runs side by side (default: 1)")
     parser.add_argument("--arms", nargs="+", default=[], help="only these arms")
     parser.add_argument("--seeds", nargs="+", type=int, default=[], help="only these seeds")
     parser.add_argument("--runs", type=Path, help="folder of the run directories (default: runs/studies/NAME)")
@@ -63,13 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plan", action="store_true", help="name the runs, after checking every configuration")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {value}, allowed: at least 1")
-    return value
 
 
 if __name__ == "__main__":

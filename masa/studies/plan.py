@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from masa.config import Config, ConfigError, differing_keys, load_config
+from masa.config.files import Loader
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 # What may differ between two runs of one arm and seed without making them different: where they lie, how many processes
@@ -96,7 +97,7 @@ def read_study(path: str | Path) -> Study:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such study file") from None
     except (OSError, yaml.YAMLError) as error:

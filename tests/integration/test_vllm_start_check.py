@@ -35,9 +35,6 @@ def _check(policy: Any, engine: Any) -> dict[str, str]:
         forward=lambda batch: module(batch, False)[0],
         engine=engine,
         layouts=("packed", "shared"),
-        main_process=True,
-        mixed_precision="no",
-        largest=lambda number: number,
     )
     return check_start(places, _REQUESTS, 1.0)
 

@@ -157,9 +157,6 @@ def _opened(model: PreTrainedModel, *layouts: str, lora_rank: int = 0) -> Opened
         forward=lambda batch: module(batch, False)[0],
         engine=no_engine,
         layouts=layouts,
-        main_process=True,
-        mixed_precision="no",
-        largest=lambda number: number,
     )
     rows = checked_rows()
     check_update(places, rows, _own(model, rows))

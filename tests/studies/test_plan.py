@@ -34,6 +34,13 @@ def test_where_a_run_lies_and_how_many_threads_it_takes_do_not_make_it_another(t
     assert planned_runs(write_study(tmp_path, steps=3), tmp_path / "a")[0].fingerprint != here.fingerprint
 
 
+def test_numbers_are_read_as_configurations_read_them(tmp_path):
+    (tmp_path / "study.yaml").write_text(
+        write_study(tmp_path).read_text().replace("set:\n", "set:\n  optimizer.learning_rate: 1e-6\n", 1)
+    )
+    assert planned_runs(tmp_path / "study.yaml", tmp_path)[0].config.optimizer.learning_rate == 1e-6
+
+
 def test_a_part_of_a_study_can_be_asked_for(tmp_path):
     runs = planned_runs(write_study(tmp_path, seeds="[0, 1]"), tmp_path, arms=["masa"], seeds=[1])
     assert [run.name for run in runs] == ["masa-seed1"]

@@ -39,9 +39,6 @@ def _places(model: Any, *layouts: str, sampled: Any = None) -> tuple[Places, Pol
         forward=lambda batch: module(batch, False)[0],
         engine=engine,
         layouts=layouts,
-        main_process=True,
-        mixed_precision="no",
-        largest=lambda number: number,
     )
     return places, module
 
