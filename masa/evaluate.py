@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from masa.evaluation.settings import EvaluationSettings
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for a mistake in what was asked for."""
+    """Run the command line; returns the exit code: 0, 2 for a mistake in what was asked for, 130 after Ctrl-C."""
     options = _parser().parse_intermixed_args(arguments)
     from masa.config import ConfigError
     from masa.problems.errors import ProblemDataError
@@ -37,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, ProblemDataError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(
+            "masa: interrupted. Samples that were finished are kept; the same command goes on from there",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> int:

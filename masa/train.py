@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from masa.config import Config
+
 EXIT_BAD_INPUT = 2
 EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for a mistake in what was asked for, 1 for failed engines."""
-    options = _parser().parse_intermixed_args(arguments)
+    """Run the command line; returns the exit code.
+
+    0: done; 1: engines, the verifier or the disk failed; 2: a mistake in what was asked for; 130: interrupted (Ctrl-C).
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_intermixed_args(given)
     planned = {name: getattr(options, name) for name in ("launch", "gpu", "utilization")}
     planned = {name: value for name, value in planned.items() if value is not None}
     if planned and not options.dry_run:
@@ -30,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.rollout.engine import RolloutError
     from masa.tracking.run_directory import RunExistsError, RunFolderError
 
+    config: Config | None = None
     try:
         named = [] if options.name is None else [f"run.name={json.dumps(options.name)}"]
         config = load_config(options.config, [*options.overrides, *named])
@@ -50,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_FAILURE
     except Exception as error:
-        if not is_disk_full(error):
+        if config is None or not is_disk_full(error):
             raise
         print(
             f"masa: the run in {config.run.dir} cannot write: {error}. Make room and go on with --resume, "
@@ -58,7 +70,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILURE
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+            print(f"masa: interrupted. {_what_is_saved(config, given)}", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
+
+
+def _what_is_saved(config: Config | None, given: Sequence[str]) -> str:
+    """What an interrupted run has on disk, and the command with which it goes on."""
+    from masa.checkpoint import list_checkpoints
+    from masa.tracking.run_directory import RunDirectory
+
+    directory = None if config is None else RunDirectory(config.run.dir)
+    if directory is None or not directory.metrics.exists():
+        return "Nothing was trained yet; the same command starts again"
+    checkpoints = list_checkpoints(directory.checkpoints)
+    saved = (
+        f"The newest checkpoint is {max(checkpoints)[1]}; later steps will be repeated"
+        if checkpoints
+        else "There is no checkpoint yet; training will begin again with step 1"
+    )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return f"{saved}. To go on, give the same launch command with --resume"
+    options = [one for one in given if one != "--resume"]
+    return f"{saved}. To go on: python -m masa.train {shlex.join([*options, '--resume'])}"
 
 
 def _parser() -> argparse.ArgumentParser:

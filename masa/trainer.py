@@ -23,7 +23,7 @@ from masa.evaluation.held_out import evaluate_held_out, held_out_rows, record_he
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.dynamic_sampling import Draw
 from masa.policy.optimizer import describe_new_decay
-from masa.policy.own_model import check_model_object, check_tokenizer_object
+from masa.policy.own_model import check_model_object, check_tokenizer_object, own_tokenizer
 from masa.policy.processes import join_processes, require_precise_updates
 from masa.policy.rows import training_rows
 from masa.preflight import prepare, total_steps
@@ -53,7 +53,7 @@ class MASATrainer:
     Args:
         config: a `Config`, or the path of a YAML file.
         model: a causal language model in place of the one that ``model.path`` names. It is trained in place.
-        tokenizer: its tokenizer, likewise.
+        tokenizer: its tokenizer, likewise; without it, the one that lies where ``model`` was loaded from.
         problems: training problems in place of ``problems.train``; mappings are read like the rows of a file.
         eval_problems: held-out problems in place of ``problems.eval``.
         verifier: judges answers in place of the pool of isolated workers; needs a ``verify(items)`` method.
@@ -90,7 +90,7 @@ class MASATrainer:
         require_correction(self.config.rollout.async_steps, self.algorithm.loss.engine_correction is not None)
         self.prepared = prepare(
             self.config,
-            tokenizer=tokenizer,
+            tokenizer=tokenizer if tokenizer is not None or model is None else own_tokenizer(model, self.config.model),
             problems=problems,
             eval_problems=eval_problems,
             own_verifier=verifier is not None,
@@ -161,13 +161,17 @@ class MASATrainer:
                     metrics = self._step(step, session, sampler, recorder, started)
                     started = StepMetrics()
                     stopping = step < self.steps and session.asked_to_stop()
-                    if stopping or self._checkpoint_is_due(step):
+                    sign = next((one for one in session.gather_objects([recorder.stopping_sign]) if one), None)
+                    if stopping or sign or self._checkpoint_is_due(step):
                         session.save(recorder.directory, step, sampler, metrics)
                     if stopping:
                         alone = self.config.checkpoint.contents == "model"
                         goes_on = "from the newest checkpoint that holds more than the model" if alone else "from there"
                         recorder.message(f"Stopped by SIGTERM after step {step}; --resume goes on {goes_on}")
                         return {"steps": step, "stopped_by": "SIGTERM"}
+                    if sign:
+                        recorder.message(f"Stopped after step {step} by run.stop_when: {sign}")
+                        break
         return recorder.finish()
 
     def _notes_of_resuming(self, recorder: RunRecorder, session: Session, done: int | None) -> list[str]:

@@ -17,6 +17,7 @@ from masa.config.algorithm import AlgorithmSection, OptimizerSection
 from masa.config.controls import ControlsSection
 from masa.config.prompts import PromptsSection
 from masa.config.section import AutoSwitch, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
+from masa.config.signs import SignName
 
 
 class LoraSection(Section):
@@ -270,6 +271,10 @@ class RunSection(Section):
     """Training steps; null: `epochs` passes over the training problems."""
     epochs: PositiveInt = 1
     """Used when `steps` is null."""
+    stop_when: list[SignName] = Field(default_factory=list)
+    """Warning signs that end the run after writing a checkpoint: `metas_unparsed`, `responses_truncated`,
+    `groups_flat`, `no_gradient`, `entropy_collapse`, `kl_explosion`, `length_explosion`, `parse_rate_falling`. Those
+    that are not listed are reported only."""
     threads: PositiveInt | None = None
     """CPU threads of torch; null: torch's own choice."""
     timeout_minutes: PositiveFloat = 180.0

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from masa.config import ConfigError
+from masa.config.schema import ModelSection
+from masa.policy.loading import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def check_model_object(model: Any) -> None:
@@ -27,6 +34,28 @@ def check_tokenizer_object(tokenizer: Any) -> None:
             f"tokenizer is {_named(tokenizer)}, a tokenizer of transformers is needed; without one, that of model.path "
             "is taken"
         )
+
+
+def own_tokenizer(model: PreTrainedModel, section: ModelSection) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the weights that ``model`` was loaded from; ``section`` says how tokenizers are loaded.
+
+    Raises:
+        ConfigError: the model was not loaded from anywhere, or no tokenizer lies there. The tokenizer of
+            ``section.path`` would be another model's.
+    """
+    source = str(getattr(model.config, "name_or_path", "") or "")
+    if not source:
+        raise ConfigError(
+            "model= was given without tokenizer=, and the model was not loaded from a folder or a hub id where its "
+            "tokenizer could be found; give both"
+        )
+    try:
+        return load_tokenizer(section.model_copy(update={"path": source}))
+    except (ConfigError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"model= was given without tokenizer=, and no tokenizer can be loaded from {source}, where the model comes "
+            f"from ({error}); give both"
+        ) from error
 
 
 def _named(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from masa.tracking import keys
 from masa.tracking.metrics import finite_values, mean_of_tenth
+from masa.tracking.warning_signs import sign_history
 
 _ALIGNMENT = {
     "r_difficulty": keys.R_DIFFICULTY,
@@ -22,7 +23,8 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     ``*_first`` and ``*_last`` are means over the first and the last tenth of the steps; accuracies are held-out pass@1.
     ``accuracy_before`` is that of step 0, ``accuracy_after`` the last one measured once training began.
-    What a run did not measure is null. ``wall_seconds`` adds up steps and evaluations, also across a resume.
+    What a run did not measure is null. ``warning_signs`` has the first and the last step of each sign that was seen.
+    ``wall_seconds`` adds up steps and evaluations, also across a resume.
     """
     steps = [row for row in rows if row["step"] > 0]
     before = finite_values([row for row in rows if row["step"] == 0], keys.HELD_OUT_ACCURACY)
@@ -38,6 +40,7 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "correctness_first": mean_of_tenth(steps, keys.CORRECTNESS, "first"),
         "correctness_last": mean_of_tenth(steps, keys.CORRECTNESS, "last"),
         "steps": len(steps),
+        "warning_signs": sign_history(steps),
         "wall_seconds": math.fsum(
             value for key in (keys.STEP_SECONDS, keys.EVALUATION_SECONDS) for value in finite_values(rows, key)
         ),

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from rich.console import Console
 
 from masa.config import Config, ConfigError, config_from_mapping, differing_keys, dump_config
+from masa.config.signs import SignName
 from masa.rewards.failures import RewardFunctionError, first_failure
 from masa.tracking.figures import draw_figures
 from masa.tracking.groups import group_predictions, group_samples
@@ -22,6 +23,7 @@ from masa.tracking.progress import Progress
 from masa.tracking.run_directory import RunDirectory
 from masa.tracking.samples import choose_samples
 from masa.tracking.summary import print_summary
+from masa.tracking.warning_signs import describe_sign, signs_of
 
 if TYPE_CHECKING:
     from masa.controls.plan import PredictedProblem
@@ -48,6 +50,7 @@ _FREE_TO_CHANGE = (
     "rollout.sleep_level",
     "evaluation.every",
     "run.timeout_minutes",
+    "run.stop_when",
 )
 # How the same arithmetic is cut into pieces, as memory and machines demand.
 _CHANGES_ROUNDING = (
@@ -79,6 +82,8 @@ class RunRecorder:
         self.earlier: Config | None = None
         self._logger = CompositeLogger()
         self._failure_is_told = False
+        self._rows: list[dict[str, Any]] = []
+        self._signs: list[SignName] = []
 
     @contextmanager
     def opened(self, *, resume: bool) -> Iterator[None]:
@@ -89,13 +94,14 @@ class RunRecorder:
         Raises:
             RunExistsError: it holds a run and ``resume`` is false.
             RunFolderError: it cannot be made.
-            ConfigError: the run in it had another configuration.
+            ConfigError: the run in it had another configuration, or has more steps than are asked for.
         """
         if not self._writes:
             yield
             return
         if self.directory.check(resume=resume) and self.directory.config.exists():
             self._refuse_another_run()
+            self._refuse_fewer_steps()
         continued = self.directory.create(dump_config(self._config), resume=resume)
         try:
             self.directory.write_environment({"training_problems": len(self._prepared.train)})
@@ -116,11 +122,14 @@ class RunRecorder:
         if not self._writes:
             yield
             return
+        last = max((row["step"] for row in self.directory.read_metrics()), default=0)
         self.directory.truncate_after(-1 if done is None else done)
         if done is not None and done >= self._steps:
             self._console.print(f"Nothing to do: the run has {done} of {self._steps} steps", highlight=False)
         section = self._config.tracking.wandb
         earlier = self.directory.read_metrics()
+        self._rows = [row for row in earlier if row["step"] > 0]
+        self._signs = signs_of(self._rows)
         with Progress(self._steps, done or 0, self._console, earlier=earlier) as self._progress:
             self._logger = make_logger(
                 section.mode,
@@ -130,6 +139,9 @@ class RunRecorder:
                 config=self._config.model_dump(mode="json"),
                 warn=self._progress.message,
             )
+            if done is not None and done < self._steps:
+                again = f"; step {done + 1} to step {last} are run again" if last > done else ""
+                self.message(f"Resumed from the checkpoint of step {done} in {self.directory.checkpoints}{again}")
             try:
                 yield
             finally:
@@ -150,6 +162,8 @@ class RunRecorder:
         self.directory.append_samples(choose_samples(samples, len(shown)))
         self.directory.append_predictions(group_predictions(step, groups, gated))
         values = metrics.flatten()
+        if step > 0:
+            self._note_signs(step, values)
         self.directory.append_metrics(step, values)
         self._logger.log(step, values)
         assert self._progress is not None
@@ -159,6 +173,20 @@ class RunRecorder:
         """The held-out problems of one evaluation, before the metrics row of its step."""
         if self._writes:
             self.directory.append_held_out(rows)
+
+    def _note_signs(self, step: int, values: dict[str, float]) -> None:
+        """Count the warning signs that hold after ``step`` in its metrics, and show those that are new."""
+        self._rows.append({"step": step, **values})
+        before, self._signs = self._signs, signs_of(self._rows)
+        values["policy/warning_signs"] = float(len(self._signs))
+        for name in self._signs:
+            if name not in before:
+                self.message(describe_sign(name, step))
+
+    @property
+    def stopping_sign(self) -> SignName | None:
+        """The first sign of ``run.stop_when`` that holds after the newest step."""
+        return next((name for name in self._signs if name in self._config.run.stop_when), None)
 
     def note_failures(self, groups: Sequence[GradedGroup]) -> None:
         """Show the first verdict of this start at which a verifier raised, and keep it as ``first_error.txt``."""
@@ -199,6 +227,15 @@ class RunRecorder:
         except Exception as error:
             self._console.print(f"The figures could not be drawn: {type(error).__name__}: {error}", highlight=False)
             return None
+
+    def _refuse_fewer_steps(self) -> None:
+        """A resumed run adds to what is recorded; it does not take steps back."""
+        done = max((row["step"] for row in self.directory.read_metrics()), default=0)
+        if done > self._steps:
+            raise ConfigError(
+                f"run.steps: found {self._steps}, but the run in {self.directory.path} has recorded {done} steps; "
+                f"allowed with --resume: at least {done}"
+            )
 
     def _refuse_another_run(self) -> None:
         before = config_from_mapping(

@@ -48,6 +48,8 @@ def print_summary(
         console.print(Text(facts), soft_wrap=True)
     if table.row_count > 1:
         console.print(Text("Rewards: means over the first and the last tenth of the steps.", style="dim"))
+    for name, steps in (summary.get("warning_signs") or {}).items():
+        console.print(Text(f"Warning sign {name}: step {steps['first']} to step {steps['last']}"), soft_wrap=True)
     if figures is not None:
         console.print(Text(f"Figures: {figures}"), soft_wrap=True)
 
