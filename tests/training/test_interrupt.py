@@ -1,5 +1,6 @@
 """Ctrl-C, and what `--resume` says and refuses afterwards."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,10 +13,22 @@ from small_run import QUICKSTART, SMALL
 
 from masa import train
 
+_SMALLER = (
+    "algorithm.num_problems=2",
+    "algorithm.num_solutions=2",
+    "algorithm.num_metas=2",
+    "problems.limit=16",
+    "problems.eval=null",
+    "rollout.check_at_start=false",
+    "tracking.figures=false",
+)
 
-def test_ctrl_c_says_what_is_saved_and_how_to_go_on_and_fewer_steps_are_refused(tmp_path: Path) -> None:
+
+def test_ctrl_c_says_what_is_saved_and_how_to_go_on_and_fewer_steps_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
-    arguments = ["--config", str(QUICKSTART), *SMALL, "run.steps=400", f"run.dir={folder}"]
+    arguments = ["--config", str(QUICKSTART), *SMALL, *_SMALLER, "run.steps=400", f"run.dir={folder}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "masa.train", *arguments],
         stdout=subprocess.PIPE,
@@ -36,26 +49,13 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on_and_fewer_steps_are_refused(
     assert f"python -m masa.train {' '.join(arguments)} --resume" in errors
 
     before = (folder / "metrics.jsonl").read_bytes()
-    done = subprocess.run(
-        [sys.executable, "-m", "masa.train", *arguments, "run.steps=2", "--resume"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "run.steps: found 2" in done.stderr
+    assert train.main([*arguments, "run.steps=2", "--resume"]) == 2
+    assert "run.steps: found 2" in capsys.readouterr().err
     assert (folder / "metrics.jsonl").read_bytes() == before
 
-    recorded = max(int(line.split(b'"step":')[1].split(b",")[0]) for line in before.splitlines())
-    done = subprocess.run(
-        [sys.executable, "-m", "masa.train", *arguments, f"run.steps={recorded + 1}", "--resume"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"in {folder / 'checkpoints'}" in done.stdout.replace("\n", "")
-    assert "Resumed from the checkpoint of step" in done.stdout
+    recorded = max(json.loads(line)["step"] for line in before.splitlines())
+    assert train.main([*arguments, f"run.steps={recorded + 1}", "--resume"]) == 0
+    assert "Resumed from the checkpoint of step" in capsys.readouterr().out
 
 
 def test_ctrl_c_before_the_first_step_says_that_nothing_was_trained(

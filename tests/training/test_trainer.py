@@ -69,6 +69,7 @@ def test_a_run_writes_a_whole_run_directory(small_config: Config) -> None:
         "r_notion_first",
         "r_notion_last",
         "steps",
+        "warning_signs",
         "wall_seconds",
         "tokens_generated",
     } <= set(summary)
