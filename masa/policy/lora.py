@@ -120,8 +120,13 @@ def stirred_adapters(model: nn.Module) -> Iterator[None]:
     """Within the block the second matrices of adapters, zero before they have learned, hold small random numbers.
 
     The numbers are the same each time; afterwards the matrices are what they were. Without adapters nothing is done.
+    Frozen ones stay zero: their layers are read without being called (routers), so that they would never do anything.
     """
-    kept = {one: one.detach().clone() for name, one in model.named_parameters() if _MARKS[1] in f"{name}."}
+    kept = {
+        one: one.detach().clone()
+        for name, one in model.named_parameters()
+        if _MARKS[1] in f"{name}." and one.requires_grad
+    }
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in kept:

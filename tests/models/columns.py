@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from tiny import VOCABULARY, tiny_model
+from sizes import VOCABULARY
+from tiny import tiny_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 

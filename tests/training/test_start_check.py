@@ -19,6 +19,7 @@ from masa.policy.algorithm import resolve_algorithm
 from masa.policy.collate import TokenBatch
 from masa.policy.head import LogitTransform
 from masa.policy.loading import prepare_policy
+from masa.policy.opening import open_policy
 from masa.policy.policy_module import PolicyModule
 from masa.policy.shared_prompts import can_share_prompts
 from masa.preflight import prepare
@@ -181,6 +182,16 @@ def test_adapters_that_a_checkpoint_merges_otherwise_are_found_before_they_have_
     monkeypatch.setattr(weights, "_adapter_change", lambda layer: 0.5 * merged(layer))
     with pytest.raises(ConfigError, match=r"log-probs of a checkpoint, loaded again, are up to .* nats"):
         _check(places)
+
+
+def test_adapters_of_layers_that_are_read_without_being_called_stay_as_they_are() -> None:
+    pytest.importorskip("peft", reason="needs peft (the extra lora)")
+    section = ModelSection(lora=LoraSection(rank=2))
+    model = prepare_policy(tiny_model("longcat_flash"), section)
+    module, notes = open_policy(model, section, temperature=1.0)
+    assert any("classifier.lora_A" in line for line in notes)
+    places = replace(_places(model)[0], forward=lambda batch: module(batch, False)[0])
+    assert _check(places) == {}
 
 
 def test_a_checkpoint_that_transformers_has_no_way_to_load_is_refused_by_name() -> None:
