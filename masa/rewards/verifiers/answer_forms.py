@@ -73,6 +73,11 @@ def is_ratio(form: str) -> bool:
     return bool(_RATIO.fullmatch(form))
 
 
+def is_set(form: str) -> bool:
+    """Whether entries stand in braces: unlike those of a point they have no order."""
+    return form.startswith("\\{") and form.endswith("\\}") and list_entries(form) is not None
+
+
 def is_words(answer: str, form: str) -> bool:
     r"""Whether an answer is words rather than a formula: ``\text{east}``, ``{east}``, or bare letters from four on.
 

@@ -27,6 +27,9 @@ def equal_constants(gold: list[Any], found: list[Any]) -> bool | None:
     first, second = _constant(gold[0]), _constant(found[0])
     if first is None or second is None:
         return True if _equal_with_i(gold[0], found[0]) else None
+    exact = first.doit(), second.doit()
+    if all(one.is_Rational for one in exact):
+        return bool(exact[0] == exact[1])
     difference = _relative_difference(first, second)
     if difference is None:
         return None

@@ -15,6 +15,7 @@ from masa.rewards.verifiers import Limits
 from masa.rewards.verifiers.answer_forms import (
     is_percentage,
     is_ratio,
+    is_set,
     is_words,
     list_entries,
     pair_entries,
@@ -29,7 +30,7 @@ from masa.rewards.verifiers.forms.digits import based_numeral, spaced_numbers
 from masa.rewards.verifiers.forms.intervals import equal_sets, real_set
 from masa.rewards.verifiers.forms.magnitude import too_large_to_evaluate
 from masa.rewards.verifiers.forms.numerals import numeral
-from masa.rewards.verifiers.forms.sequences import equal_sequences, has_ellipsis
+from masa.rewards.verifiers.forms.sequences import equal_sequences, has_ellipsis, spelled_ellipses
 from masa.rewards.verifiers.forms.typography import one_typography
 from masa.rewards.verifiers.forms.units import DEGREES, RADIANS, in_radians, quantity, radians_of
 
@@ -85,11 +86,12 @@ def equal_answers(predicted: str, gold: str) -> bool:
 
 def _equal(predicted: str, gold: str) -> bool:
     """What typography and units leave to be compared, from the cheapest rule to the dearest."""
+    if has_ellipsis(predicted) or has_ellipsis(gold):
+        ours, theirs = (written_form(spelled_ellipses(side)) for side in (predicted, gold))
+        return bool(ours) and equal_sequences(ours, theirs, equal_answers)
     predicted_form, gold_form = written_form(predicted), written_form(gold)
     if not predicted_form:
         return False
-    if has_ellipsis(predicted) or has_ellipsis(gold):
-        return equal_sequences(predicted_form, gold_form, equal_answers)
     by_digits = _equal_digits(predicted, gold)
     if by_digits is not None:
         return by_digits
@@ -174,6 +176,8 @@ def _equal_by_kind(predicted: str, predicted_form: str, gold: str, gold_form: st
     first_set, second_set = real_set(predicted), real_set(gold)
     if first_set and second_set and (first_set.is_stated or second_set.is_stated):
         return equal_sets(first_set, second_set, equal_answers)
+    if (first_pair and is_set(gold_form)) or (second_pair and is_set(predicted_form)):
+        return False
     # math-verify reads words as products of letters, in which east is seat.
     if is_words(predicted, predicted_form) or is_words(gold, gold_form):
         return predicted_form.casefold() == gold_form.casefold()

@@ -17,6 +17,8 @@ _RELATION = re.compile(r"([≤≥≠<>])")
 _OR = re.compile(r"\bor\b")
 _AND = re.compile(r"\band\b")
 _ALL_REALS = re.compile(r"\\mathbb\{?R\}?|\\R|\\Reals")
+# The positive and the negative numbers, without 0 and, where a relation says so, with it.
+_HALF_OF_REALS = re.compile(r"(?:\\mathbb\{?R\}?|\\R|\\Reals)(?:[\^_]\{?([+-])\}?|_\{([<>≤≥])0\})")
 _REVERSED = re.compile(r"\][^\[\]()]+[\[\])]|[(\[][^\[\]()]+\[")
 _WITHOUT = re.compile(r"(?:\\mathbb\{?R\}?|\\R|\(-\\infty,\\infty\))(?:\\setminus|\\backslash|-)\\\{([^{}]+)\\\}")
 _SPACES = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;:! ]|\\quad|~")
@@ -63,7 +65,7 @@ def real_set(text: str) -> RealSet | None:
     if builder is not None:
         inner = _inequalities(builder[2])
         return inner if inner is not None and inner.variable == builder[1] else None
-    if _RELATION.search(text):
+    if _RELATION.search(text) and not _HALF_OF_REALS.fullmatch(squeezed):
         return _inequalities(text)
     found = _intervals(squeezed)
     named = "mathbb" in squeezed or _REVERSED.fullmatch(squeezed) is not None
@@ -93,6 +95,11 @@ def _same(one: Interval, other: Interval, equal: Callable[[str, str], bool]) -> 
 def _intervals(form: str) -> tuple[Interval, ...] | None:
     if _ALL_REALS.fullmatch(form):
         return (Interval(_MINUS, False, _PLUS, False),)
+    half = _HALF_OF_REALS.fullmatch(form)
+    if half is not None:
+        sign = half[1] or half[2]
+        closed = sign in "≤≥"
+        return (Interval("0", closed, _PLUS, False) if sign in "+>≥" else Interval(_MINUS, False, "0", closed),)
     without = _WITHOUT.fullmatch(form)
     if without is not None:
         return _but(without[1])

@@ -16,6 +16,11 @@ def has_ellipsis(text: str) -> bool:
     return bool(_ELLIPSIS.search(text))
 
 
+def spelled_ellipses(text: str) -> str:
+    """The text with every ellipsis as a command: three points at the end of a form would end a sentence."""
+    return _ELLIPSIS.sub(r"\\ldots ", text)
+
+
 def equal_sequences(first: str, second: str, equal: Callable[[str, str], bool]) -> bool:
     """Whether two written forms, at least one with an ellipsis, give the same list or sum.
 

@@ -41,6 +41,8 @@ _BOLD_SWITCH = re.compile(r"\\(?:bf|bfseries|mathversion\{bold\})(?![A-Za-z])")
 _MARKDOWN = re.compile(r"(\*{1,3}|_{2,3})(?=\S)(.+?)(?<=\S)\1[.\s]*")
 _UPRIGHT = re.compile(r"\\(?:mathrm|operatorname|mathit|mathsf|mathnormal|rm)\s*\{\s*(e|i|\\pi)\s*\}")
 _UPRIGHT_E = re.compile(r"\\text(?:rm)?\s*\{\s*e\s*\}(?=\s*\^)|\{\\rm\s+e\}|\\rm\s+e(?=\s*\^)")
+_UPRIGHT_PI = re.compile(r"\\uppi(?![A-Za-z])")
+_LOG_TO_E = re.compile(r"\\log\s*_\s*(?:e(?![A-Za-z])|\{\s*e\s*\})")
 _BARE_FONT = re.compile(r"\\(?:mathrm|mathit|mathbf|boldsymbol|bm|rm)(?:\s+(?=[A-Za-z](?![A-Za-z]))|\s*(?=\d))")
 _FUNCTION = re.compile(r"\\(?:mathrm|operatorname)\s*\{(ln|log|sin|cos|tan|exp|arctan|arcsin|arccos)\}")
 _EMPTY_SET = re.compile(r"\\varnothing|\\left\\\{\s*\\right\\\}|\\\{\s*\\\}|\\O(?![A-Za-z])|\\text\{\s*\\O\s*\}")
@@ -116,7 +118,8 @@ def one_typography(answer: str) -> str:
 
 def _bold_and_upright(text: str) -> str:
     text = _BARE_FONT.sub("", _UPRIGHT_E.sub("e", _UPRIGHT.sub(r"\1", text)))
-    text = _FUNCTION.sub(r"\\\1 ", text)
+    text = _LOG_TO_E.sub(r"\\ln ", text)
+    text = _UPRIGHT_PI.sub(r"\\pi", _FUNCTION.sub(r"\\\1 ", text))
     for pattern in (_BOLD, _BOLD_NUMBER):
         text = pattern.sub(r"\1", text)
     return _BOLD_SWITCH.sub("", text)
