@@ -191,6 +191,9 @@ class RewardsSection(Section):
     """b in r_difficulty = b ** |d_pred - d_sol|."""
     notion_count: Literal["count", "rate"] = "count"
     """Compare how many correct and incorrect solutions hold a notion (`count`), or which share of each (`rate`)."""
+    notion_match: Literal["form", "lemma"] = "form"
+    """When two words of notions and solutions are the same: in case and regular plural (`form`), or in their English
+    lemma, so that `factoring` is found in `factored` (`lemma`; needs the extra `lemma`)."""
     verifier_workers: PositiveInt = 2
     """Isolated processes that check answers, for each process of the run."""
     verifier_seconds: PositiveFloat = 5.0

@@ -36,7 +36,9 @@ class Controls:
         self.gate = PredictiveGate(section.gating) if section.gating.enabled else None
         self.cutoff = EarlyCutoff(section.cutoff) if section.cutoff.enabled else None
         special = tuple(str(token) for token in builder.tokenizer.get_added_vocab())
-        self.hinting = NotionHinting(section.hinting, special) if section.hinting.enabled else None
+        self.hinting = (
+            NotionHinting(section.hinting, special, config.rewards.notion_match) if section.hinting.enabled else None
+        )
         self.expert: ExpertBuffer | None = None
         if section.expert.enabled:
             keys = {"pass_rate": grader.keys.pass_rate, "length": grader.keys.length}

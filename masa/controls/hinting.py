@@ -11,7 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from masa.config import ConfigError
 from masa.config.controls import HintingSection
-from masa.rewards.notions import NotionForm, notion_form, notions_in_texts
+from masa.rewards.notions import NotionForm, NotionMatch, notion_form, notions_in_texts
 
 
 class NotionHinting:
@@ -19,13 +19,15 @@ class NotionHinting:
 
     Args:
         special: texts of the tokenizer's special tokens; a notion that holds one would break the chat template.
+        match: which notions are the same, as in the reward of notions.
 
     Raises:
         ConfigError: ``controls.hinting.text`` is no jinja2 text over ``notions``.
     """
 
-    def __init__(self, section: HintingSection, special: Sequence[str] = ()) -> None:
+    def __init__(self, section: HintingSection, special: Sequence[str] = (), match: NotionMatch = "form") -> None:
         self.section = section
+        self._match = match
         self._special = tuple(special)
         environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
         try:
@@ -41,7 +43,7 @@ class NotionHinting:
 
     def hint(self, predicted: Sequence[Sequence[str] | None], statement: str) -> str | None:
         """The hint's text, None where no notion is agreed upon."""
-        notions = rank_notions(predicted, statement, self.section, self._special)
+        notions = rank_notions(predicted, statement, self.section, self._special, self._match)
         return self._text.render(notions=notions).strip() or None if notions else None
 
     def hinted(self, num_solutions: int) -> int:
@@ -54,11 +56,12 @@ def rank_notions(
     statement: str,
     section: HintingSection,
     special: Sequence[str] = (),
+    match: NotionMatch = "form",
 ) -> list[str]:
     """The notions that enough predictions name, most named first, at most ``max_notions``.
 
-    Notions that differ only in case, plural or spacing are one; it is written as it most often was. Notions of the
-    problem statement are left out, for they say nothing new, and so are those that hold a special token's text.
+    Notions that differ only in case, plural or spacing (``match``) are one; it is written as it most often was. Notions
+    of the problem statement are left out, for they say nothing new, and so are those that hold a special token's text.
     """
     votes: Counter[NotionForm] = Counter()
     writings: dict[NotionForm, Counter[str]] = {}
@@ -66,12 +69,12 @@ def rank_notions(
         forms: dict[NotionForm, str] = {}
         for notion in notions or ():
             if not any(one in notion for one in special):
-                forms.setdefault(notion_form(notion), notion)
+                forms.setdefault(notion_form(notion, match), notion)
         for form, notion in forms.items():
             if form:
                 votes[form] += 1
                 writings.setdefault(form, Counter())[notion] += 1
-    given = notions_in_texts(votes, [statement])[0]
+    given = notions_in_texts(votes, [statement], match)[0]
     needed = section.min_agreement * len(predicted)
     # Counter orders equal counts by first appearance.
     agreed = [form for form, count in votes.most_common() if form not in given and count >= needed]

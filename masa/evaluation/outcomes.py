@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from masa.rewards.alignment import MetaReward
     from masa.rewards.grading import GradedGroup
     from masa.rewards.meta_prediction import MetaPrediction
+    from masa.rewards.notions import NotionMatch
     from masa.rewards.verdict import Verdict
 
 
@@ -91,12 +92,16 @@ def make_outcome(
     truncated: Sequence[bool],
     predictions: Sequence[MetaPrediction],
     rewards: Sequence[MetaReward],
+    match: NotionMatch = "form",
 ) -> Outcome:
-    """The outcome of one problem; ``lengths`` in tokens and ``truncated`` go with ``verdicts``."""
+    """The outcome of one problem; ``lengths`` in tokens and ``truncated`` go with ``verdicts``.
+
+    ``match`` is that of r_notion: which notions are the same.
+    """
     from masa.rewards.notions import notion_form, notions_in_texts
 
-    forms = [{notion_form(notion) for notion in prediction.notions or ()} - {()} for prediction in predictions]
-    given = notions_in_texts(set().union(*forms), [problem.statement])[0] if any(forms) else frozenset()
+    forms = [{notion_form(notion, match) for notion in prediction.notions or ()} - {()} for prediction in predictions]
+    given = notions_in_texts(set().union(*forms), [problem.statement], match)[0] if any(forms) else frozenset()
     metas = []
     for prediction, reward, own in zip(predictions, rewards, forms, strict=True):
         kept = own - given
@@ -134,6 +139,7 @@ def outcome_of(group: GradedGroup) -> Outcome:
         truncated=[solution.truncated for solution in group.solutions],
         predictions=group.predictions,
         rewards=group.meta_rewards,
+        match=group.notion_match,
     )
 
 

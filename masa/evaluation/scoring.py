@@ -84,6 +84,7 @@ def _outcome(
         MetaWeights(weights.length, weights.difficulty, weights.notion),
         base=config.rewards.difficulty_base,
         count=config.rewards.notion_count,
+        match=config.rewards.notion_match,
     )
     return make_outcome(
         problem,
@@ -92,6 +93,7 @@ def _outcome(
         truncated=[sample.finish_reason == "length" for sample in solutions],
         predictions=predictions,
         rewards=rewards,
+        match=config.rewards.notion_match,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from masa.rewards.meta_prediction import MetaPrediction
-from masa.rewards.notions import notion_form, notions_in_texts
+from masa.rewards.notions import NotionMatch, notion_form, notions_in_texts
 
 NotionCount = Literal["count", "rate"]
 
@@ -104,18 +104,21 @@ def notion_reward(
     incorrect_texts: Sequence[str],
     problem_text: str = "",
     count: NotionCount = "count",
+    match: NotionMatch = "form",
 ) -> float:
     """r_notion: the mean over predicted notions of 1[f_count(n, correct) - f_count(n, incorrect) > 0].
 
     f_count is the number of texts that contain n (``count="count"``, as published) or that number divided by the
     number of such texts (``"rate"``; 0 without texts). Notions that occur in ``problem_text`` are left out first; none
-    left, or none predicted: 0. Notions that differ only in case, plural or spacing are one notion.
+    left, or none predicted: 0. Notions that differ only in case, plural or spacing are one notion; with ``match``
+    ``lemma`` also those that differ only in inflection.
 
     Raises:
-        ValueError: ``count`` is neither ``count`` nor ``rate``.
+        ValueError: ``count`` is neither ``count`` nor ``rate``, or ``match`` neither ``form`` nor ``lemma``.
+        ConfigError: ``match`` is ``lemma``, and its lemmatiser is not installed.
     """
     group = SolutionGroup(0.0, (), correct_texts, incorrect_texts, problem_text)
-    return _notion_rewards([notions], group, count)[0]
+    return _notion_rewards([notions], group, count, match)[0]
 
 
 def meta_reward(
@@ -124,12 +127,13 @@ def meta_reward(
     weights: MetaWeights | None = None,
     base: float = 0.01,
     count: NotionCount = "count",
+    match: NotionMatch = "form",
 ) -> MetaReward:
     """r_meta = (w_l r_length + w_d r_difficulty + w_n r_notion) / (w_l + w_d + w_n); equal weights as published.
 
     A field that was not found makes its component 0, and a prediction without any field gets 0.
     """
-    return score_metas([prediction], group, weights, base, count)[0]
+    return score_metas([prediction], group, weights, base, count, match)[0]
 
 
 def score_metas(
@@ -138,12 +142,13 @@ def score_metas(
     weights: MetaWeights | None = None,
     base: float = 0.01,
     count: NotionCount = "count",
+    match: NotionMatch = "form",
 ) -> list[MetaReward]:
     """``meta_reward`` of each of the M predictions of one problem; the G texts are scanned once for all of them."""
     weights = weights or MetaWeights()
     rewards = []
     for prediction, notion in zip(
-        predictions, _notion_rewards([p.notions for p in predictions], group, count), strict=True
+        predictions, _notion_rewards([p.notions for p in predictions], group, count, match), strict=True
     ):
         length = length_reward(prediction.length, group.correct_lengths)
         difficulty = difficulty_reward(prediction.pass_rate, group.pass_rate, base)
@@ -152,15 +157,17 @@ def score_metas(
     return rewards
 
 
-def _notion_rewards(predicted: Sequence[Sequence[str] | None], group: SolutionGroup, count: NotionCount) -> list[float]:
+def _notion_rewards(
+    predicted: Sequence[Sequence[str] | None], group: SolutionGroup, count: NotionCount, match: NotionMatch
+) -> list[float]:
     if count not in ("count", "rate"):
         raise ValueError(f"notion count is {count!r}, one of 'count', 'rate' needed")
-    forms = [dict.fromkeys(filter(None, map(notion_form, notions or ()))) for notions in predicted]
+    forms = [dict.fromkeys(filter(None, (notion_form(one, match) for one in notions or ()))) for notions in predicted]
     every = dict.fromkeys(form for notions in forms for form in notions)
-    given = notions_in_texts(every, [group.problem_text])[0]
+    given = notions_in_texts(every, [group.problem_text], match)[0]
     candidates = [form for form in every if form not in given]
-    correct = notions_in_texts(candidates, group.correct_texts)
-    incorrect = notions_in_texts(candidates, group.incorrect_texts)
+    correct = notions_in_texts(candidates, group.correct_texts, match)
+    incorrect = notions_in_texts(candidates, group.incorrect_texts, match)
     # Cross-multiplied, so that equal rates compare as equal integers.
     by_rate = count == "rate"
     correct_scale = max(1, len(incorrect)) if by_rate else 1

@@ -10,6 +10,7 @@ from masa.config import Config
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, MetaWeights, SolutionGroup, score_metas
 from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
+from masa.rewards.notions import NotionMatch
 from masa.rewards.own_parts import Verifier, verified
 from masa.rewards.verdict import Verdict
 from masa.rollout.engine import Rollout
@@ -24,7 +25,8 @@ class GradedGroup:
 
     ``verdicts`` and ``solution_rewards`` go with ``solutions``, ``predictions`` and ``meta_rewards`` with ``metas``.
     A solution's reward is its correctness, 1 or 0 (or between, where a user's own verifier gives a part of the score),
-    plus shaping such as an overlong punishment. Pass rates count what is wholly correct.
+    plus shaping such as an overlong punishment. Pass rates count what is wholly correct. ``notion_match`` says which
+    notions were the same to r_notion.
     """
 
     problem: Problem
@@ -37,6 +39,7 @@ class GradedGroup:
     meta_texts: tuple[str, ...] = ()
     predictions: tuple[MetaPrediction, ...] = ()
     meta_rewards: tuple[MetaReward, ...] = ()
+    notion_match: NotionMatch = "form"
 
 
 class Grader:
@@ -118,6 +121,7 @@ class Grader:
             self._weights,
             base=self._config.rewards.difficulty_base,
             count=self._config.rewards.notion_count,
+            match=self._config.rewards.notion_match,
         )
         return GradedGroup(
             problem=problem,
@@ -130,6 +134,7 @@ class Grader:
             meta_texts=meta_texts,
             predictions=tuple(predictions),
             meta_rewards=tuple(meta_rewards),
+            notion_match=self._config.rewards.notion_match,
         )
 
     def predictions(self, metas: Sequence[Rollout]) -> list[MetaPrediction]:

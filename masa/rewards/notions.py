@@ -2,7 +2,8 @@
 
 Text is cut into words (runs of letters and digits); everything else only separates, so that ``AM-GM`` and ``AM–GM``,
 ``prime-factorization`` and ``prime factorization`` are the same. A notion occurs where all its words follow each other.
-Regular plurals are read as their singular on both sides (see ``singular``). In scripts that put no space between words
+Regular plurals are read as their singular on both sides (see ``singular``), or all words as their lemma (see
+``word_reader``). In scripts that put no space between words
 (Chinese, Japanese, Thai, Lao, Khmer, Burmese) every character is a word, so a notion occurs where its characters follow
 each other.
 
@@ -15,9 +16,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Literal
+
+from masa.config import ConfigError
 
 NotionForm = tuple[str, ...]
+NotionMatch = Literal["form", "lemma"]
 
 # First and last code point of the scripts without spaces; what is no letter, digit or mark in them only separates.
 _UNSPACED = (
@@ -73,11 +80,54 @@ def _separated(code: int) -> int | str:
     return code if character.isalnum() else ord(" ")
 
 
+def word_reader(match: NotionMatch) -> Callable[[str], str]:
+    """What a lower-case word is compared by: ``singular`` (``form``), or its English lemma (``lemma``).
+
+    Lemmas are those of the package simplemma (a dictionary of inflected forms, and rules for words that it lacks), read
+    as their singular in turn; so whatever one form has in common, one lemma has: ``factor``, ``factors``, ``factored``
+    and ``factoring`` meet, which matching by form tells apart. Words of other languages mostly stay as they are.
+
+    Raises:
+        ConfigError: ``lemma``, and simplemma is not installed.
+        ValueError: ``match`` is neither ``form`` nor ``lemma``.
+    """
+    if match == "form":
+        return singular
+    if match != "lemma":
+        raise ValueError(f"notion match is {match!r}, one of 'form', 'lemma' needed")
+    require_lemmatizer(match)
+    return _lemma
+
+
+def require_lemmatizer(match: NotionMatch) -> None:
+    """Lemmas are simplemma's.
+
+    Raises:
+        ConfigError: notions are to be matched by lemma, and simplemma is not installed.
+    """
+    if match == "lemma" and find_spec("simplemma") is None:
+        raise ConfigError(
+            "rewards.notion_match: found 'lemma', allowed without the package simplemma: form; install masa-rl[lemma]"
+        )
+
+
+# The words of a run's texts are many, the frequent ones few.
+@lru_cache(maxsize=100_000)
+def _lemma(word: str) -> str:
+    import simplemma
+
+    return singular(simplemma.lemmatize(word, lang="en").casefold())
+
+
 class _Forms(dict[str, str]):
-    """The singular of each word seen; the texts of a group share most of their vocabulary."""
+    """What each word seen is compared by; the texts of a group share most of their vocabulary."""
+
+    def __init__(self, match: NotionMatch) -> None:
+        super().__init__()
+        self._read = word_reader(match)
 
     def __missing__(self, word: str) -> str:
-        self[word] = form = singular(word)
+        self[word] = form = self._read(word)
         return form
 
 
@@ -88,15 +138,27 @@ def _words(text: str, forms: _Forms) -> list[str]:
     return list(map(forms.__getitem__, text.casefold().translate(_SEPARATORS).split()))
 
 
-def notion_form(notion: str) -> NotionForm:
-    """The words that stand for a notion; notions of equal form are the same notion. Empty: nothing to look for."""
-    return tuple(_words(notion, _Forms()))
+def notion_form(notion: str, match: NotionMatch = "form") -> NotionForm:
+    """The words that stand for a notion; notions of equal form are the same notion. Empty: nothing to look for.
+
+    Raises:
+        ConfigError: as `word_reader`.
+    """
+    return tuple(_words(notion, _Forms(match)))
 
 
-def notions_in_texts(notions: Iterable[NotionForm], texts: Sequence[str]) -> list[frozenset[NotionForm]]:
-    """For each text, the notions (given by their forms) that occur in it; an empty form occurs in none."""
+def notions_in_texts(
+    notions: Iterable[NotionForm], texts: Sequence[str], match: NotionMatch = "form"
+) -> list[frozenset[NotionForm]]:
+    """For each text, the notions (given by their forms under the same ``match``) that occur in it.
+
+    An empty form occurs in none.
+
+    Raises:
+        ConfigError: as `word_reader`.
+    """
     wanted = [form for form in dict.fromkeys(notions) if form]
-    forms = _Forms()
+    forms = _Forms(match)
     return [_notions_in_words(wanted, _words(text, forms)) for text in texts]
 
 

@@ -21,6 +21,7 @@ _CASES = [
     (["model.lora.rank=4"], {}, "peft", "model.lora.rank: found 4, allowed without peft: 0"),
     ([], {"ACCELERATE_USE_DEEPSPEED": "true"}, "deepspeed", "found DEEPSPEED, but deepspeed is not installed"),
     (["model.liger_kernel=on"], {}, "liger_kernel", "model.liger_kernel: found 'on', allowed without"),
+    (["rewards.notion_match=lemma"], {}, "simplemma", "rewards.notion_match: found 'lemma', allowed without"),
     (["model.attention=flash_attention_2"], {}, "flash_attn", "model.attention: found 'flash_attention_2', allowed"),
 ]
 
@@ -35,6 +36,7 @@ def hide(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.setattr(importlib.util, "find_spec", look)
         monkeypatch.setattr("masa.policy.loading.find_spec", look)
+        monkeypatch.setattr("masa.rewards.notions.find_spec", look)
 
     return hidden
 
