@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from masa.config import ConfigError
+from masa.errors import brief
 
 _PROBE_TOKENS = 5
 # Relative: what is compared was computed in the model's own precision.
@@ -58,7 +59,8 @@ def logit_transform(model: Any) -> LogitTransform:
     One forward pass of a few tokens. Torch's random state stays as it is.
 
     Raises:
-        ConfigError: it does something else than scale and cap; the message gives the size of the difference.
+        ConfigError: it does something else than scale and cap, and the message gives the size of the difference; or it
+            needs more than token ids.
     """
     head: Any = model.get_output_embeddings()
     decoder: Any = decoder_of(model)
@@ -84,6 +86,8 @@ def logit_transform(model: Any) -> LogitTransform:
     try:
         ids = torch.arange(3, 3 + _PROBE_TOKENS, device=weight.device)[None] % weight.shape[0]
         logits = model(input_ids=ids, use_cache=False).logits
+    except (TypeError, ValueError, AttributeError) as error:  # of decoders that need another model's states
+        raise _refusal(model, f"it makes no logits of token ids alone ({brief(error)})") from error
     finally:
         model.train(training)
         for handle in handles:
