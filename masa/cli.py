@@ -1,4 +1,7 @@
-"""The command ``masa``: each subcommand is the module of the same name, also started as ``python -m masa.NAME``."""
+"""The command ``masa``: each subcommand is the module of the same name, also started as ``python -m masa.NAME``.
+
+Where a name has a hyphen, the module has an underscore.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ EXIT_BAD_INPUT = 2
 # Subcommand: the module that has its command line as ``main(arguments) -> exit code``, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("masa.train", "train a policy"),
+    "cold-start": ("masa.cold_start.command", "teach a policy the form of meta-predictions, before training"),
     "evaluate": ("masa.evaluate", "evaluate a model or a run's checkpoint on benchmarks"),
     "report": ("masa.report", "compare runs and evaluations in one HTML page"),
     "study": ("masa.study", "train several configurations with the same seeds and compare them"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from masa.cold_start.written_metas import read_form, read_thoughts
 from masa.config import Config, ConfigError
 from masa.controls.requirements import check_controls
 from masa.policy.loading import load_tokenizer, resolve_model_path
@@ -81,6 +82,9 @@ def prepare(
     require_software(config, model_given=model_config is not None)
     resolve_model_path(config.model)
     templates = make_templates(config)
+    if config.cold_start.enabled:
+        read_form(config.cold_start.response)
+        read_thoughts(config.cold_start.thoughts)
     notes: list[str] = []
     if problems is None:
         loaded = load_training_problems(config.problems)
@@ -205,7 +209,7 @@ def _handed_in(config: Config, problems: Sequence[Problem | Mapping[str, Any]]) 
 
 
 def require_enough(config: Config, train: Sequence[Problem]) -> None:
-    """A step, and a batch of behaviour cloning, must find as many training problems as they take.
+    """A step, a cold start, and a batch of behaviour cloning must find as many training problems as they take.
 
     Raises:
         ConfigError: one of them cannot.
@@ -214,6 +218,12 @@ def require_enough(config: Config, train: Sequence[Problem]) -> None:
         raise ConfigError(
             f"algorithm.num_problems: found {config.algorithm.num_problems}, allowed: at most {len(train)}, the number "
             "of training problems that can be used"
+        )
+    cold = config.cold_start
+    if cold.enabled and len(train) < cold.problems:
+        raise ConfigError(
+            f"cold_start.problems: found {cold.problems}, allowed: at most {len(train)}, the number of training "
+            "problems that can be used"
         )
     expert = config.controls.expert
     most = min(len(train), expert.capacity)

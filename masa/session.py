@@ -126,7 +126,7 @@ class Session:
         self.engine.update_weights(self.model, version=step)
         every = self._config.rollout.check_every
         if every and step % every == 0:
-            agreement = check_agreement(self.engine, self.model, stop_ids=self._stop_ids)
+            agreement = check_agreement(self.engine, self.model, stop_ids=self.stop_ids)
             metrics |= agreement.metrics()
             agreement.require()
             self.engine.statistics()
@@ -301,12 +301,12 @@ class Session:
             packed=packs(config),
             engine_has_all_tokens=config.rollout.draws_from_all_tokens,
         )
-        self._stop_ids, lines = stop_tokens(self.model.generation_config, self._prepared.tokenizer, config)
+        self.stop_ids, lines = stop_tokens(self.model.generation_config, self._prepared.tokenizer, config)
         self.notes += lines
         self.engine = make_engine(
             config.rollout,
             self.model,
-            stop_ids=self._stop_ids,
+            stop_ids=self.stop_ids,
             max_prompt_tokens=config.prompts.max_tokens,
             max_response_tokens=config.longest_response,
             tokenizer=self._prepared.tokenizer,

@@ -80,11 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _what_is_saved(config: Config | None, given: Sequence[str]) -> str:
     """What an interrupted run has on disk, and the command with which it goes on."""
     from masa.checkpoint import list_checkpoints
+    from masa.cold_start.folder import cold_start_folder
     from masa.tracking.run_directory import RunDirectory
 
     directory = None if config is None else RunDirectory(config.run.dir)
     if directory is None or not directory.metrics.exists():
-        return "Nothing was trained yet; the same command starts again"
+        if directory is None or not cold_start_folder(directory).exists():
+            return "Nothing was trained yet; the same command starts again"
+        return "Nothing was trained yet; the same command with --resume goes on with the cold start as it was saved"
     checkpoints = list_checkpoints(directory.checkpoints)
     saved = (
         f"The newest checkpoint is {max(checkpoints)[1]}; later steps will be repeated"

@@ -9,13 +9,16 @@ A step waits for three things in turn: the engine (rollouts), the verifier's wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from masa.checkpoint import require_resumable
+from masa.cold_start.folder import cold_start_folder, cold_start_metrics
+from masa.cold_start.phase import ColdStart
+from masa.cold_start.records import ColdStartRecords
 from masa.config import Config, load_config
 from masa.controls.cloning import clone_experts
 from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_problems, roll_out_together
@@ -42,6 +45,7 @@ from masa.tracking.cost import record_step_cost
 from masa.tracking.groups import record_groups
 from masa.tracking.metrics import StepMetrics, timed
 from masa.tracking.records import RunRecorder
+from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -123,27 +127,12 @@ class MASATrainer:
         require_precise_updates(self.config.model, self._model)
         require_divided_processes(self.config.rollout, state.num_processes)
         recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
+        if self.config.cold_start.enabled:
+            RunDirectory(cold_start_folder(recorder.directory)).check(resume=resume)
         if resume:
             require_resumable(recorder.directory.checkpoints)
-        with (
-            recorder.opened(resume=resume),
-            Session(
-                self.config,
-                self.algorithm,
-                self.prepared,
-                self.steps,
-                model=self._model,
-                verifier=self._verifier,
-                reward_functions=self._reward_functions,
-            ) as session,
-        ):
-            sampler = make_sampler(
-                self.prepared.train,
-                self.prepared.weights,
-                self.prepared.part_of,
-                self.config.algorithm.num_problems,
-                self.config.run.seed,
-            )
+        with recorder.opened(resume=resume), self._session() as session:
+            sampler = self._sampler()
             started = StepMetrics()
             with timed(started, "time/start_check"):
                 lines = session.check_at_start()
@@ -154,7 +143,12 @@ class MASATrainer:
                 for note in (*lines, *self._notes_of_resuming(recorder, session, done)):
                     recorder.message(note)
                 if done is None:
+                    if not self._cold_start_within(session, sampler, recorder, resume=resume):
+                        recorder.message("Stopped by SIGTERM in the cold start; --resume goes on from there")
+                        return {"steps": 0, "stopped_by": "SIGTERM"}
                     before = self._evaluate(0, session, recorder)
+                    if self.config.cold_start.enabled:
+                        before.lasts(cold_start_metrics(recorder.directory))
                     recorder.write(0, before)
                     recorder.expect(self.config.checkpoint.best_metric, before)
                 for step in range((done or 0) + 1, self.steps + 1):
@@ -173,6 +167,73 @@ class MASATrainer:
                         recorder.message(f"Stopped after step {step} by run.stop_when: {sign}")
                         break
         return recorder.finish()
+
+    def cold_start(self, out: str | Path, *, resume: bool = False) -> dict[str, Any]:
+        """Do the cold start of ``cold_start`` alone; ``out`` holds the model afterwards, and how it came about.
+
+        Returns its summary; where SIGTERM ended it before that, only what did.
+
+        Raises:
+            RunExistsError: ``out`` holds one and ``resume`` is false.
+            ConfigError: the one to resume had another configuration, or the model cannot be loaded.
+            CheckpointError: a checkpoint cannot be written or read.
+            DivergedError: several updates in a row had no finite gradient.
+            VerifierFailedError: the verifier raised on every response.
+        """
+        state = join_processes(self.config.run.timeout_minutes)
+        require_precise_updates(self.config.model, self._model)
+        require_divided_processes(self.config.rollout, state.num_processes)
+
+        def say(line: str) -> None:
+            if state.is_main_process:
+                self.console.print(line, highlight=False)
+
+        for note in self.prepared.notes:
+            say(note)
+        records = ColdStartRecords(Path(out), self.config, say, writes=state.is_main_process)
+        records.open(resume=resume)
+        with self._session() as session:
+            sampler = self._sampler()
+            session.sample_with(lambda step: self._sample(step, session, sampler))
+            for line in session.check_at_start():
+                say(line)
+
+            phase = ColdStart(self.config, self.prepared, session, records, self._measure_held_out, say)
+            if not phase.run(sampler, resume=resume, evaluate_after=True):
+                say("Stopped by SIGTERM; --resume goes on from there")
+                return {"stopped_by": "SIGTERM"}
+        return records.summary()
+
+    def _cold_start_within(self, session: Session, sampler: Sampler, recorder: RunRecorder, *, resume: bool) -> bool:
+        """The cold start of a run, where there is one; False where SIGTERM ended it."""
+        if not self.config.cold_start.enabled:
+            return True
+        folder, writes = cold_start_folder(recorder.directory), session.accelerator.is_main_process
+        records = ColdStartRecords(folder, self.config, recorder.message, writes=writes)
+        records.open(resume=resume)
+        phase = ColdStart(self.config, self.prepared, session, records, self._measure_held_out, recorder.message)
+        # Step 0 of the run evaluates what came out of it.
+        return phase.run(sampler, resume=resume, evaluate_after=False)
+
+    def _session(self) -> Session:
+        return Session(
+            self.config,
+            self.algorithm,
+            self.prepared,
+            self.steps,
+            model=self._model,
+            verifier=self._verifier,
+            reward_functions=self._reward_functions,
+        )
+
+    def _sampler(self) -> Sampler:
+        return make_sampler(
+            self.prepared.train,
+            self.prepared.weights,
+            self.prepared.part_of,
+            self.config.algorithm.num_problems,
+            self.config.run.seed,
+        )
 
     def _notes_of_resuming(self, recorder: RunRecorder, session: Session, done: int | None) -> list[str]:
         """What a resumed run does otherwise than it would have done at its earlier length."""
@@ -256,20 +317,29 @@ class MASATrainer:
 
     def _evaluate(self, step: int, session: Session, recorder: RunRecorder) -> StepMetrics:
         """Held-out accuracy and meta-awareness; no metrics where there are no held-out problems."""
+        metrics, groups = self._measure_held_out(f"the evaluation at step {step}", session, recorder.note_failures)
+        recorder.write_held_out(held_out_rows(step, groups))
+        return metrics
+
+    def _measure_held_out(
+        self, when: str, session: Session, note: Callable[[list[GradedGroup]], None] | None = None
+    ) -> tuple[StepMetrics, list[GradedGroup]]:
+        """The metrics of an evaluation, and its groups, which ``note`` sees before a broken verifier ends the run."""
         metrics = StepMetrics()
+        groups: list[GradedGroup] = []
         if self.prepared.evaluation:
             with timed(metrics, keys.EVALUATION_SECONDS):
                 problems = session.share(self.prepared.evaluation)
                 groups = evaluate_held_out(self.config, problems, self.prepared.builder, session.engine, session.grader)
                 groups = session.gather(groups, self.prepared.evaluation)
-                recorder.note_failures(groups)
-                require_working_verifier(groups, f"the evaluation at step {step}")
+                if note is not None:
+                    note(groups)
+                require_working_verifier(groups, when)
                 record_held_out(metrics, groups)
                 metrics.lasts({f"eval/{name}": count for name, count in session.verifier_counters().items()})
-            recorder.write_held_out(held_out_rows(step, groups))
             # What the engine says of evaluation is none of the next step's business.
             session.engine.statistics()
-        return metrics
+        return metrics, groups
 
     def _evaluation_is_due(self, step: int) -> bool:
         every = self.config.evaluation.every

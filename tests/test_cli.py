@@ -18,7 +18,7 @@ def test_each_subcommand_shows_the_help_of_its_module(name: str, capsys: pytest.
     with pytest.raises(SystemExit) as ended:
         cli.main([name, "--help"])
     assert ended.value.code == 0
-    assert f"masa.{name}" in capsys.readouterr().out
+    assert f"masa.{name.replace('-', '_')}" in capsys.readouterr().out
 
 
 def test_a_subcommand_hands_over_its_arguments_and_its_exit_code(

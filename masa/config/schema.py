@@ -1,7 +1,7 @@
 """Every option of a run, with its type, range, default and meaning: the one place where defaults live.
 
-Sections of their own file: `masa.config.algorithm` (the update), `masa.config.controls` (MASA-efficient),
-`masa.config.prompts`.
+Sections of their own file: `masa.config.algorithm` (the update), `masa.config.cold_start`, `masa.config.controls`
+(MASA-efficient), `masa.config.prompts`.
 
 A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
 nor any engine.
@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from masa.config.algorithm import AlgorithmSection, OptimizerSection
+from masa.config.cold_start import ColdStartSection
 from masa.config.controls import ControlsSection
 from masa.config.prompts import PromptsSection
 from masa.config.section import AutoSwitch, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
@@ -296,6 +297,7 @@ class Config(Section):
     algorithm: AlgorithmSection = AlgorithmSection()
     optimizer: OptimizerSection = OptimizerSection()
     controls: ControlsSection = ControlsSection()
+    cold_start: ColdStartSection = ColdStartSection()
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()
@@ -333,6 +335,12 @@ class Config(Section):
                 f"controls.cutoff.floor is {controls.cutoff.floor}, allowed is at most "
                 f"rollout.max_solution_tokens ({limit})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cold_start_fits(self) -> Config:
+        if self.cold_start.enabled and not self.algorithm.meta:
+            raise ValueError("cold_start.enabled teaches meta-predictions, but algorithm.meta is false")
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,8 @@ def clone_experts(step: int, controls: Controls, updater: PolicyUpdater) -> Step
         section = controls.expert_section
         rows = [TokenRow(one.prompt_ids, one.token_ids) for one in experts]
         with timed(metrics, "time/clone"):
-            outcome = updater.clone(rows, weight=section.weight, learning_rate_factor=section.learning_rate_factor)
+            learning_rate = updater.learning_rate * section.learning_rate_factor
+            outcome = updater.clone(rows, weight=section.weight, learning_rate=learning_rate)
         metrics.sum("control/expert_cloning_steps", 1)
         metrics.mean("control/expert_age", step - sum(one.step for one in experts) / len(experts))
         for key, value in outcome.items():

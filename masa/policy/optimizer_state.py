@@ -69,6 +69,14 @@ def load_state_tensors(
             _set_moment(update, parameter, key, read(f"{key}|{name}"))
 
 
+def reset_states(update: ShardedUpdate) -> None:
+    """Make the optimiser as it was before its first step; parameters, and their float32 copies, stay as they are."""
+    if isinstance(update, ZeroUpdate):
+        _make_states(update, 0)
+    else:
+        _base(update).state.clear()
+
+
 def load_parameters(update: ShardedUpdate, parameters: Mapping[str, nn.Parameter], read: Read) -> None:
     """Give each parameter the value that ``read`` has under its name."""
     for name, parameter in parameters.items():

@@ -24,6 +24,7 @@ from masa.policy.optimizer_state import (
     load_state_tensors,
     optimizer_steps,
     parameter_values,
+    reset_states,
     state_tensors,
 )
 from masa.policy.parameters import LossParameters
@@ -140,11 +141,16 @@ class PolicyUpdater:
         merged["policy/learning_rate"] = totals[-1]["policy/learning_rate"]
         return merged
 
-    def clone(self, rows: Sequence[TokenRow], *, weight: float, learning_rate_factor: float) -> dict[str, float]:
+    @property
+    def learning_rate(self) -> float:
+        """What the schedule says of the next policy update."""
+        return self._section.learning_rate * self._factor(self.updates_done)
+
+    def clone(self, rows: Sequence[TokenRow], *, weight: float, learning_rate: float) -> dict[str, float]:
         """One optimiser step of behaviour cloning (docs/controls.md), by the same optimiser.
 
-        L_BC = -mean over all response tokens of ``rows`` of log pi(token), times ``weight``; the learning rate is
-        ``learning_rate_factor`` times what the schedule says of policy updates, whose count does not move.
+        L_BC = -mean over all response tokens of ``rows`` of log pi(token), times ``weight``. The count of policy
+        updates does not move.
 
         Raises:
             ValueError: no rows.
@@ -167,7 +173,6 @@ class PolicyUpdater:
             mean += float(loss.detach())
         mean = self._sum_over_processes(mean)
         self._trained_lengths += lengths
-        learning_rate = self._section.learning_rate * self._factor(self.updates_done) * learning_rate_factor
         step = self._step(learning_rate, mean)
         return {
             "control/expert_loss": mean,
@@ -176,6 +181,11 @@ class PolicyUpdater:
             "control/expert_rows": float(len(rows)),
             "control/expert_tokens": float(sum(lengths)),
         }
+
+    def begin_anew(self) -> None:
+        """Forget what the optimiser gathered so far, as before a first step; the weights stay."""
+        reset_states(self.sharded)
+        self._skipped_in_a_row = 0
 
     def take_trained_lengths(self) -> list[int]:
         """Tokens computed for each row trained on since the last call, policy updates and cloning together."""
@@ -229,7 +239,7 @@ class PolicyUpdater:
         kept = contributing_rows([row.advantage for row in rows], lengths, self._loss)
         tokens = [rows[index].tokens() for index in kept]
         work = self._divide(tokens)
-        learning_rate = self._section.learning_rate * self._factor(self.updates_done)
+        learning_rate = self.learning_rate
         numbers = {
             "policy/loss": 0.0,
             "policy/gradient_norm": 0.0,

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from masa.reporting.baselines import baselines_table
+from masa.reporting.cold_starts import cold_starts_table
 from masa.reporting.evaluation_tables import evaluation_tables
 from masa.reporting.facts import facts_of
 from masa.reporting.figure import ReportFigure, panel_svg, write_csv, write_png
@@ -104,6 +105,7 @@ def render(groups: Sequence[RunGroup], figures: Sequence[ReportFigure], title: s
         figures=[_drawn(figure) for figure in figures if figure.panels],
         baselines=baselines_table(groups),
         evaluations=evaluation_tables(groups),
+        cold_starts=cold_starts_table(groups),
         cost=cost_table(groups),
         # Accuracies on other problems are no goal that both could reach.
         reached=None if other_problems(groups) else reached_table(groups),

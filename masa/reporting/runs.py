@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from masa.cold_start.folder import cold_start_folder
 from masa.evaluation.outcomes import Outcome, outcome_from_row
 from masa.evaluation.store import EvaluationStore
 from masa.tracking import jsonl
@@ -49,6 +50,8 @@ class Run:
     evaluations: Sequence[Evaluation] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     given_name: str | None = None
+    cold_start: Mapping[str, Any] = field(default_factory=dict)
+    """The summary of the cold start that the policy came from; empty where there was none, or it is not there."""
 
     @property
     def name(self) -> str | None:
@@ -91,9 +94,10 @@ def read_run_directory(path: str | Path, name: str | None = None) -> Run:
     if not directory.metrics.exists():
         found = ", ".join(sorted(entry.name for entry in directory.path.iterdir())[:8]) or "nothing"
         raise ReportError(f"{directory.path}: holds no run (no {directory.metrics.name}); found {found}")
+    config = _config(directory.config)
     return Run(
         path=directory.path,
-        config=_config(directory.config),
+        config=config,
         metrics=directory.read_metrics(),
         predictions=jsonl.read_rows(directory.predictions),
         samples=jsonl.read_rows(directory.samples),
@@ -102,7 +106,20 @@ def read_run_directory(path: str | Path, name: str | None = None) -> Run:
         evaluations=tuple(_evaluations(directory.path / EVALUATIONS)),
         environment=jsonl.read_object(directory.environment) if directory.environment.exists() else {},
         given_name=name,
+        cold_start=_cold_start(directory, config),
     )
+
+
+def _cold_start(run: RunDirectory, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The summary within the run, or in the folder of the model that the run began with."""
+    model = config.get("model")
+    began_with = str(model.get("path", "")) if isinstance(model, Mapping) else ""
+    folders = [cold_start_folder(run), *([Path(began_with).expanduser()] if began_with else [])]
+    for path in (RunDirectory(folder).summary for folder in folders):
+        summary = jsonl.read_object(path) if path.is_file() else {}
+        if "parsed_before" in summary:
+            return summary
+    return {}
 
 
 def _evaluation_alone(path: Path) -> Run:

@@ -137,6 +137,10 @@ class Grader:
             notion_match=self._config.rewards.notion_match,
         )
 
+    def judge(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        """The verifier's word on further texts as responses to one problem."""
+        return verified(self._verifier, [verifier_item(problem, text) for text in texts])
+
     def predictions(self, metas: Sequence[Rollout]) -> list[MetaPrediction]:
         """What meta rollouts predict, before any solution exists."""
         return [self.parse(text) for text in self._texts(metas)]

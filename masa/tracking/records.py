@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,9 @@ class RunRecorder:
             yield
             return
         if self.directory.check(resume=resume) and self.directory.config.exists():
-            self._refuse_another_run()
+            self.earlier = refuse_another_run(
+                self.directory, self._config, lambda line: self._console.print(line, highlight=False)
+            )
             self._refuse_fewer_steps()
         continued = self.directory.create(dump_config(self._config), resume=resume)
         try:
@@ -237,26 +239,24 @@ class RunRecorder:
                 f"allowed with --resume: at least {done}"
             )
 
-    def _refuse_another_run(self) -> None:
-        before = config_from_mapping(
-            yaml.safe_load(self.directory.config.read_text(encoding="utf-8")), str(self.directory.config)
+
+def refuse_another_run(directory: RunDirectory, config: Config, say: Callable[[str], None]) -> Config:
+    """The configuration that the run in ``directory`` had; where only the rounding changed since, that is said.
+
+    Raises:
+        ConfigError: it differs from ``config`` in what makes it another run.
+    """
+    before = config_from_mapping(yaml.safe_load(directory.config.read_text(encoding="utf-8")), str(directory.config))
+    changed = {
+        key: values for key, values in differing_keys(before, config).items() if not key.startswith(_FREE_TO_CHANGE)
+    }
+    rounding = [key for key in changed if key in _CHANGES_ROUNDING]
+    if changed and len(rounding) == len(changed):
+        say(f"{', '.join(rounding)} changed: the run goes on as before but for the last bits of its numbers")
+    elif changed:
+        lines = [f"{key}: the run has {old!r}, found {new!r}" for key, (old, new) in changed.items()]
+        raise ConfigError(
+            f"{directory.path} cannot be resumed with another configuration; allowed to change: "
+            f"{', '.join(name.rstrip('.') for name in (*_FREE_TO_CHANGE, *_CHANGES_ROUNDING))}\n" + "\n".join(lines)
         )
-        self.earlier = before
-        changed = {
-            key: values
-            for key, values in differing_keys(before, self._config).items()
-            if not key.startswith(_FREE_TO_CHANGE)
-        }
-        rounding = [key for key in changed if key in _CHANGES_ROUNDING]
-        if rounding and len(rounding) == len(changed):
-            self._console.print(
-                f"{', '.join(rounding)} changed: the run goes on as before but for the last bits of its numbers",
-                highlight=False,
-            )
-            return
-        if changed:
-            lines = [f"{key}: the run has {old!r}, found {new!r}" for key, (old, new) in changed.items()]
-            raise ConfigError(
-                f"{self.directory.path} cannot be resumed with another configuration; allowed to change: "
-                f"{', '.join(name.rstrip('.') for name in (*_FREE_TO_CHANGE, *_CHANGES_ROUNDING))}\n" + "\n".join(lines)
-            )
+    return before

@@ -66,9 +66,10 @@ def _kl_explosion(_: Sequence[Row], last: Sequence[Row]) -> bool:
 
 SIGNS: dict[SignName, Sign] = {
     "metas_unparsed": Sign(
-        lambda _, last: _mean(last, keys.PARSE_RATE) <= 0.05,
-        "Under 5 % of the meta-predictions can be read, so their rewards say nothing. Look at samples.jsonl; raise "
-        "rollout.max_meta_tokens where they are cut off, or change prompts.meta and prompts.meta_keys.",
+        lambda _, last: _mean(last, keys.PARSE_RATE) < 0.1,
+        "Under 10 % of the meta-predictions can be read, so their rewards say nothing. Look at samples.jsonl; raise "
+        "rollout.max_meta_tokens where they are cut off, change prompts.meta and prompts.meta_keys, or teach the "
+        "policy their form first: masa cold-start --config FILE --out FOLDER, or cold_start.enabled=true.",
     ),
     "responses_truncated": Sign(
         lambda _, last: _mean(last, "rollout/solution_truncated") >= 0.5,

@@ -161,19 +161,18 @@ def test_the_loss_is_minus_the_mean_log_probability_of_all_response_tokens() -> 
     with torch.no_grad():
         logprobs = [module(collate([row]), False)[0][0] for row in ROWS]
     expected = -torch.cat(logprobs).double().sum().item() / (4 + 1 + 20)
-    outcome = updater.clone(ROWS, weight=1.0, learning_rate_factor=1.0)
+    outcome = updater.clone(ROWS, weight=1.0, learning_rate=updater.learning_rate)
     assert outcome["control/expert_loss"] == pytest.approx(expected, rel=1e-5)
     assert updater.take_trained_lengths() == [row.computed_length for row in ROWS]
     assert updater.updates_done == 0
 
 
-def test_cloning_makes_experts_likelier_and_the_learning_rate_factor_scales_it() -> None:
+def test_cloning_makes_experts_likelier_and_the_learning_rate_scales_it() -> None:
     losses = {}
     for factor in (0.1, 1.0):
         updater, _ = _updater()
-        losses[factor] = [
-            updater.clone(ROWS, weight=1.0, learning_rate_factor=factor)["control/expert_loss"] for _ in range(4)
-        ]
+        rate = factor * updater.learning_rate
+        losses[factor] = [updater.clone(ROWS, weight=1.0, learning_rate=rate)["control/expert_loss"] for _ in range(4)]
         assert losses[factor] == sorted(losses[factor], reverse=True)
     assert losses[1.0][-1] < losses[0.1][-1]
 
@@ -182,7 +181,9 @@ def test_the_weight_scales_the_gradient() -> None:
     norms = []
     for weight in (1.0, 0.25):
         updater, _ = _updater(max_grad_norm=1e9)
-        norms.append(updater.clone(ROWS, weight=weight, learning_rate_factor=1.0)["control/expert_gradient_norm"])
+        norms.append(
+            updater.clone(ROWS, weight=weight, learning_rate=updater.learning_rate)["control/expert_gradient_norm"]
+        )
     assert norms[1] == pytest.approx(norms[0] / 4, rel=1e-4)
 
 

@@ -207,7 +207,7 @@ def test_policy_updates_and_cloning_move_the_weights_by_the_scheduled_learning_r
     # The first step of Adam is as long as the learning rate in every direction that has a gradient.
     assert largest_move(updater, lambda: updater.update([_rows()])) == pytest.approx(0.0025, rel=1e-3)
     cloner = scheduled()
-    clone = partial(cloner.clone, cloned, weight=1.0, learning_rate_factor=3.0)
+    clone = partial(cloner.clone, cloned, weight=1.0, learning_rate=3.0 * cloner.learning_rate)
     assert largest_move(cloner, clone) == pytest.approx(0.0075, rel=1e-3)
 
 

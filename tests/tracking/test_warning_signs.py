@@ -55,6 +55,12 @@ def test_what_changed_since_the_beginning_is_seen(change: dict[str, float], sign
     assert signs_of(_steps(*[change] * 2 * WINDOW)) == []
 
 
+def test_under_a_tenth_of_readable_metas_names_the_cold_start() -> None:
+    assert signs_of(_steps(*[{"meta/parse_rate": 0.09}] * WINDOW)) == ["metas_unparsed"]
+    assert signs_of(_steps(*[{"meta/parse_rate": 0.11}] * WINDOW)) == []
+    assert "masa cold-start --config FILE --out FOLDER" in SIGNS["metas_unparsed"].advice
+
+
 def test_metrics_that_a_run_does_not_have_are_no_sign() -> None:
     assert signs_of([{"step": step} for step in range(1, 20)]) == []
 

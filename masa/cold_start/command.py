@@ -1,0 +1,62 @@
+"""``python -m masa.cold_start --config FILE [section.key=value ...] --out FOLDER [--resume]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+EXIT_BAD_INPUT = 2
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    0: done; 1: an engine or the verifier failed; 2: a mistake in what was asked for; 130: interrupted (Ctrl-C).
+    """
+    options = _parser().parse_intermixed_args(arguments)
+    from masa.checkpoint import CheckpointError
+    from masa.config import ConfigError, load_config
+    from masa.problems.errors import ProblemDataError
+    from masa.rewards.failures import VerifierFailedError
+    from masa.rollout.engine import RolloutError
+    from masa.tracking.run_directory import RunExistsError, RunFolderError
+
+    try:
+        config = load_config(options.config, [*options.overrides, "cold_start.enabled=true"])
+        from masa.trainer import MASATrainer
+
+        summary = MASATrainer(config).cold_start(options.out, resume=options.resume)
+    except (ConfigError, ProblemDataError, RunExistsError, RunFolderError, CheckpointError) as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (RolloutError, VerifierFailedError) as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        print("masa: interrupted. The same command with --resume goes on with what was saved", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if "updates" in summary:
+        print(f"To train what came out of it: model.path={options.out}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="python -m masa.cold_start",
+        description="Teach a policy that cannot write meta-predictions their form, on its own measured solutions.",
+    )
+    parser.add_argument("--config", required=True, help="YAML file with a run's configuration; see cold_start there")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration, e.g. run.seed=1"
+    )
+    parser.add_argument("--out", required=True, help="folder for the model that comes out, and its records")
+    parser.add_argument("--resume", action="store_true", help="go on with the cold start that lies in --out")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
