@@ -1,32 +1,41 @@
-"""Checkpoints that survive a kill at any instant: written aside, renamed into place, checked before use."""
+"""Checkpoints that survive a kill at any instant: which there are, which stay, which a run can go on from."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import zlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from masa.checkpoint_size import Contents
-from masa.disk import is_disk_full
+from masa.checked_files import CheckedFiles, FileRecord, whole_checksum_of
 
 _NAME = re.compile(r"step_(\d+)")
-_STATE = "state.json"
-_FILES = "files"
-_SCORE = "score"
-_CONTENTS = "contents"
-_READ_BYTES = 2**24
-_CHECKING_THREADS = 8
+STATE = "state.json"
+FILES = "files"
+SCORE = "score"
+CONTENTS = "contents"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written, or none that can be read; the message says what and where."""
+    """A checkpoint that cannot be written, or none that can be read; the message says what and where.
+
+    All processes of a run raise it alike; ``first`` is true on the one that says it.
+    """
+
+    def __init__(self, message: str, *, first: bool = True) -> None:
+        super().__init__(message)
+        self.first = first
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Checkpoints that a run may go on from, newest first, and those that hold the model alone."""
+
+    resumable: list[tuple[int, Path]]
+    models: list[tuple[int, Path]]
 
 
 @dataclass(frozen=True)
@@ -62,55 +71,9 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     found = []
     for path in folder.glob("step_*"):
         match = _NAME.fullmatch(path.name)
-        if match and (path / _STATE).is_file():
+        if match and (path / STATE).is_file():
             found.append((int(match[1]), path))
     return sorted(found)
-
-
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    state: Mapping[str, Any],
-    write: Callable[[Path], None],
-    *,
-    retention: Retention,
-    score: float | None = None,
-    contents: Contents = "all",
-) -> Path:
-    """Write a checkpoint after ``step`` and drop those that ``retention`` does not keep.
-
-    ``write`` puts the model and the optimiser into the folder it is given; ``state`` (JSON) is written last, with size
-    and checksum of every other file. The folder takes its name only when everything in it has reached the disk, so a
-    name that matches means a whole checkpoint. ``score`` tells which checkpoint is the best. ``contents`` is what
-    ``write`` writes: a run cannot go on from ``model``.
-
-    Raises:
-        CheckpointError: it cannot be written (a full disk); earlier checkpoints are untouched.
-    """
-    target = checkpoint_path(folder, step)
-    aside = folder / f".writing_{target.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-        write(aside)
-        whole = {**state, "step": step, _SCORE: score, _CONTENTS: contents, _FILES: _checksums(aside)}
-        (aside / _STATE).write_text(json.dumps(whole, indent=2), encoding="utf-8")
-        _flush_tree(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-        _flush(folder)
-    except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not (isinstance(error, OSError) or is_disk_full(error)):
-            raise
-        earlier = [path.name for _, path in list_checkpoints(folder)]
-        raise CheckpointError(
-            f"the checkpoint after step {step} cannot be written to {folder}: {error}; earlier checkpoints are "
-            f"untouched ({', '.join(earlier) or 'there is none'}). Make room and go on with --resume"
-        ) from error
-    _drop_old(folder, retention)
-    return target
 
 
 def best_checkpoint(folder: Path, best_is: Literal["highest", "lowest"] = "highest") -> tuple[int, Path] | None:
@@ -118,29 +81,37 @@ def best_checkpoint(folder: Path, best_is: Literal["highest", "lowest"] = "highe
     sign = 1 if best_is == "highest" else -1
     scored = []
     for step, path in list_checkpoints(folder):
-        score = _readable_state(path).get(_SCORE)
+        score = _readable_state(path).get(SCORE)
         if score is not None:
             scored.append((-sign * score, step, path))
     return min(scored)[1:] if scored else None
 
 
-def newest_whole_checkpoint(folder: Path) -> Found:
-    """The newest checkpoint that a run can go on from and whose files are all as they were written.
+def resumable_checkpoints(folder: Path) -> Candidates:
+    """What there is to go on from; what a kill in the middle of writing left behind is removed.
 
     Raises:
-        CheckpointError: there are checkpoints, and all of them are broken, or hold the model alone.
+        CheckpointError: there are checkpoints, and all of them hold the model alone.
     """
     _remove_leftovers(folder)
     require_resumable(folder)
+    found = Candidates([], [])
+    for one in reversed(list_checkpoints(folder)):
+        (found.models if holds_model_alone(one[1]) else found.resumable).append(one)
+    return found
+
+
+def newest_whole_checkpoint(folder: Path, candidates: Candidates, check: Callable[[Path], str | None]) -> Found:
+    """The newest of ``candidates`` in which ``check`` finds no damage, which it tells in words.
+
+    Raises:
+        CheckpointError: all of them are broken.
+    """
     warnings: list[str] = []
-    models: list[str] = []
-    for step, path in reversed(list_checkpoints(folder)):
-        if holds_model_alone(path):
-            models.append(path.name)
-            continue
-        damage = find_damage(path)
+    for step, path in candidates.resumable:
+        damage = check(path)
         if damage is None:
-            return Found((step, path), warnings, models)
+            return Found((step, path), warnings, [one.name for later, one in candidates.models if later > step])
         warnings.append(f"the checkpoint {path.name} is broken ({damage})")
     if warnings:
         raise CheckpointError(f"{folder} holds no whole checkpoint: {'; '.join(warnings)}")
@@ -149,7 +120,7 @@ def newest_whole_checkpoint(folder: Path) -> Found:
 
 def holds_model_alone(path: Path) -> bool:
     """Whether a checkpoint was written without what training needs to go on (``checkpoint.contents: model``)."""
-    return _readable_state(path).get(_CONTENTS) == "model"
+    return _readable_state(path).get(CONTENTS) == "model"
 
 
 def require_resumable(folder: Path) -> None:
@@ -181,29 +152,50 @@ def put_later_aside(folder: Path, newest_step: int) -> None:
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, in words; None where each has the size and checksum it was given."""
+    """What is wrong with a checkpoint's files, in words; None where each has the size and checksums it was given."""
+    return find_missing(path) or _find_change(path)
+
+
+def find_missing(path: Path) -> str | None:
+    """What is missing of a checkpoint, in words; the files are not read, but for those of earlier versions."""
     try:
-        expected = read_state(path)[_FILES]
-    except (OSError, ValueError, KeyError):
-        return f"{_STATE} cannot be read"
-    for name, (size, _) in expected.items():
+        records = read_records(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{STATE} cannot be read"
+    for name, record in records.items():
         file = path / name
         if not file.is_file():
             return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes, {size} were written"
-    found = _checksums(path)
-    changed = [name for name, (_, checksum) in expected.items() if found[name][1] != checksum]
-    return f"{changed[0]} has changed since it was written" if changed else None
+        if file.stat().st_size != record.size:
+            return f"{name} has {file.stat().st_size} bytes, {record.size} were written"
+    for name, record in records.items():
+        # Checksums of whole files, which cannot be compared while parts are read.
+        if isinstance(record.checksums, int) and whole_checksum_of(path / name) != record.checksums:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def _find_change(path: Path) -> str | None:
+    checked = CheckedFiles(path, read_records(path))
+    for name, record in checked.records.items():
+        checked.compare(name, range(record.blocks))
+    checked.close()
+    return checked.damage
+
+
+def read_records(path: Path) -> dict[str, FileRecord]:
+    """Size and checksums of a checkpoint's files, by their names in its folder."""
+    return {name: FileRecord(size, checksums) for name, (size, checksums) in read_state(path)[FILES].items()}
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """The JSON state of one checkpoint."""
-    state: dict[str, Any] = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
     return state
 
 
-def _drop_old(folder: Path, retention: Retention) -> None:
+def drop_old(folder: Path, retention: Retention) -> None:
+    """Remove the checkpoints that ``retention`` does not keep."""
     checkpoints = list_checkpoints(folder)
     best = best_checkpoint(folder, retention.best_is)
     resumable = next((one for one in reversed(checkpoints) if not holds_model_alone(one[1])), None)
@@ -223,36 +215,3 @@ def _readable_state(path: Path) -> dict[str, Any]:
         return read_state(path)
     except (OSError, ValueError):
         return {}
-
-
-def _checksums(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and CRC-32 of each file but the state, by path within ``folder``."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _STATE)
-    with ThreadPoolExecutor(_CHECKING_THREADS) as threads:
-        checksums = list(threads.map(_checksum, files))
-    return {
-        path.relative_to(folder).as_posix(): (path.stat().st_size, checksum)
-        for path, checksum in zip(files, checksums, strict=True)
-    }
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
-
-
-def _flush_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _flush(path)
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

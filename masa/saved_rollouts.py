@@ -6,12 +6,14 @@ them as arrays; ``state.json`` says what they wait for. Earlier versions held al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from masa.checked_files import CheckedFiles
 from masa.policy.dynamic_sampling import carried_of_json
+from masa.policy.tensor_files import Part, TensorFiles
 from masa.rollout.ahead import ahead_of_json
+from masa.rollout.engine import Rollout
 from masa.rollout.waiting import Waiting, rollout_arrays, rollouts_of
 from masa.saving import TRAINING_FOLDER
 
@@ -23,35 +25,36 @@ def rollouts_ahead(process: int) -> str:
     return f"rollouts_ahead-{process:05d}"
 
 
-def write_rollouts(folder: Path, name: str, waiting: Waiting) -> None:
-    """Write rollouts that wait into a checkpoint's ``folder``; no file where there are none."""
-    from safetensors.torch import save_file
-
+def rollout_parts(name: str, waiting: Waiting) -> Iterator[Part]:
+    """Rollouts that wait, for a checkpoint; nothing where there are none."""
     if waiting.rollouts:
-        training = folder / TRAINING_FOLDER
-        training.mkdir(exist_ok=True)
-        save_file(rollout_arrays(waiting.rollouts), training / f"{name}.safetensors")
+        for key, array in rollout_arrays(waiting.rollouts).items():
+            yield Part(f"{TRAINING_FOLDER}/{name}.safetensors", key, array)
 
 
-def read_rollouts_ahead(folder: Path, layouts: Sequence[Sequence[Mapping[str, Any]]]) -> list[Waiting]:
+def read_rollouts_ahead(checked: CheckedFiles, layouts: Sequence[Sequence[Mapping[str, Any]]]) -> list[Waiting]:
     """The rollouts of steps to come, of each process that wrote them; ``layouts`` as ``state.json`` has them."""
     return [
         ahead_of_json(layout)
         if any("groups" in one for one in layout)
-        else _read(folder, rollouts_ahead(process), layout)
+        else _read(checked, rollouts_ahead(process), layout)
         for process, layout in enumerate(layouts)
     ]
 
 
-def read_carried_over(folder: Path, layout: Sequence[Mapping[str, Any]]) -> Waiting:
+def read_carried_over(checked: CheckedFiles, layout: Sequence[Mapping[str, Any]]) -> Waiting:
     """The rollouts that dynamic sampling carries over; ``layout`` as ``state.json`` has it."""
     if any(isinstance(one["solutions"], list) for one in layout):
         return carried_of_json(layout)
-    return _read(folder, CARRIED_OVER, layout)
+    return _read(checked, CARRIED_OVER, layout)
 
 
-def _read(folder: Path, name: str, layout: Sequence[Mapping[str, Any]]) -> Waiting:
-    from safetensors.torch import load_file
-
-    file = folder / TRAINING_FOLDER / f"{name}.safetensors"
-    return Waiting([dict(one) for one in layout], rollouts_of(load_file(file)) if file.is_file() else [])
+def _read(checked: CheckedFiles, name: str, layout: Sequence[Mapping[str, Any]]) -> Waiting:
+    file = f"{TRAINING_FOLDER}/{name}.safetensors"
+    rollouts: list[Rollout] = []
+    if file in checked.records:
+        files = TensorFiles(checked, [file])
+        arrays = {key: files.read(key) for key in files.names}
+        # Arrays that have changed on the disk may not fit one another; the checkpoint is not used then.
+        rollouts = rollouts_of(arrays) if checked.damage is None else []
+    return Waiting([dict(one) for one in layout], rollouts)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 
-from masa import checkpoint
 from masa.config import Config
 from masa.controls.controls import Controls
 from masa.interrupt import StopRequest
@@ -42,15 +39,7 @@ from masa.rollout.agreement import check_agreement
 from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.factory import make_engine
 from masa.rollout.room import engine_room, positions_of
-from masa.rollout.waiting import Waiting
-from masa.saved_rollouts import (
-    CARRIED_OVER,
-    read_carried_over,
-    read_rollouts_ahead,
-    rollouts_ahead,
-    write_rollouts,
-)
-from masa.saving import restore_policy, write_policy
+from masa.session_checkpoints import SessionCheckpoints
 from masa.start_check import Places, check_layouts, check_start, start_requests
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
@@ -191,43 +180,32 @@ class Session:
         """Whether any process was sent SIGTERM; the same answer on all of them."""
         return any(self.gather_objects([self._stop.requested]))
 
-    def save(self, directory: RunDirectory, step: int, sampler: Sampler, metrics: Mapping[str, float]) -> None:
+    def save(
+        self,
+        directory: RunDirectory,
+        step: int,
+        sampler: Sampler,
+        metrics: Mapping[str, float],
+        *,
+        wait: bool = True,
+    ) -> str | None:
         """Write a checkpoint: model and tokenizer as `transformers` saves them, optimiser, sampler, rollouts ahead.
 
-        With ``checkpoint.contents: model`` only model and tokenizer are written.
+        With ``checkpoint.contents: model`` only model and tokenizer are written. Without ``wait`` it is written in the
+        background, with ``checkpoint.background``; where memory is too short for that, the answer says so.
+
+        Raises:
+            CheckpointError: it, or the one before, cannot be written; earlier ones are untouched.
+        """
+        return self._checkpoints.save(directory, step, sampler, metrics, wait=wait)
+
+    def settle_checkpoint(self) -> None:
+        """Give a checkpoint that was written in the background its name, if all processes are done with it.
 
         Raises:
             CheckpointError: it cannot be written; earlier ones are untouched.
         """
-        section = self._config.checkpoint
-        state, waiting = self._training_state(sampler) if section.contents == "all" else ({}, {})
-        if self.accelerator.is_main_process:
-            score = metrics.get(section.best_metric) if section.best_metric else None
-            checkpoint.save_checkpoint(
-                directory.checkpoints,
-                step,
-                state,
-                lambda folder: self._write(folder, waiting),
-                retention=checkpoint.Retention(section.keep, section.best_is),
-                score=score if score is not None and math.isfinite(score) else None,
-                contents=section.contents,
-            )
-        else:
-            self._write(None, {})
-        self.accelerator.wait_for_everyone()
-
-    def _training_state(self, sampler: Sampler) -> tuple[dict[str, Any], dict[str, Waiting]]:
-        """What else a run needs to go on: JSON values, and rollouts by file; all processes together."""
-        ahead: list[Waiting] = gather_object([self.rollouts.state()])
-        carried = self.dynamic_sampling.state() if self.dynamic_sampling else Waiting()
-        state = {
-            "sampler": sampler.state_dict(),
-            "rollouts_ahead": [one.layout for one in ahead],
-            "controls": self.controls.state_dict(),
-            "policy": self.updater.state_dict(),
-            "carried_over": carried.layout,
-        }
-        return state, {CARRIED_OVER: carried, **{rollouts_ahead(process): one for process, one in enumerate(ahead)}}
+        self._checkpoints.settle()
 
     def restore(self, directory: RunDirectory, sampler: Sampler) -> int | None:
         """Take the newest whole checkpoint's state and return its step; None where there is no checkpoint.
@@ -235,34 +213,7 @@ class Session:
         Raises:
             CheckpointError: there are checkpoints, and all of them are broken, or hold the model alone.
         """
-        found = self._newest_checkpoint(directory.checkpoints)
-        if found is None:
-            return None
-        step, path = found
-        state = checkpoint.read_state(path)
-        sampler.load_state_dict(state["sampler"])
-        self.controls.load_state_dict(state["controls"])
-        if self.dynamic_sampling is not None:
-            self.dynamic_sampling.restore(read_carried_over(path, state["carried_over"]), self._prepared.train)
-        restore_policy(path, self._config.model, self.updater, state["policy"])
-        self.engine.update_weights(self.model, version=step)
-        ahead = read_rollouts_ahead(path, state["rollouts_ahead"])
-        self.rollouts.restore(ahead, self._prepared.train, self.share)
-        return step
-
-    def _newest_checkpoint(self, folder: Path) -> tuple[int, Path] | None:
-        """What the first process finds, on every process."""
-        found: list[Any] = [None]
-        if self.accelerator.is_main_process:
-            search = checkpoint.newest_whole_checkpoint(folder)
-            found = [search.newest]
-            if search.newest is not None:
-                checkpoint.put_later_aside(folder, search.newest[0])
-                passed = [f"the checkpoint {name} holds the model alone" for name in search.models]
-                for warning in (*search.warnings, *passed):
-                    warnings.warn(f"{warning}; going on from step {search.newest[0]}", stacklevel=2)
-        newest: tuple[int, Path] | None = broadcast_object_list(found)[0]
-        return newest
+        return self._checkpoints.restore(directory, sampler)
 
     def _open(self) -> None:
         config = self._config
@@ -313,6 +264,8 @@ class Session:
         )
         self._stack.callback(self.engine.close)
         extend_time_limits(config.run.timeout_minutes)
+        self._checkpoints = SessionCheckpoints(self, config, self._prepared)
+        self._stack.callback(self._checkpoints.close)
 
     def _open_verifier(self) -> Verifier:
         """The verifier handed in, or a pool of isolated workers."""
@@ -326,10 +279,3 @@ class Session:
             memory_limit_mb=section.verifier_memory_mb,
         )
         return self._stack.enter_context(self._pool)
-
-    def _write(self, folder: Path | None, waiting: Mapping[str, Waiting]) -> None:
-        updater = self.updater if self._config.checkpoint.contents == "all" else None
-        write_policy(folder, self.model, self._prepared.tokenizer, updater)
-        for name, rollouts in waiting.items():
-            if folder is not None:
-                write_rollouts(folder, name, rollouts)

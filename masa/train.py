@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from masa.trainer import MASATrainer
 
         MASATrainer(config).train(resume=options.resume)
-    except (ConfigError, ProblemDataError, RunExistsError, RunFolderError, CheckpointError) as error:
+    except CheckpointError as error:
+        if error.first:
+            print(f"masa: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (ConfigError, ProblemDataError, RunExistsError, RunFolderError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except PeerLostError:

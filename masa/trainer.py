@@ -153,11 +153,15 @@ class MASATrainer:
                     recorder.expect(self.config.checkpoint.best_metric, before)
                 for step in range((done or 0) + 1, self.steps + 1):
                     metrics = self._step(step, session, sampler, recorder, started)
+                    session.settle_checkpoint()
                     started = StepMetrics()
                     stopping = step < self.steps and session.asked_to_stop()
                     sign = next((one for one in session.gather_objects([recorder.stopping_sign]) if one), None)
-                    if stopping or sign or self._checkpoint_is_due(step):
-                        session.save(recorder.directory, step, sampler, metrics)
+                    ends = stopping or sign is not None or step == self.steps
+                    if ends or self._checkpoint_is_due(step):
+                        waits = session.save(recorder.directory, step, sampler, metrics, wait=ends)
+                        if waits is not None:
+                            recorder.message(waits)
                     if stopping:
                         alone = self.config.checkpoint.contents == "model"
                         goes_on = "from the newest checkpoint that holds more than the model" if alone else "from there"

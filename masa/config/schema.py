@@ -235,6 +235,10 @@ class CheckpointSection(Section):
     contents: Literal["all", "model"] = "all"
     """`model`: model and tokenizer alone, for inference: 2 of 14 bytes a parameter in bfloat16. `--resume` passes over
     such checkpoints to the newest that holds all, which is kept for it, and refuses where there is none."""
+    background: bool = False
+    """Copy a checkpoint to the host's memory and write it while the run goes on. Each process needs room there for its
+    part: a checkpoint's bytes divided by the processes. Where a host has too little the run waits, and says so. A run
+    that is killed while one is written goes on from the one before."""
     best_metric: str | None = "eval/accuracy"
     """The checkpoint with the best value of this metric, measured at its own step, is kept as well; null: none."""
     best_is: Literal["highest", "lowest"] = "highest"

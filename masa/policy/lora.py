@@ -17,6 +17,7 @@ from masa.config.schema import LoraSection
 from masa.policy.copies import is_sharded
 from masa.policy.lora_targets import LoraTargets, _linear_layers, lora_targets, short_names
 from masa.policy.processes import splits_parameters
+from masa.policy.tensor_files import Part
 from masa.rollout.weights import adapter_weights
 
 if TYPE_CHECKING:
@@ -164,22 +165,22 @@ def save_settings(model: nn.Module, folder: Path) -> None:
     config.save_pretrained(folder)
 
 
-def save_adapters(model: PreTrainedModel, folder: Path | None) -> None:
-    """Write the adapters to ``folder/adapter``, as peft loads them beside the base model, where there are any.
+def adapter_parts(model: nn.Module, writes: bool) -> Iterator[Part]:
+    """The adapters as peft loads them beside the base model, where there are any, on the process that ``writes`` them.
 
-    All processes must call this together, all but the one that writes with None.
+    All processes must iterate together.
     """
-    if not has_adapters(model):
-        return
-    from safetensors.torch import save_file
+    if has_adapters(model):
+        for name, tensor in adapter_weights(model):
+            if writes:
+                yield Part(f"{ADAPTER_FOLDER}/{ADAPTER_FILE}", name, tensor)
 
-    adapters = {name: tensor.cpu().contiguous() for name, tensor in adapter_weights(model)}
-    if folder is None:
-        return
-    target = folder / ADAPTER_FOLDER
-    target.mkdir()
-    save_settings(model, target)
-    save_file(adapters, target / ADAPTER_FILE)
+
+def save_settings_beside(model: nn.Module, folder: Path) -> None:
+    """Write peft's settings of the adapters to ``folder/adapter``, where there are any."""
+    if has_adapters(model):
+        (folder / ADAPTER_FOLDER).mkdir(exist_ok=True)
+        save_settings(model, folder / ADAPTER_FOLDER)
 
 
 class _Holder(nn.Module):

@@ -18,6 +18,7 @@ from masa.policy.lora import has_adapters
 from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
 from masa.policy.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors
 from masa.policy.optimizer import learning_rate_factor
+<<<<<<< HEAD
 from masa.policy.optimizer_state import (
     Read,
     load_parameters,
@@ -27,10 +28,13 @@ from masa.policy.optimizer_state import (
     reset_states,
     state_tensors,
 )
+=======
+from masa.policy.optimizer_state import load_state, optimizer_steps, state_parts, value_parts
+>>>>>>> beeb20e (All processes write and read their own parts of a checkpoint, with checksums on the way, in the background where asked)
 from masa.policy.parameters import LossParameters
 from masa.policy.sharding import share_update
 from masa.policy.shared_prompts import can_share_prompts
-from masa.policy.tensor_files import TensorFiles
+from masa.policy.tensor_files import Part, Parts
 from masa.policy.workload import Workload, divide_work
 
 # So many updates in a row without a finite gradient are no accident but a run that has diverged.
@@ -205,20 +209,24 @@ class PolicyUpdater:
         """The names of the parameters that are trained, in the module."""
         return list(self._trained)
 
-    def state_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """What else there is to save, one whole tensor at a time; all processes must iterate together."""
-        if self._adapted:
-            # The model's own files have what is trained here merged into what is not.
-            yield from parameter_values(self.sharded, self._trained)
-        yield from state_tensors(self.sharded, self._trained)
+    def value_parts(self, file: str) -> Iterator[Part]:
+        """Trained parameters, where the model's own files have them merged into what is not trained: adapters.
 
-    def load_state(self, state: Mapping[str, int], saved: TensorFiles, weights: Read) -> None:
-        """Go on where ``state`` and ``saved`` were taken, whatever sharded the policy there.
-
-        ``weights`` gives the policy's parameters, by the names they have in the module.
+        This process's piece of each; all processes must iterate together.
         """
-        load_parameters(self.sharded, self._trained, weights)
-        load_state_tensors(self.sharded, self._trained, saved.names, saved.read, state["optimizer_steps"])
+        if self._adapted:
+            yield from value_parts(self.sharded, self._trained, file)
+
+    def state_parts(self, file: str) -> Iterator[Part]:
+        """This process's piece of each tensor that the optimiser keeps; no process waits for another."""
+        yield from state_parts(self.sharded, self._trained, file)
+
+    def load_state(self, state: Mapping[str, int], saved: Parts, values: Parts) -> None:
+        """Go on where ``state`` and ``saved`` were taken, whatever sharded the policy there; all processes together.
+
+        ``values`` has the policy's parameters, by the names they have in the module.
+        """
+        load_state(self.sharded, self._trained, values, saved, state["optimizer_steps"])
         self.updates_done = state["updates_done"]
         self._skipped_in_a_row = state["skipped_in_a_row"]
 

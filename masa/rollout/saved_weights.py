@@ -41,11 +41,19 @@ class SavedWeights:
             yield from revert_weight_conversion(self._model, {name: tensor.detach()}).items()
 
 
+def come_together(model: PreTrainedModel) -> bool:
+    """Whether a tensor of the checkpoints of ``model`` may come from several of the model's."""
+    return bool(_conversions(model)) and not _splits_only(model)
+
+
 def _splits_only(model: PreTrainedModel) -> bool:
     """Whether checkpoints of ``model`` differ from it, and every tensor of theirs comes from one of the model's."""
+    conversions = _conversions(model)
+    return bool(conversions) and all(len(one.reverse_transform().source_patterns) == 1 for one in conversions)
+
+
+def _conversions(model: PreTrainedModel) -> list[Any]:
     from transformers.conversion_mapping import get_model_conversion_mapping
 
     conversions: list[Any] | None = getattr(model, "_weight_conversions", None)
-    if conversions is None:
-        conversions = get_model_conversion_mapping(model, add_legacy=False)
-    return bool(conversions) and all(len(one.reverse_transform().source_patterns) == 1 for one in conversions)
+    return get_model_conversion_mapping(model, add_legacy=False) if conversions is None else conversions

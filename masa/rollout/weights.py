@@ -44,6 +44,15 @@ def policy_weights(
         yield plain_name(name), buffer
 
 
+def weight_sizes(model: nn.Module) -> Iterator[int]:
+    """The bytes of each tensor of `policy_weights`, in its order; nothing is gathered."""
+    for name, one in model.named_parameters():
+        if not _is_adapter(name):
+            yield int(getattr(one, "ds_numel", one.numel())) * one.element_size()
+    for buffer in persistent_buffers(model).values():
+        yield buffer.nbytes
+
+
 def adapter_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The adapters of LoRA, whole and in their own type, under the names that peft saves them under.
 

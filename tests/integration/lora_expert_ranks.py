@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from saved_folders import save_adapters
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 from update_cases import deepspeed_accelerator
 
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection
-from masa.policy.lora import add_adapters, describe_adapters, save_adapters
+from masa.policy.lora import add_adapters, describe_adapters
 from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule
 from masa.policy.presets import preset

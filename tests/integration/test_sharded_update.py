@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from saved_folders import tensor_files
 from two_processes import run_on_two_processes
 from update_cases import LORA_ALPHA, STAGES, make_updater, second_update, two_updates, weights_of
 
 from masa.checkpoint_size import checkpoint_size
-from masa.policy.tensor_files import TensorFiles
 
 pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
 
@@ -151,7 +151,7 @@ def test_adapters_have_the_gradient_of_one_process(
 def test_what_is_saved_is_the_merged_model_and_the_adapters(folder: Path, before: str) -> None:
     pytest.importorskip("peft", reason="needs peft (the extra lora)")
     base = weights_of(make_updater(Accelerator(cpu=True))[0])
-    saved, merged = TensorFiles(folder / before, "optimizer"), TensorFiles(folder / before, "model")
+    saved, merged = tensor_files(folder / before, "optimizer"), tensor_files(folder / before, "model")
     name = "model.layers.1.self_attn.q_proj"
     down, up = (saved.read(f"value|model.{name}.lora_{part}.default.weight") for part in "AB")
     expected = base[f"{name}.weight"] + LORA_ALPHA / len(down) * up @ down
@@ -173,7 +173,7 @@ def test_adapters_go_on_under_another_sharding_and_in_one_process(
     [("zero3", "float32"), ("zero2_bf16", "bfloat16"), ("zero3_bf16", "bfloat16"), ("zero1_fp32", "bfloat16")],
 )
 def test_the_optimiser_s_tensors_take_the_bytes_that_planning_counts(folder: Path, saved: str, dtype: str) -> None:
-    tensors = TensorFiles(folder / saved, "optimizer")
+    tensors = tensor_files(folder / saved, "optimizer")
     model, _ = make_updater(Accelerator(cpu=True))
     parameters = sum(one.numel() for one in model.parameters())
     expected = checkpoint_size(parameters, parameters, dtype, sharded=True)

@@ -10,13 +10,14 @@ import importlib.util
 import os
 import random
 import sys
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
+from saved_folders import tensor_files
 from small_policies import small_qwen3
 
 from masa.config.algorithm import OptimizerSection
@@ -26,7 +27,7 @@ from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import PolicyModule
 from masa.policy.presets import preset
 from masa.policy.processes import join_processes, make_accelerator
-from masa.policy.tensor_files import TensorFiles, write_tensors
+from masa.policy.tensor_files import Part, numbered, write_parts
 from masa.policy.update import PolicyUpdater, TrainingRow
 from masa.rollout.weights import policy_weights
 
@@ -91,8 +92,21 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
 def gradient_of(updater: PolicyUpdater) -> dict[str, torch.Tensor]:
     """The gradient of the first update."""
     share = 1 - updater._section.beta1
-    moments = {key: tensor.clone() for key, tensor in updater.state_tensors() if key.startswith("exp_avg|")}
+    moments = {key: one for key, one in _whole_tensors(updater).items() if key.startswith("exp_avg|")}
     return {key.removeprefix("exp_avg|"): tensor / share for key, tensor in moments.items()}
+
+
+def _whole_tensors(updater: PolicyUpdater) -> dict[str, torch.Tensor]:
+    """What the optimiser keeps, put together from the pieces of all processes."""
+    whole: dict[str, torch.Tensor] = {}
+    own = [(one.name, one.start, one.shape, one.tensor.detach().cpu()) for one in updater.state_parts("optimizer")]
+    for name, start, shape, piece in gather_object(own):
+        if shape is None:
+            whole[name] = piece.clone()
+        else:
+            flat = whole.setdefault(name, torch.full(shape, torch.nan, dtype=piece.dtype)).view(-1)
+            flat[start : start + piece.numel()] = piece
+    return whole
 
 
 def two_updates(accelerator: Accelerator, folder: Path | None = None, **options: Any) -> dict[str, Any]:
@@ -107,29 +121,40 @@ def two_updates(accelerator: Accelerator, folder: Path | None = None, **options:
 
 
 def save(folder: Path, updater: PolicyUpdater, model: Any, accelerator: Accelerator) -> None:
-    weights = list(weights_of(model).items())
+    """Each process writes its own pieces, in files of a few tensors."""
     if accelerator.is_main_process:
         folder.mkdir()
-        write_tensors(folder, "optimizer", updater.state_tensors(), file_bytes=4000)
-        write_tensors(folder, "model", weights)
-        torch.save(updater.state_dict(), folder / "state.pt")
-    else:
-        deque(updater.state_tensors(), maxlen=0)
     accelerator.wait_for_everyone()
+    file = f"optimizer-{accelerator.process_index:05d}"
+    own = [*updater.value_parts(file), *updater.state_parts(file)]
+    write_parts(folder, numbered(own, file_bytes=4000))
+    weights = [Part("model.safetensors", name, tensor) for name, tensor in weights_of(model).items()]
+    if accelerator.is_main_process:
+        write_parts(folder, weights)
+        torch.save(updater.state_dict(), folder / "state.pt")
+    accelerator.wait_for_everyone()
+
+
+class Values:
+    """Parameters by their names in the module: adapters, which the model has merged into it, lie beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._saved, self._weights = tensor_files(folder, "optimizer"), tensor_files(folder, "model")
+
+    @property
+    def names(self) -> set[str]:
+        return {f"model.{name}" for name in self._weights.names}
+
+    def read_part(self, name: str, start: int, stop: int) -> torch.Tensor:
+        if f"value|{name}" in self._saved.names:
+            return self._saved.read_part(f"value|{name}", start, stop)
+        return self._weights.read_part(name.removeprefix("model."), start, stop)
 
 
 def second_update(accelerator: Accelerator, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
     """The weights after the second update, of an updater that took up what ``save`` left."""
     model, updater = make_updater(accelerator, **options)
-    weights = TensorFiles(folder, "model")
-    saved = TensorFiles(folder, "optimizer")
-
-    def read(name: str) -> torch.Tensor:
-        # Adapters are merged into what is saved of the model, and saved as they are beside it.
-        own = f"value|{name}"
-        return saved.read(own) if own in saved.names else weights.read(name.removeprefix("model."))
-
-    updater.load_state(torch.load(folder / "state.pt"), saved, read)
+    updater.load_state(torch.load(folder / "state.pt"), tensor_files(folder, "optimizer"), Values(folder))
     updater.update([make_rows(2)])
     return weights_of(model)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from saved_folders import save_adapters
 from tiny import tiny_model
 from transformers import AutoModelForCausalLM
 
@@ -13,7 +14,7 @@ from masa.config import ConfigError
 from masa.config.schema import LoraSection, ModelSection
 from masa.policy.copies import plain_copy
 from masa.policy.loading import load_policy
-from masa.policy.lora import add_adapters, has_adapters, save_adapters
+from masa.policy.lora import add_adapters, has_adapters
 from masa.rollout.weights import policy_weights
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")

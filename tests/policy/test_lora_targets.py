@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from saved_folders import save_adapters
 from tiny import tiny_model
 from transformers import AutoModelForCausalLM
 
@@ -13,7 +14,7 @@ from masa.config.schema import LoraSection
 from masa.policy import lora
 from masa.policy.buffers import persistent_buffers
 from masa.policy.copies import plain_copy
-from masa.policy.lora import adapts_experts, add_adapters, describe_adapters, save_adapters
+from masa.policy.lora import adapts_experts, add_adapters, describe_adapters
 from masa.rollout.weights import policy_weights
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from saved_folders import optimizer_tensors, read_policy, write_policy
 from small_policies import small_qwen3
 from tiny import tiny_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from masa.config.algorithm import OptimizerSection
-from masa.config.schema import ModelSection
 from masa.embedded import DATA_DIRECTORY
 from masa.policy.collate import TokenRow
 from masa.policy.optimizer import make_optimizer
@@ -21,7 +21,7 @@ from masa.policy.policy_module import PolicyModule
 from masa.policy.row_checks import own_logprobs
 from masa.policy.unreached import freeze_unreached
 from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER, restore_policy, write_policy
+from masa.saving import TRAINING_FOLDER
 
 _ROWS = [TrainingRow((5, 6, 7), (9, 8, 2 + index), (-4.0,) * 3, 1.0 - 2 * index) for index in range(2)]
 
@@ -91,7 +91,8 @@ def test_the_values_of_a_model_with_frozen_towers_are_saved_once_and_restored(tm
 
     trained = updater(0)
     trained.update([_ROWS])
-    assert not any(name.startswith("value|") for name, _ in trained.state_tensors())
+    assert not any(name.startswith("value|") for name in optimizer_tensors(trained))
+    assert list(trained.value_parts("optimizer")) == []
     folder = tmp_path / "saved"
     folder.mkdir()
     policy: Any = trained.module
@@ -103,7 +104,7 @@ def test_the_values_of_a_model_with_frozen_towers_are_saved_once_and_restored(tm
     # Adam's two moments of what is trained, and nothing else.
     assert size[folder / TRAINING_FOLDER] < 2.1 * size[folder]
     other = updater(1)
-    restore_policy(folder, ModelSection(path=str(folder)), other, trained.state_dict())
+    read_policy(folder, other, trained.state_dict())
     row = TokenRow((5, 6, 7), (9, 8, 2))
     restored: Any = other.module
     loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa").eval()

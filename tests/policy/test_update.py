@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from saved_folders import optimizer_tensors
 from small_policies import small_qwen3
 
 from masa.config import load_config
@@ -68,7 +69,7 @@ def _gradient(updater: Any, rows: list[TrainingRow]) -> Tensors:
 
 
 def _first_means(updater: Any) -> Tensors:
-    return {key: tensor.clone() for key, tensor in updater.state_tensors() if key.startswith("exp_avg|")}
+    return {key: tensor.clone() for key, tensor in optimizer_tensors(updater).items() if key.startswith("exp_avg|")}
 
 
 def _assert_equal(found: Tensors, expected: Tensors) -> None:
@@ -138,11 +139,11 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(bad: float) -> None
     updater = _updater()
     updater.update([_rows()])
     before = {name: one.clone() for name, one in updater.sharded.module.named_parameters()}
-    moments = {key: one.clone() for key, one in updater.state_tensors()}
+    moments = optimizer_tensors(updater)
     metrics = updater.update([[replace(_rows()[0], advantage=bad), *_rows()[1:]]])
     assert metrics["policy/skipped_updates"] == 1
     assert all(one.equal(before[name]) for name, one in updater.sharded.module.named_parameters())
-    assert all(one.equal(moments[key]) for key, one in updater.state_tensors())
+    assert all(one.equal(moments[key]) for key, one in optimizer_tensors(updater).items())
     assert updater.update([_rows()])["policy/skipped_updates"] == 0
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from masa.checkpoint import (
     CheckpointError,
+    Found,
     Retention,
     best_checkpoint,
     checkpoint_path,
@@ -22,9 +23,10 @@ from masa.checkpoint import (
     put_later_aside,
     read_state,
     require_resumable,
-    save_checkpoint,
+    resumable_checkpoints,
 )
 from masa.checkpoint_size import Contents
+from masa.checkpoint_writing import save_checkpoint
 
 
 def _write(folder: Path) -> None:
@@ -43,6 +45,10 @@ def _save(
     **state: int,
 ) -> None:
     save_checkpoint(folder, step, state, _write, retention=Retention(keep), score=score, contents=contents)
+
+
+def _newest(folder: Path) -> Found:
+    return newest_whole_checkpoint(folder, resumable_checkpoints(folder), find_damage)
 
 
 def _steps(folder: Path) -> list[int]:
@@ -137,7 +143,7 @@ def test_a_half_written_checkpoint_is_neither_listed_nor_kept(tmp_path: Path) ->
     half.mkdir()
     (tmp_path / "step_000003").mkdir()  # a folder of that name without a state is none
     assert _steps(tmp_path) == [1]
-    assert newest_whole_checkpoint(tmp_path).newest == (1, checkpoint_path(tmp_path, 1))
+    assert _newest(tmp_path).newest == (1, checkpoint_path(tmp_path, 1))
     assert not half.exists()
 
 
@@ -178,7 +184,7 @@ def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(
     _save(tmp_path, 1)
     _save(tmp_path, 2)
     damage(checkpoint_path(tmp_path, 2))
-    found = newest_whole_checkpoint(tmp_path)
+    found = _newest(tmp_path)
     assert found.newest == (1, checkpoint_path(tmp_path, 1))
     assert len(found.warnings) == 1
     assert "step_000002" in found.warnings[0]
@@ -201,18 +207,18 @@ def test_where_every_checkpoint_is_broken_nothing_is_resumed(tmp_path: Path) -> 
     _save(tmp_path, 1)
     _truncate(checkpoint_path(tmp_path, 1))
     with pytest.raises(CheckpointError, match=r"no whole checkpoint.*step_000001.*model.bin"):
-        newest_whole_checkpoint(tmp_path)
+        _newest(tmp_path)
 
 
 def test_without_checkpoints_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
-    assert newest_whole_checkpoint(tmp_path).newest is None
+    assert _newest(tmp_path).newest is None
 
 
 def test_checkpoints_that_hold_the_model_alone_are_passed_over_and_put_aside(tmp_path: Path) -> None:
     _save(tmp_path, 1)
     _save(tmp_path, 2)
     _save(tmp_path, 3, contents="model", score=0.5)
-    found = newest_whole_checkpoint(tmp_path)
+    found = _newest(tmp_path)
     assert found.newest == (2, checkpoint_path(tmp_path, 2))
     assert (found.warnings, found.models) == ([], ["step_000003"])
     put_later_aside(tmp_path, 2)
@@ -225,7 +231,7 @@ def test_a_broken_checkpoint_behind_models_alone_falls_back_further(tmp_path: Pa
     _save(tmp_path, 2, keep=3)
     _save(tmp_path, 3, keep=3, contents="model")
     _truncate(checkpoint_path(tmp_path, 2))
-    found = newest_whole_checkpoint(tmp_path)
+    found = _newest(tmp_path)
     assert found.newest == (1, checkpoint_path(tmp_path, 1))
     assert len(found.warnings) == 1
     put_later_aside(tmp_path, 1)
@@ -240,7 +246,7 @@ def test_where_all_hold_the_model_alone_nothing_is_resumed(tmp_path: Path) -> No
     require_resumable(tmp_path)
     for step in (1, 2):
         _save(tmp_path, step, contents="model")
-    for ask in (require_resumable, newest_whole_checkpoint):
+    for ask in (require_resumable, _newest):
         with pytest.raises(CheckpointError, match=r"step_000002, step_000001 hold the model alone.*model\.path="):
             ask(tmp_path)
 
@@ -261,4 +267,4 @@ def test_a_checkpoint_of_an_earlier_version_counts_as_one_to_go_on_from(tmp_path
     state = json.loads(file.read_text())
     del state["contents"]
     file.write_text(json.dumps(state))
-    assert newest_whole_checkpoint(tmp_path).newest == (1, checkpoint_path(tmp_path, 1))
+    assert _newest(tmp_path).newest == (1, checkpoint_path(tmp_path, 1))

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from saved_folders import optimizer_tensors, read_policy, write_policy
 from small_policies import small_qwen3
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from masa.config.algorithm import OptimizerSection
-from masa.config.schema import ModelSection
 from masa.embedded import DATA_DIRECTORY
 from masa.policy.optimizer import make_optimizer
 from masa.policy.parameters import LossParameters
 from masa.policy.policy_module import PolicyModule
 from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER, restore_policy, write_policy
+from masa.saving import TRAINING_FOLDER
 
 _ROWS = [TrainingRow((5, 6, 7), (9, 8, 2 + index), (-4.0,) * 3, 1.0 - 2 * index) for index in range(2)]
 _EXPERTS = {
@@ -89,7 +89,7 @@ def test_persistent_buffers_are_restored_with_the_policy(with_router_biases: Any
         if "inv_freq" not in name:
             tensor.data.mul_(0.5)
     other = _updater(stale)
-    restore_policy(folder, ModelSection(path=str(folder)), other, updater.state_dict())
+    read_policy(folder, other, updater.state_dict())
     torch.testing.assert_close(_logits(stale), _logits(with_router_biases), rtol=0, atol=0)
 
 
@@ -99,7 +99,7 @@ def test_a_parameter_that_no_gradient_has_reached_is_saved_and_restored(tmp_path
     updater = _updater(model)
     updater.update([_ROWS])
     write_policy(_made(tmp_path / "saved"), model, AutoTokenizer.from_pretrained(DATA_DIRECTORY), updater)
-    moments = dict(updater.state_tensors())
+    moments = optimizer_tensors(updater)
     assert not moments["exp_avg|model.unused"].any()
     assert moments["exp_avg|model.model.norm.weight"].any()
 
@@ -116,7 +116,7 @@ def test_files_beside_the_model_s_configuration_are_the_model_s_alone(tmp_path: 
     updater.update([_ROWS])
     folder = _write(tmp_path / "saved", model, updater)
     assert [file.name for file in folder.glob("*.safetensors")] == ["model.safetensors"]
-    assert (folder / TRAINING_FOLDER / "optimizer-00001.safetensors").is_file()
+    assert (folder / TRAINING_FOLDER / "optimizer-00000-00001.safetensors").is_file()
 
 
 def test_a_checkpoint_with_all_files_in_one_folder_is_still_taken_up(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_checkpoint_with_all_files_in_one_folder_is_still_taken_up(tmp_path: P
     (folder / TRAINING_FOLDER).rmdir()
     other_model = small_qwen3(vocab_size=96, seed=1)
     other = _updater(other_model)
-    restore_policy(folder, ModelSection(path=str(folder)), other, updater.state_dict())
+    read_policy(folder, other, updater.state_dict())
     for one in (updater, other):
         one.update([_ROWS])
     torch.testing.assert_close(_logits(other_model), _logits(model), rtol=0, atol=0)

@@ -1,0 +1,52 @@
+"""Checkpoints of one process without a run: what is in them of the policy."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from masa.checked_files import CheckedFiles, checksum_of
+from masa.config.schema import ModelSection
+from masa.policy.lora import adapter_parts, save_settings_beside
+from masa.policy.tensor_files import TensorFiles, write_parts
+from masa.policy.update import PolicyUpdater
+from masa.saving import complete_policy, policy_parts, restore_policy, write_settings
+
+
+def write_policy(folder: Path, model: Any, tokenizer: Any, updater: PolicyUpdater) -> None:
+    """Write model, tokenizer and optimiser as a checkpoint has them."""
+    write_settings(folder, model, tokenizer)
+    write_parts(folder, policy_parts(model, updater))
+    complete_policy(folder)
+
+
+def read_policy(folder: Path, updater: PolicyUpdater, state: dict[str, int]) -> None:
+    """Take up what `write_policy` wrote."""
+    checked = checked_files(folder)
+    restore_policy(checked, ModelSection(path=str(folder)), updater, state)
+    assert checked.damage is None
+
+
+def save_adapters(model: Any, folder: Path | None) -> None:
+    """Write the adapters as a checkpoint has them; all processes together, all but the one that writes with None."""
+    parts = list(adapter_parts(model, writes=folder is not None))
+    if folder is not None:
+        save_settings_beside(model, folder)
+        write_parts(folder, parts)
+
+
+def checked_files(folder: Path) -> CheckedFiles:
+    """The files of a folder, with their checksums as they are now."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return CheckedFiles(folder, {path.relative_to(folder).as_posix(): checksum_of(path) for path in files})
+
+
+def tensor_files(folder: Path, name: str) -> TensorFiles:
+    """The tensors of the files whose names begin so, pieces of several processes put together."""
+    checked = checked_files(folder)
+    return TensorFiles(checked, [one for one in checked.records if one.startswith(name) and one.endswith("tensors")])
+
+
+def optimizer_tensors(updater: PolicyUpdater) -> dict[str, Tensor]:
+    """What the optimiser keeps on one process, by name."""
+    return {part.name: part.tensor.clone() for part in updater.state_parts("optimizer")}
