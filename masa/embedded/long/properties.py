@@ -160,12 +160,12 @@ def _course(folder: Path) -> dict[str, Any]:
 
 
 def _final_checkpoint(folder: Path) -> Path:
-    from masa.checkpoint import newest_whole_checkpoint
+    from masa.checkpoint import list_checkpoints
 
-    newest = newest_whole_checkpoint(folder / "checkpoints").newest
-    if newest is None:
+    found = list_checkpoints(folder / "checkpoints")
+    if not found:
         raise ConfigError(f"{folder} holds no checkpoint: checkpoint.every must be set")
-    return newest[1]
+    return found[-1][1]
 
 
 def _sampled(config: Config, checkpoint: Path | None) -> dict[str, Any]:
