@@ -11,17 +11,17 @@ import socket
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 from accelerate.utils import broadcast_object_list
 
 from masa import checkpoint
-from masa.checked_files import CheckedFiles
+from masa.checked_files import CheckedFiles, FileRecord
 from masa.checkpoint import CheckpointError
 from masa.checkpoint_writing import CheckpointWriting
 from masa.config import Config
@@ -38,6 +38,7 @@ from masa.tracking.run_directory import RunDirectory
 if TYPE_CHECKING:
     from masa.session import Session
 
+_Answer = TypeVar("_Answer")
 _CONTAINER = Path("/sys/fs/cgroup")
 # The share of a host's free memory that copies for a checkpoint may take: a step needs some as well.
 _LARGEST_SHARE = 0.7
@@ -163,7 +164,7 @@ class SessionCheckpoints:
         # What is carried over is the same on every process.
         return state, chain(own, rollout_parts(CARRIED_OVER, carried) if self._together.first else ())
 
-    def _write_all(self, folder: Path, parts: Any) -> Any:
+    def _write_all(self, folder: Path, parts: Iterable[Part]) -> dict[str, FileRecord]:
         if self._together.first:
             write_settings(folder, self._session.model, self._prepared.tokenizer)
         return write_parts(folder, parts)
@@ -191,7 +192,7 @@ class SessionCheckpoints:
 
         Each process reads, and compares with their checksums, its own parts; files that nobody needed are shared out.
         """
-        damage: str | None = self._from_first(lambda: checkpoint.find_missing(path))
+        damage = self._from_first(lambda: checkpoint.find_missing(path))
         if damage is not None:
             return damage
         session, state = self._session, checkpoint.read_state(path)
@@ -230,7 +231,7 @@ class SessionCheckpoints:
         found = self._together.gather([checked.damage])
         return next((one for one in found if one is not None), None)
 
-    def _from_first(self, ask: Any) -> Any:
+    def _from_first(self, ask: Callable[[], _Answer]) -> _Answer:
         """What the first process answers, on every process; an error of its is raised on all of them."""
         answer: list[Any] = [None]
         if self._together.first:
@@ -238,7 +239,7 @@ class SessionCheckpoints:
                 answer = [ask()]
             except CheckpointError as error:
                 answer = [error]
-        found = broadcast_object_list(answer)[0]
+        found: _Answer | CheckpointError = broadcast_object_list(answer)[0]
         if isinstance(found, CheckpointError):
             raise CheckpointError(str(found), first=self._together.first)
         return found

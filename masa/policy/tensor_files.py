@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -40,20 +40,23 @@ _FILE_BYTES = 2**30
 @dataclass(frozen=True)
 class Part:
     """A tensor to be written to ``file`` under ``name``: whole, or, with a ``shape``, the elements from ``start`` on of
-    a tensor of that shape."""
+    a tensor of that shape. A part that is ``copied`` has memory of its own on the host."""
 
     file: str
     name: str
     tensor: Tensor
     start: int = 0
     shape: tuple[int, ...] | None = None
+    copied: bool = False
 
     def on_host(self) -> Part:
         """The same part with memory of its own on the host, which training does not change."""
-        copied = self.tensor.detach().cpu().contiguous()
-        if copied.data_ptr() == self.tensor.data_ptr():
-            copied = copied.clone()
-        return Part(self.file, self.name, copied, self.start, self.shape)
+        if self.copied:
+            return self
+        copy = self.tensor.detach().cpu().contiguous()
+        if copy.data_ptr() == self.tensor.data_ptr():
+            copy = copy.clone()
+        return replace(self, tensor=copy, copied=True)
 
 
 class Parts(Protocol):
@@ -90,7 +93,7 @@ def numbered(parts: Iterable[Part], *, file_bytes: int = _FILE_BYTES) -> Iterato
         if size and size + part.tensor.nbytes > file_bytes:
             number, size = number + 1, 0
         size += part.tensor.nbytes
-        yield Part(f"{part.file}-{number:05d}.safetensors", part.name, part.tensor, part.start, part.shape)
+        yield replace(part, file=f"{part.file}-{number:05d}.safetensors")
 
 
 def _write_file(path: Path, parts: list[Part]) -> FileRecord:
