@@ -68,6 +68,7 @@ def test_sigterm_saves_ends_every_process_and_loses_no_step(tmp_path: Path, to: 
     assert _newest_checkpoint(folder) == done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["cpu_ddp", "cpu_zero2"])
 def test_a_run_in_bf16_trains(tmp_path: Path, shape: str) -> None:
     folder = tmp_path / "run"

@@ -30,7 +30,11 @@ SMALL = (
     "run.steps=2",
     "run.threads=1",
 )
-NODE_FILES = ("node_zero2", "node_zero3", "node_ddp")
+NODE_FILES = (
+    "node_zero3",
+    pytest.param("node_zero2", marks=pytest.mark.slow),
+    pytest.param("node_ddp", marks=pytest.mark.slow),
+)
 DEEPSPEED_FILES = {"zero1": "node_zero2", "zero2_offload": "node_zero2", "zero3_offload": "node_zero3"}
 
 
@@ -72,6 +76,7 @@ def test_a_node_file_trains(file: str, tmp_path: Path) -> None:
     assert_it_trained(tmp_path, torch.float32 if ddp else torch.bfloat16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", DEEPSPEED_FILES)
 def test_a_deepspeed_file_in_place_of_the_node_file_s_own_trains(settings: str, tmp_path: Path) -> None:
     launcher = launch(DEEPSPEED_FILES[settings], "--num_processes", "2", "--main_process_port", "0")
@@ -80,6 +85,7 @@ def test_a_deepspeed_file_in_place_of_the_node_file_s_own_trains(settings: str, 
     assert_it_trained(tmp_path)
 
 
+@pytest.mark.slow
 def test_adapters_train_under_a_node_file(tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="needs peft (the extra lora)")
     launcher = launch("node_zero3", "--num_processes", "2", "--main_process_port", "0")

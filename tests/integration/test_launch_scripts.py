@@ -19,6 +19,7 @@ STAND_INS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["launch_slurm.sh", "launch_ssh.sh"])
 def test_an_example_script_trains_on_two_nodes(script: str, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
