@@ -18,19 +18,7 @@ from masa.policy.lora import has_adapters
 from masa.policy.losses import contributing_rows, loss_normalizer, policy_loss
 from masa.policy.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors
 from masa.policy.optimizer import learning_rate_factor
-<<<<<<< HEAD
-from masa.policy.optimizer_state import (
-    Read,
-    load_parameters,
-    load_state_tensors,
-    optimizer_steps,
-    parameter_values,
-    reset_states,
-    state_tensors,
-)
-=======
-from masa.policy.optimizer_state import load_state, optimizer_steps, state_parts, value_parts
->>>>>>> beeb20e (All processes write and read their own parts of a checkpoint, with checksums on the way, in the background where asked)
+from masa.policy.optimizer_state import load_state, optimizer_steps, reset_states, state_parts, value_parts
 from masa.policy.parameters import LossParameters
 from masa.policy.sharding import share_update
 from masa.policy.shared_prompts import can_share_prompts
