@@ -19,7 +19,7 @@ from masa.checkpoint import require_resumable
 from masa.cold_start.folder import cold_start_folder, cold_start_metrics
 from masa.cold_start.phase import ColdStart
 from masa.cold_start.records import ColdStartRecords
-from masa.config import Config, load_config
+from masa.config import Config, ConfigError, load_config
 from masa.controls.cloning import clone_experts
 from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_problems, roll_out_together
 from masa.evaluation.held_out import evaluate_held_out, held_out_rows, record_held_out
@@ -179,11 +179,14 @@ class MASATrainer:
 
         Raises:
             RunExistsError: ``out`` holds one and ``resume`` is false.
-            ConfigError: the one to resume had another configuration, or the model cannot be loaded.
+            ConfigError: ``cold_start.enabled`` is false, the one to resume had another configuration, or the model
+                cannot be loaded.
             CheckpointError: a checkpoint cannot be written or read.
             DivergedError: several updates in a row had no finite gradient.
             VerifierFailedError: the verifier raised on every response.
         """
+        if not self.config.cold_start.enabled:
+            raise ConfigError("cold_start.enabled: found False, allowed for a cold start: true")
         state = join_processes(self.config.run.timeout_minutes)
         require_precise_updates(self.config.model, self._model)
         require_divided_processes(self.config.rollout, state.num_processes)

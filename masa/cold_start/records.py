@@ -74,8 +74,12 @@ class ColdStartRecords:
         self.directory.write_environment()
 
     def go_on_after(self, done: int | None) -> None:
-        """Drop rows after the checkpoint of ``done`` updates; None: there is none."""
-        if self._writes and not self.is_complete:
+        """Drop rows after the checkpoint of ``done`` updates; None: there is none, and cloning begins again."""
+        if not self._writes:
+            return
+        if done is None:
+            self.directory.summary.unlink(missing_ok=True)
+        if not self.is_complete:
             self.directory.truncate_after(-1 if done is None else done)
 
     def read_solved(self) -> list[SolvedProblem]:

@@ -186,6 +186,39 @@ def test_a_run_that_was_stopped_in_its_cold_start_goes_on_there(
     assert rows(tmp_path / "run")[0]["control/cold_start_updates"] == 5.0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("contents", ["all", "model"])
+def test_a_run_that_was_killed_behind_its_cold_start_goes_on_with_the_weights_of_it(
+    contents: str, unable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(
+        QUICKSTART,
+        [
+            *SMALL,
+            f"model.path={unable}",
+            f"run.dir={tmp_path / 'run'}",
+            f"checkpoint.contents={contents}",
+            "cold_start.enabled=true",
+            "cold_start.max_updates=5",
+            "problems.eval=null",
+            "optimizer.learning_rate=1e-12",
+        ],
+    )
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MASATrainer, "_step", die)
+        with pytest.raises(KeyboardInterrupt):
+            MASATrainer(config).train()
+    cold = load_file(tmp_path / "run" / "cold_start" / "model.safetensors")
+    MASATrainer(config).train(resume=True)
+    trained = load_file(tmp_path / "run" / "checkpoints" / "step_000001" / "model.safetensors")
+    for name, tensor in cold.items():
+        torch.testing.assert_close(trained[name], tensor, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -201,3 +234,5 @@ def test_a_run_that_was_stopped_in_its_cold_start_goes_on_there(
 def test_a_cold_start_that_cannot_work_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         MASATrainer(load_config(QUICKSTART, [*SMALL, "cold_start.enabled=true", *options])).cold_start(tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"cold_start\.enabled: found False"):
+        MASATrainer(load_config(QUICKSTART, SMALL)).cold_start(tmp_path / "out")
