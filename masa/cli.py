@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("masa.train", "train a policy"),
     "cold-start": ("masa.cold_start.command", "teach a policy the form of meta-predictions, before training"),
     "evaluate": ("masa.evaluate", "evaluate a model or a run's checkpoint on benchmarks"),
+    "predict": ("masa.predict", "what a policy predicts of problems before solving them"),
     "report": ("masa.report", "compare runs and evaluations in one HTML page"),
     "study": ("masa.study", "train several configurations with the same seeds and compare them"),
 }

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from masa.callbacks import load_callbacks
 from masa.config import Config
 from masa.planning.devices import find_device, find_utilization
 from masa.planning.disk import show_disk
@@ -35,10 +36,12 @@ from masa.problems import Problem
 from masa.problems.chat import describe_chat
 from masa.problems.errors import HubUnavailableError
 from masa.problems.prompts import PromptTemplates
+from masa.rewards.functions import load_reward_functions
 from masa.rollout.ahead import require_correction
 from masa.rollout.requests import RequestBuilder
 from masa.rollout.room import load_model_config
 from masa.tracking.run_directory import RunDirectory
+from masa.tracking.run_folder import planned_folder
 
 _STAND_IN = Problem(
     id="stand-in",
@@ -81,6 +84,7 @@ def dry_run(
     """
     if not is_first(os.environ):
         return
+    config = config.replace("run.dir", planned_folder(config))
     share = find_utilization(utilization)
     started = launch_at_work(os.environ) if launch is None else planned_launch(launch)
     device = find_device(gpu)
@@ -110,6 +114,8 @@ def _check(config: Config, notes: list[str]) -> _Checked:
         ConfigError, ProblemDataError: as a run would.
     """
     resolve_model_path(config.model)
+    load_callbacks(config.run.callbacks)
+    load_reward_functions(config.rewards.functions)
     algorithm = resolve_algorithm(config.algorithm)
     require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
     templates = make_templates(config)

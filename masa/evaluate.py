@@ -4,28 +4,100 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from masa.arguments import positive
+from masa.callable_modules import make_callable
 
 if TYPE_CHECKING:
     from masa.config import Config
+    from masa.config.changes import Changes
     from masa.evaluation.settings import EvaluationSettings
 
+EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
+def evaluate(
+    model: str | Path | None = None,
+    benchmarks: str | Sequence[str] | None = None,
+    *,
+    run: str | Path | None = None,
+    step: int | None = None,
+    config: Config | str | Path | None = None,
+    overrides: Changes = (),
+    out: str | Path | None = None,
+    compare: Sequence[str | Path] = (),
+    data: Mapping[str, str | Path] | None = None,
+    rescore: bool = False,
+    console: Console | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Evaluate a model on benchmarks: pass@k, majority vote, lengths and meta-awareness, with 95 % intervals.
+
+    An evaluation that was stopped goes on where it was when the same is asked for again.
+
+    Args:
+        model: a folder with a model, a hub id, or ``embedded``.
+        benchmarks: names and suites; ``python -m masa.evaluate --list`` shows them.
+        run: in place of ``model``, a run directory: its configuration and its newest checkpoint.
+        step: with ``run``, another step's checkpoint; 0: the model before training.
+        config: a configuration for model, prompts and verifier.
+        overrides: changes of it.
+        out: folder for samples and results; None with ``run``: in the run directory.
+        compare: folders of other evaluations, compared problem by problem.
+        data: local files of benchmarks, by name.
+        rescore: score the samples in ``out`` again and generate none.
+        console: where progress is shown.
+        options: those of the command line, with underscores: ``samples=32``, ``metas=8``, ``temperature=0.6``,
+            ``max_tokens=16384``, ``limit=100``, ``engine="vllm"``, ...
+
+    Returns: the content of results.json; ``["benchmarks"][NAME]["metrics"]["pass@1"]`` has value, low and high.
+
+    Raises:
+        ConfigError: a mistake in what was asked for.
+        ProblemDataError: data of a benchmark that cannot be read.
+        VerifierFailedError: the verifier raised on every response of a benchmark.
+        TypeError: an option that the command line does not have.
+    """
+    from masa.evaluation.model_choice import texts_of
+
+    asked = _parser().parse_args([])
+    known = {name for name in vars(asked) if name not in ("list", "overrides")}
+    for name in options:
+        if name not in known:
+            raise TypeError(f"evaluate: found {name!r}, allowed: {', '.join(sorted(known))}")
+    vars(asked).update(
+        options,
+        model=None if model is None else str(model),
+        run=run,
+        step=step,
+        config=config,
+        overrides=texts_of(overrides),
+        benchmarks=benchmarks,
+        out=out,
+        compare=list(compare),
+        data=[f"{name}={path}" for name, path in (data or {}).items()],
+        rescore=rescore,
+    )
+    return _evaluate(asked, console or Console())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for a mistake in what was asked for, 130 after Ctrl-C."""
+    """Run the command line; returns the exit code.
+
+    0: done; 1: the verifier failed on every response; 2: a mistake in what was asked for; 130: Ctrl-C.
+    """
     options = _parser().parse_intermixed_args(arguments)
     from masa.config import ConfigError
     from masa.problems.errors import ProblemDataError
+    from masa.rewards.failures import VerifierFailedError
 
     console = Console()
     try:
@@ -34,7 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             console.print(benchmark_table())
             return 0
-        return _evaluate(options, console)
+        _evaluate(options, console)
+        return 0
+    except VerifierFailedError as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_FAILURE
     except (ConfigError, ProblemDataError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -46,8 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def _evaluate(options: argparse.Namespace, console: Console) -> int:
+def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from masa.config import ConfigError
+    from masa.evaluation.model_choice import ModelChoice, chosen_model
     from masa.evaluation.runner import run_evaluation
     from masa.evaluation.settings import settings_from_row
     from masa.evaluation.store import EvaluationStore
@@ -56,7 +133,10 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
         settings = settings_from_row(EvaluationStore(options.out).read_settings())
         out = Path(options.out)
     else:
-        config, inside_run = _model_of(options)
+        overrides = [*options.overrides, *([f"rollout.engine={options.engine}"] if options.engine else [])]
+        config, inside_run = chosen_model(
+            ModelChoice(options.model, options.run, options.step, options.config, overrides)
+        )
         folder = options.out or inside_run
         if folder is None:
             raise ConfigError("--out: a folder for the results is needed")
@@ -64,55 +144,9 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
             raise ConfigError("--benchmarks: names or suites are needed; --list shows them")
         out = Path(folder)
         settings = _settings(options, config)
-    run_evaluation(settings, out, compare=options.compare, rescore=options.rescore, console=console)
+    results = run_evaluation(settings, out, compare=options.compare, rescore=options.rescore, console=console)
     console.print(f"Results: {out / 'results.md'}", highlight=False, soft_wrap=True)
-    return 0
-
-
-def _model_of(options: argparse.Namespace) -> tuple[Config, str | None]:
-    """The configuration (model, prompts, rewards) and, for a checkpoint of a run, the folder its results belong in."""
-    from masa.config import ConfigError, load_config
-
-    given = [name for name in ("model", "run") if getattr(options, name)]
-    if len(given) == 2:
-        raise ConfigError("--model and --run: each names a model, one of them is allowed")
-    overrides = list(options.overrides)
-    if options.engine:
-        overrides.append(f"rollout.engine={options.engine}")
-    if options.run:
-        return _checkpoint_of(options, overrides)
-    if options.model:
-        overrides.append(f"model.path={options.model}")
-    elif not options.config:
-        raise ConfigError("--model: a folder, a hub id or `embedded` is needed; --run and --config name a model, too")
-    config = load_config(options.config, overrides)
-    # Without --model the configuration says all of the model, its type included.
-    return _as_evaluated(config, overrides) if options.model else config, None
-
-
-def _as_evaluated(config: Config, overrides: Sequence[str]) -> Config:
-    """With the model as its checkpoint was saved, unless ``model.dtype=...`` was given."""
-    from masa.evaluation.checkpoint_model import evaluated_model
-
-    given = any(override.startswith("model.dtype=") for override in overrides)
-    return config.model_copy(update={"model": evaluated_model(config.model, dtype_is_given=given)})
-
-
-def _checkpoint_of(options: argparse.Namespace, overrides: list[str]) -> tuple[Config, str]:
-    from masa.checkpoint import list_checkpoints
-    from masa.config import ConfigError, load_config
-    from masa.tracking.run_directory import RunDirectory
-
-    directory = RunDirectory(options.run)
-    config = load_config(options.config or directory.config, overrides)
-    found = dict(list_checkpoints(directory.checkpoints))
-    step = max(found, default=0) if options.step is None else options.step
-    if step and step not in found:
-        raise ConfigError(f"--step: found {step}, the checkpoints of {directory.path} are {sorted(found) or 'none'}")
-    if step:
-        config = config.model_copy(update={"model": config.model.model_copy(update={"path": str(found[step])})})
-        config = _as_evaluated(config, overrides)
-    return config, str(directory.path / "evaluation" / f"step-{step}")
+    return results
 
 
 def _settings(options: argparse.Namespace, config: Config) -> EvaluationSettings:
@@ -209,3 +243,4 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 if __name__ == "__main__":
     sys.exit(main())
+make_callable(__name__, evaluate)

@@ -91,10 +91,10 @@ def prepare(
         for report in loaded.reports:
             notes.extend(_describe("problems.train", report))
     else:
-        loaded = TrainingProblems(_handed_in(config, problems), [])
+        loaded = TrainingProblems(problems_of_rows(config, problems), [])
     train = loaded.problems
     if eval_problems is not None:
-        held_out = _handed_in(config, eval_problems)
+        held_out = problems_of_rows(config, eval_problems)
     else:
         held_out = load_problems_of(config, "eval", notes) if config.problems.eval else []
         held_out += benchmark_problems_of(config)
@@ -199,7 +199,7 @@ def _without_held_out(train: list[Problem], held_out: list[Problem], notes: list
     return kept
 
 
-def _handed_in(config: Config, problems: Sequence[Problem | Mapping[str, Any]]) -> list[Problem]:
+def problems_of_rows(config: Config, problems: Sequence[Problem | Mapping[str, Any]]) -> list[Problem]:
     """Problems as they are; mappings are read as rows of a file would be."""
     rows: Any = problems  # whatever was handed in: what is no list of rows, `load_problems` refuses
     if isinstance(rows, Sequence) and all(isinstance(one, Problem) for one in rows):

@@ -4,9 +4,42 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from masa.callable_modules import make_callable
+
+if TYPE_CHECKING:
+    from masa.reporting.page import Report
 
 EXIT_BAD_INPUT = 2
+
+
+def report(
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path = "report.html",
+    *,
+    title: str = "MASA report",
+    names: Mapping[str, str] | None = None,
+) -> Report:
+    """Compare runs in one self-contained HTML page; notebooks show it inline.
+
+    Args:
+        runs: run directories, or folders of evaluations. Runs that differ only by their seed are shown as mean and
+            interval.
+        out: the file to write; PNG and CSV of each figure go to a folder beside it.
+        title: of the page.
+        names: what runs are called, by directory; without this each has the name that ``run.name`` gave it.
+
+    Raises:
+        ReportError: a directory that holds neither a run nor an evaluation.
+        ValueError: no directory, a broken row, ``out`` is a folder, or a name for another directory.
+    """
+    from masa.reporting.page import write_report
+
+    listed = [runs] if isinstance(runs, (str, Path)) else list(runs)
+    return write_report(listed, out, title=title, names=names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,3 +88,4 @@ def _named(text: str) -> tuple[str, str]:
 
 if __name__ == "__main__":
     sys.exit(main())
+make_callable(__name__, report)

@@ -32,9 +32,10 @@ from masa.preflight import Prepared
 from masa.problems import Problem
 from masa.problems.mixture import Sampler
 from masa.rewards import VerifierPool
+from masa.rewards.calling import RewardFunctions
+from masa.rewards.functions import RewardFunction
 from masa.rewards.grading import GradedGroup, Grader
-from masa.rewards.own_parts import RewardFunction, Verifier
-from masa.rewards.shaping import make_shaping
+from masa.rewards.own_parts import Verifier
 from masa.rollout.agreement import check_agreement
 from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.factory import make_engine
@@ -207,6 +208,11 @@ class Session:
         """
         self._checkpoints.settle()
 
+    @property
+    def is_saving(self) -> bool:
+        """Whether a checkpoint is being written in the background; the same on all processes."""
+        return self._checkpoints.is_writing
+
     def restore(self, directory: RunDirectory, sampler: Sampler) -> int | None:
         """Take the newest whole checkpoint's state and return its step; None where there is no checkpoint.
 
@@ -222,8 +228,7 @@ class Session:
         self.accelerator = make_accelerator(config.run.timeout_minutes)
         self._stack.enter_context(PeerWatch())
         self._stop = self._stack.enter_context(StopRequest())
-        shaping = make_shaping(config, self._reward_functions)
-        self.grader = Grader(config, self._prepared.tokenizer, self._open_verifier(), shaping)
+        self.grader = Grader(config, self._prepared.tokenizer, self._open_verifier(), self._open_functions())
 
         dynamic = config.algorithm.dynamic_sampling
         self.dynamic_sampling: DynamicSampling | None = None
@@ -279,3 +284,12 @@ class Session:
             memory_limit_mb=section.verifier_memory_mb,
         )
         return self._stack.enter_context(self._pool)
+
+    def _open_functions(self) -> RewardFunctions | None:
+        """The reward functions, with the objects that are theirs; None where there are none."""
+        if not self._reward_functions:
+            return None
+        builder = self._prepared.builder
+        conversational = builder.format.chat and bool(getattr(builder.tokenizer, "chat_template", None))
+        functions = RewardFunctions(self._reward_functions, builder.prompt_text, conversational=conversational)
+        return self._stack.enter_context(functions)

@@ -117,6 +117,11 @@ class SessionCheckpoints:
         writing, self._writing = self._writing, None
         writing.finish()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a checkpoint has no name yet; the same on all processes."""
+        return self._writing is not None
+
     def close(self) -> None:
         """End writing in the background: alone to its end, else without a checkpoint, for others may be gone."""
         if self._writing is not None and self._thread is not None:

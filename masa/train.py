@@ -14,6 +14,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from masa.config import Config
+    from masa.trainer import MASATrainer
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILURE = 1
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.tracking.run_directory import RunExistsError, RunFolderError
 
     config: Config | None = None
+    trainer: MASATrainer | None = None
     try:
         named = [] if options.name is None else [f"run.name={json.dumps(options.name)}"]
         config = load_config(options.config, [*options.overrides, *named])
@@ -52,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         from masa.trainer import MASATrainer
 
-        MASATrainer(config).train(resume=options.resume)
+        trainer = MASATrainer(config)
+        trainer.train(resume=options.resume)
     except CheckpointError as error:
         if error.first:
             print(f"masa: {error}", file=sys.stderr)
@@ -66,29 +69,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_FAILURE
     except Exception as error:
-        if config is None or not is_disk_full(error):
+        if trainer is None or not trainer.has_begun or not is_disk_full(error):
             raise
         print(
-            f"masa: the run in {config.run.dir} cannot write: {error}. Make room and go on with --resume, "
+            f"masa: the run in {trainer.directory} cannot write: {error}. Make room and go on with --resume, "
             "or start again where there is no checkpoint yet",
             file=sys.stderr,
         )
         return EXIT_FAILURE
     except KeyboardInterrupt:
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
-            print(f"masa: interrupted. {_what_is_saved(config, given)}", file=sys.stderr)
+            print(f"masa: interrupted. {_what_is_saved(trainer, given)}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
 
-def _what_is_saved(config: Config | None, given: Sequence[str]) -> str:
+def _what_is_saved(trainer: MASATrainer | None, given: Sequence[str]) -> str:
     """What an interrupted run has on disk, and the command with which it goes on."""
     from masa.checkpoint import list_checkpoints
     from masa.cold_start.folder import cold_start_folder
     from masa.tracking.run_directory import RunDirectory
 
-    directory = None if config is None else RunDirectory(config.run.dir)
-    if directory is None or not directory.metrics.exists():
+    directory = RunDirectory(trainer.directory) if trainer is not None and trainer.has_begun else None
+    if trainer is None or directory is None or not directory.metrics.exists():
         if directory is None or not cold_start_folder(directory).exists():
             return "Nothing was trained yet; the same command starts again"
         return "Nothing was trained yet; the same command with --resume goes on with the cold start as it was saved"
@@ -101,6 +104,8 @@ def _what_is_saved(config: Config | None, given: Sequence[str]) -> str:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return f"{saved}. To go on, give the same launch command with --resume"
     options = [one for one in given if one != "--resume"]
+    if str(directory.path) != trainer.config.run.dir:
+        options.append(f"run.dir={directory.path}")
     return f"{saved}. To go on: python -m masa.train {shlex.join([*options, '--resume'])}"
 
 

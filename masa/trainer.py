@@ -1,4 +1,4 @@
-"""MASATrainer: the loop that the rest of the package serves.
+"""MASATrainer: what a script or a notebook trains, asks and saves a policy with.
 
     problems -> prompts -> engine -> rollouts -> verifier -> group statistics -> r_meta
                              ^                                    |               |
@@ -9,45 +9,32 @@ A step waits for three things in turn: the engine (rollouts), the verifier's wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from masa.checkpoint import require_resumable
-from masa.cold_start.folder import cold_start_folder, cold_start_metrics
-from masa.cold_start.phase import ColdStart
-from masa.cold_start.records import ColdStartRecords
+from masa.answering import Answering, Asked, IdlePolicy
+from masa.callbacks import Callback, checked_callbacks, load_callbacks
+from masa.cold_start.run import cold_start_alone
 from masa.config import Config, ConfigError, load_config
-from masa.controls.cloning import clone_experts
-from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_problems, roll_out_together
-from masa.evaluation.held_out import evaluate_held_out, held_out_rows, record_held_out
+from masa.export import push_policy, save_policy
 from masa.policy.algorithm import resolve_algorithm
-from masa.policy.dynamic_sampling import Draw
-from masa.policy.optimizer import describe_new_decay
 from masa.policy.own_model import check_model_object, check_tokenizer_object, own_tokenizer
-from masa.policy.processes import join_processes, require_precise_updates
-from masa.policy.rows import training_rows
-from masa.preflight import prepare, total_steps
+from masa.preflight import prepare, problems_of_rows, total_steps
 from masa.problems import Problem
-from masa.problems.mixture import Sampler
-from masa.problems.sources import make_sampler
-from masa.rewards.failures import require_working_verifier
-from masa.rewards.grading import GradedGroup
-from masa.rewards.own_parts import RewardFunction, Verifier, check_verifier_object, checked_reward_functions
-from masa.rollout.ahead import StepBatch, require_correction
-from masa.rollout.factory import require_divided_processes
-from masa.rollout.statistics import record_staleness
-from masa.session import Session
-from masa.tracking import keys
-from masa.tracking.cost import record_step_cost
-from masa.tracking.groups import record_groups
-from masa.tracking.metrics import StepMetrics, timed
-from masa.tracking.records import RunRecorder
-from masa.tracking.run_directory import RunDirectory
+from masa.rewards.functions import RewardFunction, checked_reward_functions, load_reward_functions, with_names
+from masa.rewards.own_parts import Verifier, check_verifier_object
+from masa.rollout.ahead import require_correction
+from masa.run import load_run
+from masa.run_parts import RunParts
+from masa.training_run import TrainingRun
 
 if TYPE_CHECKING:
+    import pandas
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -61,8 +48,13 @@ class MASATrainer:
         problems: training problems in place of ``problems.train``; mappings are read like the rows of a file.
         eval_problems: held-out problems in place of ``problems.eval``.
         verifier: judges answers in place of the pool of isolated workers; needs a ``verify(items)`` method.
-        reward_functions: ``(problem, response text) -> number`` each, added to the correctness of a solution.
+        reward_functions: of the user's own, added to the correctness of a solution after those that
+            ``rewards.functions`` names: functions, or `masa.RewardFunction` objects with name and weight.
+        callbacks: objects with methods of `masa.Callback`, called after those that ``run.callbacks`` names.
         console: where progress is shown.
+
+    A context manager: what a run or an answer has opened (engine, verifier's workers) is closed at its end, by `close`,
+    or when the program ends.
 
     Raises:
         ConfigError: a mistake in the configuration.
@@ -79,10 +71,12 @@ class MASATrainer:
         problems: Sequence[Problem | Mapping[str, Any]] | None = None,
         eval_problems: Sequence[Problem | Mapping[str, Any]] | None = None,
         verifier: Verifier | None = None,
-        reward_functions: Sequence[RewardFunction] = (),
+        reward_functions: Sequence[RewardFunction | Callable[..., Any]] = (),
+        callbacks: Sequence[Callback] = (),
         console: Console | None = None,
     ) -> None:
         own_rewards = checked_reward_functions(reward_functions)
+        own_callbacks = checked_callbacks(callbacks)
         if verifier is not None:
             check_verifier_object(verifier)
         if model is not None:
@@ -90,9 +84,11 @@ class MASATrainer:
         if tokenizer is not None:
             check_tokenizer_object(tokenizer)
         self.config = config if isinstance(config, Config) else load_config(config)
-        self.algorithm = resolve_algorithm(self.config.algorithm)
-        require_correction(self.config.rollout.async_steps, self.algorithm.loss.engine_correction is not None)
-        self.prepared = prepare(
+        algorithm = resolve_algorithm(self.config.algorithm)
+        require_correction(self.config.rollout.async_steps, algorithm.loss.engine_correction is not None)
+        named_callbacks = load_callbacks(self.config.run.callbacks)
+        all_rewards = with_names([*load_reward_functions(self.config.rewards.functions), *own_rewards])
+        prepared = prepare(
             self.config,
             tokenizer=tokenizer if tokenizer is not None or model is None else own_tokenizer(model, self.config.model),
             problems=problems,
@@ -100,17 +96,33 @@ class MASATrainer:
             own_verifier=verifier is not None,
             model_config=None if model is None else model.config,
         )
-        self.steps = total_steps(self.config, self.prepared.train)
-        self.console = console or Console()
-        self._model = model
-        self._verifier = verifier
-        self._reward_functions = own_rewards
+        self._run: TrainingRun | None = None
+        self._idle = IdlePolicy(self.config, prepared, model, verifier)
+        self._parts = RunParts(
+            config=self.config,
+            algorithm=algorithm,
+            prepared=prepared,
+            steps=total_steps(self.config, prepared.train),
+            console=console or Console(),
+            model=model,
+            verifier=verifier,
+            reward_functions=all_rewards,
+            callbacks=(*named_callbacks, *own_callbacks),
+        )
+
+    def __enter__(self) -> MASATrainer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def train(self, *, resume: bool = False) -> dict[str, Any]:
         """Run all steps; returns the summary, which is also ``summary.json``.
 
         With ``resume`` the run in ``run.dir`` goes on from its newest checkpoint, as if it had never stopped; where
-        there is none yet, it begins.
+        there is none yet, it begins. A run that `steps` began goes on where it is.
 
         SIGTERM lets the step end, writes a checkpoint and returns the number of steps done in place of a summary.
 
@@ -121,56 +133,28 @@ class MASATrainer:
                 than the model.
             DivergedError: several updates in a row had no finite gradient.
             VerifierFailedError: the verifier raised on every response of a step or of an evaluation.
-            RewardFunctionError: a reward function raised.
+            RewardFunctionError: a reward function failed on every response of a step.
         """
-        state = join_processes(self.config.run.timeout_minutes)
-        require_precise_updates(self.config.model, self._model)
-        require_divided_processes(self.config.rollout, state.num_processes)
-        recorder = RunRecorder(self.config, self.prepared, self.steps, self.console)
-        if self.config.cold_start.enabled:
-            RunDirectory(cold_start_folder(recorder.directory)).check(resume=resume)
-        if resume:
-            require_resumable(recorder.directory.checkpoints)
-        with recorder.opened(resume=resume), self._session() as session:
-            sampler = self._sampler()
-            started = StepMetrics()
-            with timed(started, "time/start_check"):
-                lines = session.check_at_start()
-            session.sample_with(lambda step: self._sample(step, session, sampler))
-            # After the check: the engine's caches of its prompts go with the weights that it is given here.
-            done = session.restore(recorder.directory, sampler) if resume else None
-            with recorder.recording(done):
-                for note in (*lines, *self._notes_of_resuming(recorder, session, done)):
-                    recorder.message(note)
-                if done is None:
-                    if not self._cold_start_within(session, sampler, recorder, resume=resume):
-                        recorder.message("Stopped by SIGTERM in the cold start; --resume goes on from there")
-                        return {"steps": 0, "stopped_by": "SIGTERM"}
-                    before = self._evaluate(0, session, recorder)
-                    if self.config.cold_start.enabled:
-                        before.lasts(cold_start_metrics(recorder.directory))
-                    recorder.write(0, before)
-                    recorder.expect(self.config.checkpoint.best_metric, before)
-                for step in range((done or 0) + 1, self.steps + 1):
-                    metrics = self._step(step, session, sampler, recorder, started)
-                    session.settle_checkpoint()
-                    started = StepMetrics()
-                    stopping = step < self.steps and session.asked_to_stop()
-                    sign = next((one for one in session.gather_objects([recorder.stopping_sign]) if one), None)
-                    ends = stopping or sign is not None or step == self.steps
-                    if ends or self._checkpoint_is_due(step):
-                        waits = session.save(recorder.directory, step, sampler, metrics, wait=ends)
-                        if waits is not None:
-                            recorder.message(waits)
-                    if stopping:
-                        alone = self.config.checkpoint.contents == "model"
-                        goes_on = "from the newest checkpoint that holds more than the model" if alone else "from there"
-                        recorder.message(f"Stopped by SIGTERM after step {step}; --resume goes on {goes_on}")
-                        return {"steps": step, "stopped_by": "SIGTERM"}
-                    if sign:
-                        recorder.message(f"Stopped after step {step} by run.stop_when: {sign}")
-                        break
-        return recorder.finish()
+        for _ in self.steps(resume=resume):
+            continue
+        assert self._run is not None
+        return self._run.outcome
+
+    def steps(self, n: int | None = None, *, resume: bool = False) -> Iterator[dict[str, float]]:
+        """Take the next ``n`` steps (None: all that are left), and yield the metrics of each as it ends.
+
+        The run stays open afterwards, with its model and engine, and the next call goes on with the next step; between
+        two calls a checkpoint is written, `predict`, `solve` and `evaluate` ask the policy as it is, and `train` takes
+        what is left. After the last step, or `close`, everything is closed. A loop that is left with ``break`` or an
+        error of its own leaves the run open, too; an error of the run itself closes it.
+
+        Raises:
+            ValueError: ``n`` is below 1.
+            As `train`, for the rest.
+        """
+        if n is not None and n < 1:
+            raise ValueError(f"n: found {n}, allowed: at least 1, or None for all steps that are left")
+        return self._take(n, resume)
 
     def cold_start(self, out: str | Path, *, resume: bool = False) -> dict[str, Any]:
         """Do the cold start of ``cold_start`` alone; ``out`` holds the model afterwards, and how it came about.
@@ -187,171 +171,143 @@ class MASATrainer:
         """
         if not self.config.cold_start.enabled:
             raise ConfigError("cold_start.enabled: found False, allowed for a cold start: true")
-        state = join_processes(self.config.run.timeout_minutes)
-        require_precise_updates(self.config.model, self._model)
-        require_divided_processes(self.config.rollout, state.num_processes)
+        self._idle.close()
+        return cold_start_alone(self._parts, Path(out), resume=resume)
 
-        def say(line: str) -> None:
-            if state.is_main_process:
-                self.console.print(line, highlight=False)
+    def close(self) -> None:
+        """Close what is open: a run between two steps, whose checkpoint `train(resume=True)` goes on from, or the
+        engine that answers outside of a run. Safe to call twice."""
+        self._idle.close()
+        if self._run is not None:
+            self._run.close()
 
-        for note in self.prepared.notes:
-            say(note)
-        records = ColdStartRecords(Path(out), self.config, say, writes=state.is_main_process)
-        records.open(resume=resume)
-        with self._session() as session:
-            sampler = self._sampler()
-            session.sample_with(lambda step: self._sample(step, session, sampler))
-            for line in session.check_at_start():
-                say(line)
+    @property
+    def has_begun(self) -> bool:
+        """Whether this trainer has begun a run, and so has a run directory."""
+        return self._run is not None and self._run.directory is not None
 
-            phase = ColdStart(self.config, self.prepared, session, records, self._measure_held_out, say)
-            if not phase.run(sampler, resume=resume, evaluate_after=True):
-                say("Stopped by SIGTERM; --resume goes on from there")
-                return {"stopped_by": "SIGTERM"}
-        return records.summary()
+    @property
+    def directory(self) -> Path:
+        """The run directory of the newest run that this trainer began.
 
-    def _cold_start_within(self, session: Session, sampler: Sampler, recorder: RunRecorder, *, resume: bool) -> bool:
-        """The cold start of a run, where there is one; False where SIGTERM ended it."""
-        if not self.config.cold_start.enabled:
-            return True
-        folder, writes = cold_start_folder(recorder.directory), session.accelerator.is_main_process
-        records = ColdStartRecords(folder, self.config, recorder.message, writes=writes)
-        records.open(resume=resume)
-        phase = ColdStart(self.config, self.prepared, session, records, self._measure_held_out, recorder.message)
-        # Step 0 of the run evaluates what came out of it.
-        return phase.run(sampler, resume=resume, evaluate_after=False)
-
-    def _session(self) -> Session:
-        return Session(
-            self.config,
-            self.algorithm,
-            self.prepared,
-            self.steps,
-            model=self._model,
-            verifier=self._verifier,
-            reward_functions=self._reward_functions,
-        )
-
-    def _sampler(self) -> Sampler:
-        return make_sampler(
-            self.prepared.train,
-            self.prepared.weights,
-            self.prepared.part_of,
-            self.config.algorithm.num_problems,
-            self.config.run.seed,
-        )
-
-    def _notes_of_resuming(self, recorder: RunRecorder, session: Session, done: int | None) -> list[str]:
-        """What a resumed run does otherwise than it would have done at its earlier length."""
-        if done is None or recorder.earlier is None:
-            return []
-        each = self.config.algorithm.updates_per_step
-        before = total_steps(recorder.earlier, self.prepared.train)
-        line = describe_new_decay(self.config.optimizer, before * each, self.steps * each, session.updater.updates_done)
-        return [line] if line else []
-
-    def _sample(self, step: int, session: Session, sampler: Sampler) -> StepBatch:
-        """Both prompts of each problem go out as one batch: G solutions and M meta-predictions.
-
-        With a control at work the M meta-predictions go first, and decide which problems are solved, and how.
+        Raises:
+            RuntimeError: it has begun none.
         """
-        builder, controls = self.prepared.builder, session.controls
-        if controls.metas_first:
-            return roll_out_metas_first(step, sampler, session, builder, self.config, controls)
-        return roll_out_together(step, sampler, session, builder, self.config)
+        if self._run is None or self._run.directory is None:
+            raise RuntimeError("this trainer has begun no run yet: call train() or steps() first")
+        return self._run.directory.path
 
-    def _step(
+    @property
+    def metrics(self) -> pandas.DataFrame:
+        """The metrics of the run so far, one row a step, as `masa.load_run` reads them."""
+        return load_run(self.directory).metrics
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The policy's tokenizer."""
+        return self._parts.prepared.tokenizer
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The policy: in training, as it was trained, or, before the first step, as it will begin (loaded when asked
+        for)."""
+        return self._idle.model if self._run is None or self._run.model is None else self._run.model
+
+    def evaluate(
         self,
-        step: int,
-        session: Session,
-        sampler: Sampler,
-        recorder: RunRecorder,
-        metrics: StepMetrics,
+        problems: Sequence[Problem | Mapping[str, Any]] | None = None,
+        *,
+        num_samples: int | None = None,
+        num_metas: int | None = None,
+        temperature: float | None = None,
     ) -> dict[str, float]:
-        """One training step: the paper's Algorithm 1 for one batch of problems. Returns ``metrics`` and its own."""
-        with timed(metrics, keys.STEP_SECONDS):
-            with timed(metrics, "time/rollout"):
-                batch = ShapedBatch.of(session.rollouts.take(step))
-            session.engine.sleep()
+        """Held-out accuracy and meta-awareness of the policy as it is, under the names that metrics.jsonl has.
 
-            # Correctness of the solutions; their statistics reward the metas: r_length, r_difficulty, r_notion, r_meta.
-            with timed(metrics, "time/verify"):
-                groups = session.gather(session.grader.grade(batch.mine, batch.rollouts), batch.problems)
-            recorder.note_failures(groups)
-            require_working_verifier(groups, f"step {step}")
+        Args:
+            problems: None: the held-out problems of the configuration.
+            num_samples, num_metas, temperature: None: those of ``evaluation``.
 
-            training = groups
-            if session.dynamic_sampling is not None:
-                filled = session.dynamic_sampling.fill(groups, self._drawing(step, session, sampler, metrics))
-                training, groups = filled.training, filled.sampled
-                metrics.lasts(filled.metrics)
+        Raises:
+            ValueError: there are no problems.
+            VerifierFailedError: the verifier raised on every response.
+        """
+        asked = self._parts.prepared.evaluation if problems is None else problems_of_rows(self.config, problems)
+        if not asked:
+            raise ValueError("problems: found none; name held-out problems in problems.eval, or give some here")
+        given = {"num_samples": num_samples, "num_metas": num_metas, "temperature": temperature}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return self._answering().evaluate(asked, **changes)
 
-            # Advantages within each group of either path, and one policy update over both.
-            mask_cut = self.config.controls.cutoff.mask_cut
-            parts = training_rows(training, self.algorithm.advantage, self.config.algorithm, mask_cut=mask_cut)
-            with timed(metrics, "time/update"):
-                metrics.lasts(session.updater.update(parts))
+    def predict(
+        self, problems: Asked | Sequence[Asked], *, num_metas: int | None = None, temperature: float | None = None
+    ) -> pandas.DataFrame:
+        """What the policy predicts of problems before solving them: one row a meta-prediction.
 
-            # MASA-efficient: controls learn from the step, and the best meta-predictions are cloned.
-            metrics.merge(session.controls.observe(step, batch, groups))
-            metrics.merge(clone_experts(step, session.controls, session.updater))
-            with timed(metrics, "time/sync"):
-                metrics.lasts(session.synchronise(step))
+        Args:
+            problems: one problem or several: texts, `Problem` objects, or mappings like the rows of a problem file.
+            num_metas: meta-predictions a problem; None: ``algorithm.num_metas``.
+            temperature: None: that of training; 0: greedy.
 
-        record_groups(metrics, groups, batch.gated, by_source=bool(self.prepared.weights))
-        record_step_cost(metrics, session.shape, groups, batch, session.updater.take_trained_lengths())
-        record_staleness(metrics, training, step)
-        metrics.lasts({f"reward/{name}": count for name, count in session.verifier_counters().items()})
-        if self._evaluation_is_due(step):
-            metrics.merge(self._evaluate(step, session, recorder))
-        recorder.write(step, metrics, groups, batch.gated)
-        return metrics.flatten()
+        Returns: the columns ``problem``, ``index``, ``parsed``, ``pass_rate`` (0 to 1), ``length`` (tokens),
+            ``notions``, ``response``, ``tokens``, ``finish_reason``.
+        """
+        return self._answering().predict(problems, num_metas or self.config.algorithm.num_metas, temperature)
 
-    def _drawing(self, step: int, session: Session, sampler: Sampler, metrics: StepMetrics) -> Draw:
-        """How dynamic sampling (DAPO) gets the graded rollouts of further problems; their time goes to ``metrics``."""
+    def solve(
+        self, problems: Asked | Sequence[Asked], *, num_solutions: int = 1, temperature: float | None = None
+    ) -> pandas.DataFrame:
+        """Solutions of problems, given as for `predict`: one row a solution.
 
-        def draw(count: int, beside: set[str]) -> list[GradedGroup]:
-            problems = sampler.next_batch(count, beside=beside)
-            with timed(metrics, "time/rollout"):
-                session.wake_engine(step)
-                batch = roll_out_problems(step, problems, session, self.prepared.builder, self.config)
-                session.engine.sleep()
-            with timed(metrics, "time/verify"):
-                return session.gather(session.grader.grade(batch.mine, batch.rollouts), problems)
+        Returns: the columns ``problem``, ``index``, ``response``, ``tokens``, ``finish_reason``; for problems with an
+            answer also ``correct`` and ``status``, the verifier's word.
+        """
+        return self._answering().solve(problems, num_solutions, temperature)
 
-        return draw
+    def save(self, folder: str | Path) -> Path:
+        """Write the policy (adapters merged) and its tokenizer as `transformers` loads them; returns the folder.
 
-    def _evaluate(self, step: int, session: Session, recorder: RunRecorder) -> StepMetrics:
-        """Held-out accuracy and meta-awareness; no metrics where there are no held-out problems."""
-        metrics, groups = self._measure_held_out(f"the evaluation at step {step}", session, recorder.note_failures)
-        recorder.write_held_out(held_out_rows(step, groups))
-        return metrics
+        Of several processes the first one writes.
 
-    def _measure_held_out(
-        self, when: str, session: Session, note: Callable[[list[GradedGroup]], None] | None = None
-    ) -> tuple[StepMetrics, list[GradedGroup]]:
-        """The metrics of an evaluation, and its groups, which ``note`` sees before a broken verifier ends the run."""
-        metrics = StepMetrics()
-        groups: list[GradedGroup] = []
-        if self.prepared.evaluation:
-            with timed(metrics, keys.EVALUATION_SECONDS):
-                problems = session.share(self.prepared.evaluation)
-                groups = evaluate_held_out(self.config, problems, self.prepared.builder, session.engine, session.grader)
-                groups = session.gather(groups, self.prepared.evaluation)
-                if note is not None:
-                    note(groups)
-                require_working_verifier(groups, when)
-                record_held_out(metrics, groups)
-                metrics.lasts({f"eval/{name}": count for name, count in session.verifier_counters().items()})
-            # What the engine says of evaluation is none of the next step's business.
-            session.engine.statistics()
-        return metrics, groups
+        Raises:
+            ValueError: the policy is sharded over processes (ZeRO 3); the run's checkpoints hold it whole.
+        """
+        return save_policy(Path(folder), self.model, self.tokenizer)
 
-    def _evaluation_is_due(self, step: int) -> bool:
-        every = self.config.evaluation.every
-        return step == self.steps or (every > 0 and step % every == 0)
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, token: str | None = None, message: str = "Upload a policy"
+    ) -> str:
+        """Upload what `save` writes to the Hugging Face hub; returns the address of the commit.
 
-    def _checkpoint_is_due(self, step: int) -> bool:
-        every = self.config.checkpoint.every
-        return step == self.steps or (every > 0 and step % every == 0)
+        Args:
+            repo_id: ``owner/name``, or the name alone; made where there is none.
+            private: whether a repository that is made is private.
+            token: None: that of ``huggingface-cli login`` or HF_TOKEN.
+            message: of the commit.
+
+        Raises:
+            ValueError: as `save`.
+            HubPushError: the hub cannot be reached, or refuses.
+        """
+        return push_policy(repo_id, self.model, self.tokenizer, private=private, token=token, message=message)
+
+    def _open_run(self, resume: bool) -> TrainingRun:
+        """The run that is open, or a new start of one."""
+        if self._run is None or not self._run.is_open:
+            self._idle.close()
+            self._run = TrainingRun(self._parts)
+            self._run.open(resume=resume)
+        return self._run
+
+    def _take(self, n: int | None, resume: bool) -> Iterator[dict[str, float]]:
+        run = self._open_run(resume)
+        try:
+            yield from islice(run.left, n)
+        finally:
+            run.rest()
+
+    def _answering(self) -> Answering:
+        """Whoever answers for the policy as it is: the open run between two steps, or an engine of its own."""
+        if self._run is not None and self._run.is_open:
+            return self._run.answering()
+        trained = None if self._run is None else self._run.model
+        return self._idle.answering(trained)

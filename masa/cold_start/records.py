@@ -16,7 +16,7 @@ from masa.problems import Problem
 from masa.rollout.engine import Rollout
 from masa.tracking import jsonl
 from masa.tracking.metrics import StepMetrics, finite_values
-from masa.tracking.records import refuse_another_run
+from masa.tracking.resuming import refuse_another_run
 from masa.tracking.run_directory import RunDirectory
 from masa.tracking.samples import Sample
 

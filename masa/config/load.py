@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from masa.config.files import ConfigError, Loader, read_config_files
+from masa.config.changes import Changes, apply_changes, section_type
+from masa.config.files import ConfigError, read_config_files
 from masa.config.schema import Config
 
 _LIST_OF = "list["
@@ -24,23 +25,36 @@ _TYPE_NAMES = {
 }
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """The validated configuration from a YAML file (or the defaults) and ``section.key=value`` overrides.
+def load_config(path: str | Path | None = None, overrides: Changes = ()) -> Config:
+    """The validated configuration from a YAML file (or the defaults), and what is changed in it.
+
+    ``overrides`` are texts, ``["run.seed=1"]``, or a mapping, ``{"run.seed": 1}`` or ``{"run": {"seed": 1}}``.
 
     A file that extends another (``extends: FILE``) is laid over it; the configuration is the whole of both.
 
     Raises:
         ConfigError: the file is missing, empty or no YAML mapping; files that extend one another in a circle; an
             unknown key; a value of the wrong type or range.
+        TypeError: ``overrides`` is neither.
     """
     values: dict[str, Any] = {}
     origin = "the defaults"
     if path is not None:
         values, files = read_config_files(Path(path))
         origin = " extending ".join(map(str, files))
-    for override in overrides:
-        _apply_override(values, override)
+    apply_changes(values, overrides)
     return config_from_mapping(values, origin)
+
+
+def changed_config(config: Config, changes: Changes) -> Config:
+    """``config`` with changes, checked as a whole; itself stays as it is.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type or range.
+    """
+    values = config.model_dump()
+    apply_changes(values, changes)
+    return config_from_mapping(values, "the changed configuration")
 
 
 def config_from_mapping(values: Mapping[str, Any], origin: str = "the configuration") -> Config:
@@ -59,38 +73,20 @@ def dump_config(config: Config) -> str:
 
 def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted keys in which two configurations differ, with both values."""
-    left, right = _flatten(one.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
+    left, right = flatten(one.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
     keys = dict.fromkeys([*left, *right])
     return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one of dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {override!r}: written as section.key=value, for example run.seed=1")
-    *parents, last = key.split(".")
-    node = values
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if child is None:
-            child = node[parent] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {parent} holds {child!r}, which has no keys")
-        node = child
-    try:
-        node[last] = yaml.load(text, Loader=Loader) if text else ""
-    except yaml.YAMLError:
-        node[last] = text
 
 
 def _is_of_another_kind(item: Any) -> bool:
@@ -140,19 +136,15 @@ def _explain_unknown_key(location: list[str]) -> str:
     *parents, unknown = location
     section: Any = Config
     for parent in parents:
-        section = _section_type(section.model_fields[parent].annotation)
+        if not parent.isdigit():  # the place in a list
+            section = section_type(section.model_fields[parent].annotation)
     siblings = list(section.model_fields)
     key = ".".join(location)
     near = difflib.get_close_matches(unknown, siblings, n=1)
     if near:
         return f"{key}: unknown key; did you mean {'.'.join([*parents, near[0]])}?"
-    elsewhere = [known for known in _flatten(Config().model_dump()) if known.rsplit(".", 1)[-1] == unknown]
+    elsewhere = [known for known in flatten(Config().model_dump()) if known.rsplit(".", 1)[-1] == unknown]
     if elsewhere:
         return f"{key}: unknown key; did you mean {elsewhere[0]}?"
     allowed = ", ".join(siblings) if siblings else "none in this section"
     return f"{key}: unknown key; allowed: {allowed}"
-
-
-def _section_type(annotation: Any) -> type[BaseModel]:
-    candidates = [annotation, *get_args(annotation)]
-    return next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))

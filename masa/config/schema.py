@@ -9,9 +9,11 @@ nor any engine.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from masa.config.algorithm import AlgorithmSection, OptimizerSection
 from masa.config.cold_start import ColdStartSection
@@ -184,8 +186,30 @@ class MetaWeightsSection(Section):
         return self
 
 
+class RewardSource(Section):
+    """A reward function of the user's own."""
+
+    path: str
+    """`module:name` of a function, or of a class whose objects are called like one."""
+    name: str | None = None
+    """Under which its values stand in metrics and samples; null: the function's own name."""
+    weight: float = 1.0
+    """Of its values in a solution's reward."""
+    batched: bool = False
+    """Whether it is called with all problems and responses of a step at once, as lists."""
+    evaluate: bool = False
+    """Whether held-out solutions are scored as well, under `eval/`."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """What a class is made with, by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
 class RewardsSection(Section):
-    """Correctness and self-alignment."""
+    """Correctness, self-alignment and reward functions."""
 
     meta_weights: MetaWeightsSection = MetaWeightsSection()
     difficulty_base: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -195,6 +219,9 @@ class RewardsSection(Section):
     notion_match: Literal["form", "lemma"] = "form"
     """When two words of notions and solutions are the same: in case and regular plural (`form`), or in their English
     lemma, so that `factoring` is found in `factored` (`lemma`; needs the extra `lemma`)."""
+    functions: list[RewardSource] = Field(default_factory=list)
+    """Reward functions of your own, whose values are added to a solution's correctness: a list of
+    `{path: module:function, name, weight, batched, evaluate, arguments}`, of which `path` alone is needed."""
     verifier_workers: PositiveInt = 2
     """Isolated processes that check answers, for each process of the run."""
     verifier_seconds: PositiveFloat = 5.0
@@ -266,11 +293,26 @@ class TrackingSection(Section):
     wandb: WandbSection = WandbSection()
 
 
+class CallbackSource(Section):
+    """A callback of the user's own."""
+
+    path: str
+    """`module:name` of a class, a function that makes an object, or an object."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """What the class or function is called with, by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
 class RunSection(Section):
     """The run itself."""
 
-    dir: str = "runs/masa"
-    """The run directory: everything a run writes."""
+    dir: str = "runs/{name}-{number}"
+    """The run directory: everything a run writes. `{name}` is `run.name` or the method's name, `{date}` the day the run
+    begins, `{number}` the next number that is free; `--resume` goes on with the newest run of such folders."""
     name: str | None = None
     """What reports call the run; null: the name of its method. Give the seeds of one method the same name."""
     seed: NonNegativeInt = 0
@@ -283,11 +325,22 @@ class RunSection(Section):
     """Warning signs that end the run after writing a checkpoint: `metas_unparsed`, `responses_truncated`,
     `groups_flat`, `no_gradient`, `entropy_collapse`, `kl_explosion`, `length_explosion`, `parse_rate_falling`. Those
     that are not listed are reported only."""
+    callbacks: list[CallbackSource] = Field(default_factory=list)
+    """Callbacks of your own: `module:Class`, or `{path: module:Class, arguments: {name: value}}`; their methods are
+    called at the events of the run, and may stop it, save it and add to its metrics."""
     threads: PositiveInt | None = None
     """CPU threads of torch; null: torch's own choice."""
     timeout_minutes: PositiveFloat = 180.0
     """Distributed training: how long processes wait for one another, for example while a large checkpoint is written.
     A process that dies ends the others within a minute all the same."""
+
+    @field_validator("dir")
+    @classmethod
+    def _known_placeholders(cls, value: str) -> str:
+        for found in re.findall(r"\{[^{}]*\}", value):
+            if found not in ("{name}", "{date}", "{number}"):
+                raise ValueError(f"found {found} in {value!r}, allowed: {{name}}, {{date}}, {{number}}")
+        return value
 
 
 class Config(Section):
@@ -322,6 +375,29 @@ class Config(Section):
         """The largest response limit of all that the run samples, in tokens; what its engine makes room for."""
         held_out = self.held_out_solution_tokens if self.evaluates else 0
         return max(self.rollout.max_solution_tokens, self.rollout.max_meta_tokens, held_out)
+
+    def replace(self, *change: Any, **changes: Any) -> Config:
+        """This configuration with other values, checked like one that is read from a file; itself stays as it is.
+
+        Written as ``replace("run.steps", 14)``, ``replace({"run.steps": 14, "run.seed": 1})``,
+        ``replace(**{"run.steps": 14})`` or ``replace(run={"steps": 14})``.
+
+        Raises:
+            ConfigError: an unknown key, or a value of the wrong type or range.
+            TypeError: arguments of another form.
+        """
+        from masa.config.load import changed_config
+
+        if len(change) == 2 and isinstance(change[0], str):
+            changes = {change[0]: change[1], **changes}
+        elif len(change) == 1 and isinstance(change[0], Mapping):
+            changes = {**change[0], **changes}
+        elif change:
+            raise TypeError(
+                f"replace: found {', '.join(map(repr, change))}; allowed: a key and a value, replace('run.steps', 14), "
+                "or a mapping, replace({'run.steps': 14})"
+            )
+        return changed_config(self, changes)
 
     @model_validator(mode="after")
     def _controls_fit(self) -> Config:

@@ -12,7 +12,7 @@ from masa.evaluation.meta_awareness import meta_statistics
 from masa.evaluation.metrics import solution_statistics, values
 from masa.evaluation.outcomes import Outcome, by_source, outcome_of
 from masa.problems import Problem
-from masa.rewards.grading import GradedGroup, Grader
+from masa.rewards.grading import GradedGroup, Grader, function_values
 from masa.rollout.engine import RolloutEngine, Sampling
 from masa.rollout.requests import RequestBuilder
 from masa.tracking import keys
@@ -42,14 +42,14 @@ def evaluate_held_out(
         sampling=Sampling(temperature=section.temperature),
         max_solution_tokens=config.held_out_solution_tokens,
     )
-    return grader.grade(problems, engine.generate(requests))
+    return grader.grade(problems, engine.generate(requests), held_out=True)
 
 
 def record_held_out(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None:
     """The metrics of all held-out problems under ``eval/``, and of each source, where several are, under its name.
 
     ``accuracy`` is pass@1 as the mean over problems of their pass rates. What cannot be computed (a correlation where
-    one side does not vary) is left out.
+    one side does not vary) is left out. Reward functions that are asked here have their mean as ``eval/function_NAME``.
     """
     outcomes = [outcome_of(group) for group in groups]
     if not outcomes:
@@ -59,6 +59,8 @@ def record_held_out(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None
     if len(sources) > 1:
         for source, members in sources.items():
             metrics.lasts(_named(f"eval/{keys.source_name(source)}", members))
+    for name, rewards in function_values(groups).items():
+        metrics.means(f"eval/function_{name}", rewards)
 
 
 def held_out_rows(step: int, groups: Sequence[GradedGroup]) -> list[dict[str, Any]]:

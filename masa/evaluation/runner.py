@@ -23,8 +23,10 @@ from masa.evaluation.scoring import score
 from masa.evaluation.settings import EvaluationSettings, benchmark_config
 from masa.evaluation.store import EvaluationStore, StoredSample
 from masa.problems.problem import Problem
+from masa.rewards.failures import VerifierFailedError, describe_failure
 from masa.rewards.own_parts import Verifier
 from masa.rewards.pool import VerifierPool
+from masa.rewards.verdict import Verdict
 from masa.tracking import jsonl
 from masa.tracking.environment import describe_environment
 
@@ -53,6 +55,7 @@ def run_evaluation(
         ConfigError: the directory holds an evaluation with other settings, or lacks samples that ``rescore`` needs;
             the model has no room for a prompt and its response, or no embedding for a token.
         ProblemDataError: a benchmark's data cannot be read; nothing was generated.
+        VerifierFailedError: the verifier raised on every response of a benchmark; all samples are kept.
     """
     console = console or Console()
     store = EvaluationStore(out)
@@ -148,8 +151,9 @@ def _score_all(
     console: Console,
 ) -> dict[str, dict[str, Any]]:
     found = {}
+    store.error.unlink(missing_ok=True)  # of an earlier scoring
     for benchmark in settings.benchmarks:
-        outcomes, statuses = _score(benchmark, settings, problems[benchmark.name], store, verifier)
+        outcomes, statuses = _score(benchmark, settings, problems[benchmark.name], store, verifier, console)
         found[benchmark.name] = benchmark_results(
             benchmark,
             outcomes,
@@ -169,8 +173,13 @@ def _score(
     problems: list[Problem],
     store: EvaluationStore,
     verifier: Verifier,
+    console: Console,
 ) -> tuple[list[Outcome], dict[str, int]]:
-    """Score one benchmark's samples and write its details."""
+    """Score one benchmark's samples and write its details.
+
+    Raises:
+        VerifierFailedError: the verifier raised on every response.
+    """
     samples = store.read_samples(benchmark.name, problems)
     groups: dict[str, list[list[StoredSample]]] = {"solution": [], "meta": []}
     for problem in problems:
@@ -186,6 +195,7 @@ def _score(
         config,
         max_length=config.rollout.max_solution_tokens,
     )
+    _require_verdicts(benchmark, problems, verdicts, store, console)
     store.write_details(
         benchmark.name,
         (
@@ -200,6 +210,39 @@ def _score(
         ),
     )
     return outcomes, dict(Counter(verdict.status for own in verdicts for verdict in own))
+
+
+def _require_verdicts(
+    benchmark: Benchmark,
+    problems: Sequence[Problem],
+    verdicts: Sequence[Sequence[Verdict]],
+    store: EvaluationStore,
+    console: Console,
+) -> None:
+    """Show the first error of a verifier, and keep it with its traceback.
+
+    Raises:
+        VerifierFailedError: every response of the benchmark has one.
+    """
+    failed = [(problem, one) for problem, own in zip(problems, verdicts, strict=True) for one in own if one.failed]
+    if not failed:
+        return
+    failure = describe_failure(*failed[0])
+    store.write_first_error(f"{failure.line}\n\n{failure.trace}")
+    total = sum(map(len, verdicts))
+    if len(failed) == total:
+        console.print(failure.trace.rstrip(), highlight=False, markup=False, soft_wrap=True)
+        raise VerifierFailedError(
+            f"every response of {benchmark.title} ({total}) was left without a verdict. {failure.line}. The samples "
+            "are kept; the same command scores them again"
+        )
+    console.print(
+        f"{benchmark.title}: {len(failed)} of {total} responses were left without a verdict and count as incorrect. "
+        f"{failure.line}. The traceback is in {store.error}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _write(

@@ -4,6 +4,7 @@ settings.json              what was asked for; a later start has to ask for the 
 samples/<benchmark>.jsonl  one row a response, written as they come
 details/<benchmark>.jsonl  one row a problem, made from the samples
 results.json, results.md   made from the details
+first_error.txt            only where a verifier raised: the first error, with its traceback
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class EvaluationStore:
     @property
     def table(self) -> Path:
         return self.path / "results.md"
+
+    @property
+    def error(self) -> Path:
+        return self.path / "first_error.txt"
 
     def samples(self, benchmark: str) -> Path:
         return self.path / "samples" / f"{benchmark}.jsonl"
@@ -136,6 +141,10 @@ class EvaluationStore:
         path = self.samples(benchmark)
         path.parent.mkdir(parents=True, exist_ok=True)
         jsonl.append_rows(path, [asdict(sample) for sample in samples])
+
+    def write_first_error(self, text: str) -> None:
+        """Write ``first_error.txt``: what a verifier raised first when the samples were scored last."""
+        jsonl.write_atomically(self.error, text.rstrip().encode() + b"\n")
 
     def write_details(self, benchmark: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """One row a problem, as a whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from masa.reporting.facts import facts_of
 from masa.reporting.figure import ReportFigure, panel_svg, write_csv, write_png
 from masa.reporting.figures_meta import baselines_figure, contributions_figure, predictions_figure
 from masa.reporting.figures_training import accuracy_figure, alignment_figure, gating_figure, rewards_figure
+from masa.reporting.function_table import functions_table
 from masa.reporting.groups import RunGroup, group_runs
 from masa.reporting.notices import notices, other_problems
 from masa.reporting.runs import read_run_directory
@@ -29,12 +31,20 @@ _PIXELS_AN_INCH = 160
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
+_INLINE_HEIGHT = 800
+
+
 @dataclass(frozen=True)
 class Report:
     """What was written."""
 
     html: Path
     figures: tuple[Path, ...]
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the page itself, which an export of the notebook keeps."""
+        page = escape(self.html.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" width="100%" height="{_INLINE_HEIGHT}" style="border: 0"></iframe>'
 
 
 def figures_of(groups: Sequence[RunGroup]) -> list[ReportFigure]:
@@ -104,6 +114,7 @@ def render(groups: Sequence[RunGroup], figures: Sequence[ReportFigure], title: s
         overview=overview_table(groups),
         figures=[_drawn(figure) for figure in figures if figure.panels],
         baselines=baselines_table(groups),
+        functions=functions_table(groups),
         evaluations=evaluation_tables(groups),
         cold_starts=cold_starts_table(groups),
         cost=cost_table(groups),

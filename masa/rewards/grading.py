@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
+from masa.policy.overlong import overlong_punishment
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, MetaWeights, SolutionGroup, score_metas
+from masa.rewards.calling import FunctionReward, Response, RewardFunctions
 from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
 from masa.rewards.notions import NotionMatch
 from masa.rewards.own_parts import Verifier, verified
@@ -25,8 +29,9 @@ class GradedGroup:
 
     ``verdicts`` and ``solution_rewards`` go with ``solutions``, ``predictions`` and ``meta_rewards`` with ``metas``.
     A solution's reward is its correctness, 1 or 0 (or between, where a user's own verifier gives a part of the score),
-    plus shaping such as an overlong punishment. Pass rates count what is wholly correct. ``notion_match`` says which
-    notions were the same to r_notion.
+    plus what reward functions give times their weights, plus the overlong punishment. Pass rates count what is wholly
+    correct. ``function_rewards`` has what each reward function that was called said of each solution, ``notion_match``
+    says which notions were the same to r_notion.
     """
 
     problem: Problem
@@ -40,13 +45,15 @@ class GradedGroup:
     predictions: tuple[MetaPrediction, ...] = ()
     meta_rewards: tuple[MetaReward, ...] = ()
     notion_match: NotionMatch = "form"
+    function_rewards: Mapping[str, tuple[FunctionReward, ...]] = field(default_factory=dict)
 
 
 class Grader:
     """Turns rollouts into graded groups.
 
     Args:
-        shaping: added to each solution's correctness: ``(problem, response text, rollout) -> number``.
+        verifier: judges answers.
+        functions: reward functions of the user's own.
     """
 
     def __init__(
@@ -54,7 +61,7 @@ class Grader:
         config: Config,
         tokenizer: PreTrainedTokenizerBase,
         verifier: Verifier,
-        shaping: Callable[[Problem, str, Rollout], float] | None = None,
+        functions: RewardFunctions | None = None,
     ) -> None:
         weights = config.rewards.meta_weights
         keys = config.prompts.meta_keys
@@ -66,18 +73,22 @@ class Grader:
         self._config = config
         self._tokenizer = tokenizer
         self._verifier = verifier
-        self._shaping = shaping
+        self._functions = functions
+        self._punished = config.algorithm.overlong.punish_tokens
 
-    def grade(self, problems: Sequence[Problem], rollouts: Sequence[Sequence[Rollout]]) -> list[GradedGroup]:
+    def grade(
+        self, problems: Sequence[Problem], rollouts: Sequence[Sequence[Rollout]], *, held_out: bool = False
+    ) -> list[GradedGroup]:
         """One group a problem, in their order.
 
-        ``rollouts`` holds the solutions and the metas of each problem, a list for each, in any order.
+        ``rollouts`` holds the solutions and the metas of each problem, a list for each, in any order. With
+        ``held_out`` only those reward functions are called that are asked for in evaluations.
         """
         by_problem: dict[tuple[str, str], tuple[Rollout, ...]] = {
             (samples[0].problem_id, samples[0].path): tuple(samples) for samples in rollouts
         }
         solutions = [by_problem[problem.id, "solution"] for problem in problems]
-        texts = [self._texts(group) for group in solutions]
+        texts = [self.texts(group) for group in solutions]
         items = [
             verifier_item(problem, text)
             for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
@@ -85,6 +96,7 @@ class Grader:
             if not rollout.cut
         ]
         verdicts = iter(verified(self._verifier, items))
+        functions = iter(self._function_rewards(problems, solutions, texts, held_out))
         return [
             self._grade_one(
                 problem,
@@ -93,6 +105,7 @@ class Grader:
                 # What an early cutoff ended is incorrect, whatever it had written by then.
                 [Verdict(correct=False, status="incorrect") if one.cut else next(verdicts) for one in group],
                 by_problem.get((problem.id, "meta"), ()),
+                next(functions),
             )
             for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
         ]
@@ -104,16 +117,14 @@ class Grader:
         texts: tuple[str, ...],
         verdicts: list[Verdict],
         metas: tuple[Rollout, ...],
+        function_rewards: Mapping[str, tuple[FunctionReward, ...]],
     ) -> GradedGroup:
         statistics = _statistics(problem, solutions, texts, verdicts)
-        rewards = [verdict.reward for verdict in verdicts]
-        if self._shaping is not None:
-            shaping = self._shaping
-            rewards = [
-                reward + shaping(problem, text, rollout)
-                for reward, text, rollout in zip(rewards, texts, solutions, strict=True)
-            ]
-        meta_texts = self._texts(metas)
+        rewards = [
+            verdict.reward + self._added(number, solution, function_rewards)
+            for number, (verdict, solution) in enumerate(zip(verdicts, solutions, strict=True))
+        ]
+        meta_texts = self.texts(metas)
         predictions = [self.parse(text) for text in meta_texts]
         meta_rewards = score_metas(
             predictions,
@@ -135,7 +146,37 @@ class Grader:
             predictions=tuple(predictions),
             meta_rewards=tuple(meta_rewards),
             notion_match=self._config.rewards.notion_match,
+            function_rewards=function_rewards,
         )
+
+    def _function_rewards(
+        self,
+        problems: Sequence[Problem],
+        solutions: Sequence[Sequence[Rollout]],
+        texts: Sequence[Sequence[str]],
+        held_out: bool,
+    ) -> list[dict[str, tuple[FunctionReward, ...]]]:
+        """What each reward function said of each solution, by problem."""
+        if self._functions is None:
+            return [{} for _ in problems]
+        responses = [
+            Response(problem, text, rollout)
+            for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
+            for rollout, text in zip(group, group_texts, strict=True)
+        ]
+        scores = {name: iter(found) for name, found in self._functions.score(responses, held_out=held_out).items()}
+        return [{name: tuple(islice(found, len(group))) for name, found in scores.items()} for group in solutions]
+
+    def _added(self, number: int, solution: Rollout, function_rewards: Mapping[str, Sequence[FunctionReward]]) -> float:
+        """What is added to the correctness of a solution; what a function did not say counts 0."""
+        total = 0.0
+        if self._functions is not None:
+            weights = self._functions.weights
+            total = math.fsum(weights[name] * (found[number].value or 0.0) for name, found in function_rewards.items())
+        if self._punished:
+            limit = self._config.rollout.max_solution_tokens
+            total += float(overlong_punishment([len(solution.token_ids)], limit, self._punished)[0])
+        return total
 
     def judge(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         """The verifier's word on further texts as responses to one problem."""
@@ -143,9 +184,10 @@ class Grader:
 
     def predictions(self, metas: Sequence[Rollout]) -> list[MetaPrediction]:
         """What meta rollouts predict, before any solution exists."""
-        return [self.parse(text) for text in self._texts(metas)]
+        return [self.parse(text) for text in self.texts(metas)]
 
-    def _texts(self, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
+    def texts(self, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
+        """What rollouts say, without special tokens."""
         # A batch of no sequences decodes to one empty text.
         if not rollouts:
             return ()
@@ -160,6 +202,15 @@ class Grader:
             pass_rate_total=self._config.prompts.pass_rate_total,
             max_length=self._config.rollout.max_solution_tokens,
         )
+
+
+def function_values(groups: Sequence[GradedGroup]) -> dict[str, list[float]]:
+    """The values of each reward function that was called, of all solutions that it gave one."""
+    found: dict[str, list[float]] = {}
+    for group in groups:
+        for name, rewards in group.function_rewards.items():
+            found.setdefault(name, []).extend(one.value for one in rewards if one.value is not None)
+    return found
 
 
 def verifier_item(problem: Problem, text: str) -> dict[str, Any]:

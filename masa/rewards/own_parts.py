@@ -1,4 +1,4 @@
-"""Verifiers and reward functions that a user hands in: what kind of object they must be, and what they must return."""
+"""Verifiers that a user hands in: what kind of object they must be, and what they must return."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from masa.problems import Problem
 from masa.rewards.verdict import Verdict
-
-RewardFunction = Callable[[Problem, str], float]
-"""A reward of the user's own: ``(problem, response text) -> finite number``, added to correctness."""
 
 
 class Verifier(Protocol):
@@ -20,26 +16,7 @@ class Verifier(Protocol):
     def verify(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Verdict]: ...
 
 
-_REWARDS_NEEDED = "a list of functions is needed, each (problem, response text) -> finite number"
 _VERIFIER_NEEDED = "an object is needed whose method verify(items) returns one masa.rewards.Verdict for each item"
-
-
-def checked_reward_functions(functions: Any) -> tuple[RewardFunction, ...]:
-    """The functions as a tuple.
-
-    Raises:
-        TypeError: not a list of functions that take a problem and a text.
-    """
-    if callable(functions):
-        raise TypeError(f"reward_functions is {_named(functions)}, {_REWARDS_NEEDED}: reward_functions=[...]")
-    if isinstance(functions, (str, bytes, Mapping)) or not isinstance(functions, Iterable):
-        raise TypeError(f"reward_functions is {_named(functions)}, {_REWARDS_NEEDED}")
-    found = tuple(functions)
-    for index, function in enumerate(found):
-        if not callable(function):
-            raise TypeError(f"reward_functions[{index}] is {_named(function)}, {_REWARDS_NEEDED}")
-        _check_arguments(f"reward_functions[{index}]", function, 2, _REWARDS_NEEDED)
-    return found
 
 
 def check_verifier_object(verifier: Any) -> None:

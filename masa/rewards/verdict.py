@@ -43,6 +43,11 @@ class Verdict:
     trace: str = field(default="", compare=False)
 
     @property
+    def failed(self) -> bool:
+        """Whether there is no verdict, for the verifier raised."""
+        return self.status == "error"
+
+    @property
     def reward(self) -> float:
         """1 where it is correct, else the part of the score that a user's own verifier gives."""
         return 1.0 if self.correct else self.score

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from masa.rewards.grading import function_values
 from masa.tracking import keys
 from masa.tracking.metrics import StepMetrics
 from masa.tracking.samples import Prediction, Sample
@@ -39,6 +42,7 @@ def record_groups(
         for group in groups:
             name = keys.source_name(group.problem.source)
             metrics.means(f"{keys.CORRECTNESS}/{name}", [float(verdict.correct) for verdict in group.verdicts])
+    _record_functions(metrics, groups)
     predicted: list[GradedGroup | PredictedProblem] = [*groups, *gated]
     for one in predicted:
         _record_predictions(metrics, one)
@@ -52,6 +56,15 @@ def _record_rewards(metrics: StepMetrics, group: GradedGroup) -> None:
         metrics.mean(keys.R_NOTION, reward.notion)
         if prediction.pass_rate is not None:
             metrics.mean("meta/pass_rate_error", abs(prediction.pass_rate - group.statistics.pass_rate))
+
+
+def _record_functions(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None:
+    """Mean, standard deviation (of the population) and error count of each reward function, before its weight."""
+    for name, values in function_values(groups).items():
+        metrics.means(f"reward/function_{name}", values)
+        metrics.last(f"reward/function_{name}_std", statistics.pstdev(values) if values else math.nan)
+        failed = sum(bool(one.error) for group in groups for one in group.function_rewards[name])
+        metrics.last(f"reward/function_{name}_errors", failed)
 
 
 def _record_predictions(metrics: StepMetrics, predicted: GradedGroup | PredictedProblem) -> None:
@@ -73,10 +86,11 @@ def group_samples(step: int, groups: Sequence[GradedGroup], prompt_text: Callabl
     samples = []
     for group in groups:
         problem = group.problem
-        for solution, text, verdict, reward in zip(
-            group.solutions, group.solution_texts, group.verdicts, group.solution_rewards, strict=True
+        for number, (solution, text, verdict, reward) in enumerate(
+            zip(group.solutions, group.solution_texts, group.verdicts, group.solution_rewards, strict=True)
         ):
-            rewards = {"correctness": float(verdict.correct), "solution": reward}
+            rewards: dict[str, float | None] = {"correctness": float(verdict.correct), "solution": reward}
+            rewards |= {f"function_{name}": found[number].value for name, found in group.function_rewards.items()}
             prompt = prompt_text(problem, "solution", solution.hint)
             samples.append(
                 Sample(step, problem.id, "solution", prompt, text, rewards, solution.finish_reason, problem.answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-GROUPS = ("reward", "meta", "control", "policy", "rollout", "time", "cost", "eval")
+GROUPS = ("reward", "meta", "control", "policy", "rollout", "time", "cost", "eval", "callback")
 
 CORRECTNESS = "reward/correctness"
 R_META = "reward/r_meta"

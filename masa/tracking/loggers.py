@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from masa.callbacks import Callback
 from masa.errors import brief
+from masa.run_state import RunState
 
 WandbMode = Literal["disabled", "offline", "online"]
 _INIT_SECONDS = 60
@@ -110,6 +112,30 @@ class WandbLogger:
         except Exception as error:
             self._run = None
             self._warn(f"wandb: could not {action} ({brief(error)}); it is off from here on, the run goes on")
+
+
+class Trackers(Callback):
+    """Hands each step's metrics to what ``tracking`` asks for."""
+
+    def __init__(self) -> None:
+        self._logger = CompositeLogger()
+
+    def on_run_begin(self, run: RunState) -> None:
+        section = run.config.tracking.wandb
+        self._logger = make_logger(
+            section.mode,
+            project=section.project,
+            name=section.name,
+            folder=run.directory.path,
+            config=run.config.model_dump(mode="json"),
+            warn=run.message,
+        )
+
+    def on_log(self, run: RunState) -> None:
+        self._logger.log(run.step, run.metrics)
+
+    def on_run_end(self, run: RunState) -> None:
+        self._logger.finish()
 
 
 def make_logger(

@@ -80,14 +80,22 @@ class Progress:
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
-        if self._enabled and self._interactive:
-            self._live = Live(self._render(), console=self._console, refresh_per_second=4)
-            self._live.start()
+        self.go_on()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.pause()
+
+    def go_on(self) -> None:
+        """Show the live display, where there can be one, again after `pause`."""
+        if self._enabled and self._interactive and self._live is None:
+            self._live = Live(self._render(), console=self._console, refresh_per_second=4)
+            self._live.start()
+
+    def pause(self) -> None:
+        """Leave the live display as it is; nothing is drawn until `go_on`."""
         if self._live is not None:
             self._live.update(self._render(), refresh=True)
             self._live.stop()

@@ -32,6 +32,24 @@ class RunDirectory:
         self.path = Path(path)
         self._made: list[Path] = []
 
+    @classmethod
+    def claim(cls, path: Path) -> RunDirectory:
+        """Make the folder of a new run; `forget` takes it back.
+
+        Raises:
+            FileExistsError: there is one.
+            RunFolderError: it cannot be made.
+        """
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise RunFolderError(_cannot_be_made(path, error)) from error
+        directory = cls(path)
+        directory._made = [path]
+        return directory
+
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
@@ -90,6 +108,10 @@ class RunDirectory:
             )
         return bool(found)
 
+    def holds_run(self) -> bool:
+        """Whether a run has left something here."""
+        return bool(self._traces())
+
     def require_writable(self) -> None:
         """Whether the directory could be made, or written to, without making it.
 
@@ -116,9 +138,7 @@ class RunDirectory:
                 self._made += [] if folder.exists() else [folder]
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunFolderError(
-                f"run.dir is {self.path}, which cannot be made: {error.strerror}; choose another run.dir"
-            ) from error
+            raise RunFolderError(_cannot_be_made(self.path, error)) from error
         if self.config.exists():
             earlier = self.config.read_bytes()
             if earlier != config_yaml.encode():
@@ -201,6 +221,10 @@ class RunDirectory:
         while (name := self.path / f"config.{number}.yaml").exists():
             number += 1
         return name
+
+
+def _cannot_be_made(path: Path, error: OSError) -> str:
+    return f"run.dir is {path}, which cannot be made: {error.strerror}; choose another run.dir"
 
 
 def _keep_until(path: Path, step: int) -> int:

@@ -18,14 +18,15 @@ class Sample:
     path: RolloutPath
     prompt: str
     response: str
-    reward: Mapping[str, float]
+    reward: Mapping[str, float | None]
     finish_reason: FinishReason
     answer: Any
 
     @property
     def score(self) -> float:
-        """Mean of the rewards: what samples are ranked by."""
-        return sum(self.reward.values()) / max(len(self.reward), 1)
+        """Mean of the rewards that there are: what samples are ranked by."""
+        values = [value for value in self.reward.values() if value is not None]
+        return sum(values) / max(len(values), 1)
 
     def row(self) -> dict[str, Any]:
         return {**vars(self), "reward": dict(self.reward)}

@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from masa.tracking.figures import draw_figures
+from masa.tracking.run_directory import RunDirectory
+
 # Label, key before, key after.
 _COMPARED = (
     ("held-out accuracy (pass@1)", "accuracy_before", "accuracy_after"),
@@ -52,6 +55,19 @@ def print_summary(
         console.print(Text(f"Warning sign {name}: step {steps['first']} to step {steps['last']}"), soft_wrap=True)
     if figures is not None:
         console.print(Text(f"Figures: {figures}"), soft_wrap=True)
+
+
+def close_with_summary(
+    summary: Mapping[str, Any], directory: RunDirectory, console: Console, *, figures: bool = True
+) -> None:
+    """Draw the figures of a finished run, if so asked, and print its summary; a picture that fails is no failed run."""
+    drawn = False
+    if figures:
+        try:
+            drawn = bool(draw_figures(directory.path))
+        except Exception as error:
+            console.print(f"The figures could not be drawn: {type(error).__name__}: {error}", highlight=False)
+    print_summary(summary, console, figures=directory.figures if drawn else None)
 
 
 def _compared(before: float | None, after: float | None) -> tuple[str | Text, ...] | None:

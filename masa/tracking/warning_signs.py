@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from masa.callbacks import Callback
 from masa.config.signs import SignName
+from masa.run_state import RunState
 from masa.tracking import keys
 from masa.tracking.metrics import finite_values
 
@@ -106,3 +108,28 @@ SIGNS: dict[SignName, Sign] = {
         "rollout.max_meta_tokens where rollout/meta_truncated rises.",
     ),
 }
+
+
+class WarningSigns(Callback):
+    """Counts the signs that hold after each step, shows those that are new, and ends the run at those asked for."""
+
+    def __init__(self, stop_when: Sequence[SignName] = ()) -> None:
+        self._stop_when = tuple(stop_when)
+        self._rows: list[Row] = []
+        self._signs: list[SignName] = []
+
+    def on_run_begin(self, run: RunState) -> None:
+        """A resumed run goes on from the rows that it has."""
+        self._rows = [row for row in run.directory.read_metrics() if row["step"] > 0]
+        self._signs = signs_of(self._rows)
+
+    def on_step_end(self, run: RunState) -> None:
+        self._rows.append({"step": run.step, **run.metrics})
+        before, self._signs = self._signs, signs_of(self._rows)
+        run.collected.last("policy/warning_signs", len(self._signs))
+        for name in self._signs:
+            if name not in before:
+                run.message(describe_sign(name, run.step))
+        ending = next((name for name in self._signs if name in self._stop_when), None)
+        if ending is not None:
+            run.stop(f"run.stop_when names {ending}")

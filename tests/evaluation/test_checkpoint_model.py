@@ -2,7 +2,6 @@
 
 import json
 import weakref
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from masa import evaluate
 from masa.config import load_config
 from masa.config.schema import LoraSection, ModelSection
 from masa.embedded import DATA_DIRECTORY, load_embedded_policy
 from masa.evaluation.checkpoint_model import checkpoint_dtype, evaluated_model
 from masa.evaluation.generation import Policy
+from masa.evaluation.model_choice import ModelChoice, chosen_model
 from masa.evaluation.settings import Budget
 from masa.rollout import factory
 
@@ -28,16 +27,14 @@ def saved(folder: Path, dtype: torch.dtype) -> Path:
     return folder
 
 
-def options(**given: Any) -> Namespace:
-    return Namespace(
-        **{"model": None, "run": None, "config": None, "engine": None, "step": None, "overrides": [], **given}
-    )
+def choice(**given: Any) -> ModelChoice:
+    return ModelChoice(**{"model": None, "run": None, "config": None, "step": None, "overrides": [], **given})
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_model_is_evaluated_in_the_type_of_its_checkpoint(tmp_path: Path, dtype: str) -> None:
     folder = saved(tmp_path / "model", getattr(torch, dtype))
-    config, _ = evaluate._model_of(options(model=str(folder)))
+    config, _ = chosen_model(choice(model=str(folder)))
     assert config.model.dtype == dtype
     policy = Policy(config)
     engine: Any = policy.engine(BUDGET)
@@ -47,7 +44,7 @@ def test_a_model_is_evaluated_in_the_type_of_its_checkpoint(tmp_path: Path, dtyp
 
 def test_the_type_that_is_asked_for_comes_first(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", torch.bfloat16)
-    config, _ = evaluate._model_of(options(model=str(folder), overrides=["model.dtype=float32"]))
+    config, _ = chosen_model(choice(model=str(folder), overrides=["model.dtype=float32"]))
     assert config.model.dtype == "float32"
 
 
@@ -56,7 +53,7 @@ def test_a_runs_checkpoint_is_evaluated_in_its_type_and_without_new_adapters(tmp
     checkpoint = saved(run / "checkpoints" / "step_000003", torch.bfloat16)
     (checkpoint / "state.json").write_text("{}")
     (run / "config.yaml").write_text("model: {lora: {rank: 4}}\n")
-    config, folder = evaluate._model_of(options(run=str(run)))
+    config, folder = chosen_model(choice(run=str(run)))
     assert folder is not None
     assert folder.endswith("step-3")
     assert (config.model.path, config.model.dtype) == (str(checkpoint), "bfloat16")

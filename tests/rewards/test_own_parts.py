@@ -1,4 +1,4 @@
-"""Verifiers and reward functions handed in: what kind they must be, and what they must return."""
+"""Verifiers handed in: what kind they must be, and what they must return."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from masa import MASATrainer, load_config
 from masa.problems import Problem
 from masa.rewards import Verdict
-from masa.rewards.own_parts import check_verifier_object, checked_reward_functions, verified
+from masa.rewards.own_parts import check_verifier_object, verified
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 ITEMS = [{"verifier": "math", "response": "1", "answer": "1"}] * 2
@@ -36,29 +36,6 @@ class TakesTwo:
 
 def half(problem: Problem, text: str) -> float:
     return 0.5
-
-
-@pytest.mark.parametrize(
-    ("given", "found"),
-    [
-        (half, "reward_functions is the function half, a list of functions is needed"),
-        (None, "reward_functions is None"),
-        (0.5, r"reward_functions is 0.5 \(float\)"),
-        ("half", r"reward_functions is 'half' \(str\)"),
-        ({"half": half}, r"reward_functions is a dict|reward_functions is \{"),
-        ([half, 3], r"reward_functions\[1\] is 3 \(int\)"),
-        ([lambda text: 1.0], r"reward_functions\[0\] takes \(text\), which does not fit"),
-    ],
-)
-def test_what_is_no_list_of_reward_functions_is_refused_by_name(given: Any, found: str) -> None:
-    with pytest.raises(TypeError, match=found) as caught:
-        checked_reward_functions(given)
-    assert "(problem, response text) -> finite number" in str(caught.value)
-
-
-def test_reward_functions_may_be_any_iterable_of_functions() -> None:
-    for given in ([half, max], (half, max), iter([half, max])):
-        assert checked_reward_functions(given) == (half, max)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +14,8 @@ from masa.config import ConfigError, dump_config
 from masa.embedded import load_embedded_policy
 from masa.policy.processes import require_precise_updates
 from masa.problems.errors import ProblemDataError
-from masa.tracking.records import RunRecorder
+from masa.tracking.opening import open_directory
+from masa.tracking.run_directory import RunDirectory
 
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 GOOD_ROWS = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(32)]
@@ -187,13 +187,9 @@ def test_a_resumed_run_may_be_cut_into_other_pieces_and_says_what_that_changes(
     # It gets past the comparison to a model that does not fit.
     message = _message(tmp_path, capsys, *changed, "model.lora.rank=2", "--resume")
     assert "model.lora.rank: the run has 0, found 2" in message
-    recorder = RunRecorder(
-        load_config(QUICKSTART, [f"run.dir={tmp_path / 'run'}", *changed]),
-        SimpleNamespace(train=[], notes=[]),  # type: ignore[arg-type]
-        1,
-        Console(),
-    )
-    with recorder.opened(resume=True):
+    changed_config = load_config(QUICKSTART, [f"run.dir={tmp_path / 'run'}", *changed])
+    directory = RunDirectory(tmp_path / "run")
+    with open_directory(changed_config, directory, 1, training_problems=0, notes=[], console=Console(), resume=True):
         said = capsys.readouterr().out
     assert "optimizer.micro_batch_tokens, run.threads changed" in said
     assert "last bits" in said

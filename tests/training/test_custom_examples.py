@@ -34,7 +34,7 @@ TINY = [
 ]
 
 
-@pytest.mark.parametrize("block", TRAINS, ids=["reward", "verifier", "data"])
+@pytest.mark.parametrize("block", TRAINS, ids=["reward", "verifier", "data", "callback"])
 def test_an_example_trains(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = masa.load_config
     monkeypatch.setattr(
@@ -46,6 +46,8 @@ def test_an_example_trains(block: str, tmp_path: Path, monkeypatch: pytest.Monke
     last: dict[str, Any] = json.loads(metrics.read_text().splitlines()[-1])
     assert last["step"] == 1
     assert ("reward/verifier_errors" in last) == ("verifier=" not in block)
+    if "callbacks=" in block:
+        assert last["callback/best_correctness"] == last["reward/correctness"]
     if "reward_functions" in block:
         assert last["reward/solution"] == pytest.approx(last["reward/correctness"] + 0.1, abs=0.1)
 
@@ -58,3 +60,24 @@ def test_the_verifier_of_the_page_gives_partial_scores(tmp_path: Path, monkeypat
     item = {"verifier": "my_verifiers:nearly", "answer": "7"}
     scores = [judge(verifier, {**item, "response": text}, limits).score for text in ("so 7", "so 8", "so 9", "none")]
     assert scores == [1.0, 0.5, 0.0, 0.0]
+
+
+def test_the_notebook_of_the_python_page_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (PROJECT / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    load = masa.load_config
+    small = {**dict(one.split("=") for one in TINY if "steps" not in one)}
+
+    def load_small(path: str, overrides: Any) -> Any:
+        return load(PROJECT / path, [f"{key}={value}" for key, value in {**small, **overrides}.items()])
+
+    monkeypatch.setattr(masa, "load_config", load_small, raising=False)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("\n".join(blocks), "docs/python.md", "exec"), names)
+    assert names["trainer"].directory == Path("runs/notebook-1")
+    assert sorted(names["run"].checkpoints) == [2, 4]
+    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "models" / "trained" / "config.json").is_file()

@@ -22,7 +22,7 @@ def test_a_run_that_learns_nothing_is_warned_and_stopped_where_that_is_asked_for
     assert "responses_truncated" in summary["warning_signs"]
     shown = capsys.readouterr().out
     assert "raise rollout.max_solution_tokens" in shown
-    assert "by run.stop_when: responses_truncated" in shown
+    assert "Stopped after step 5: run.stop_when names responses_truncated" in shown
     assert (folder / "checkpoints" / "step_000005").is_dir()
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["policy/warning_signs"] >= 1

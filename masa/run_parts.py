@@ -1,0 +1,59 @@
+"""What a run is made of, and the session and the sampler that it opens with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from masa.callbacks import Callback
+from masa.config import Config
+from masa.policy.presets import Algorithm
+from masa.preflight import Prepared
+from masa.problems.mixture import Sampler
+from masa.problems.sources import make_sampler
+from masa.rewards.functions import RewardFunction
+from masa.rewards.own_parts import Verifier
+from masa.session import Session
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """All of it checked; objects handed in take the place of what the configuration names."""
+
+    config: Config
+    algorithm: Algorithm
+    prepared: Prepared
+    steps: int
+    console: Console
+    model: PreTrainedModel | None = None
+    verifier: Verifier | None = None
+    reward_functions: Sequence[RewardFunction] = ()
+    callbacks: Sequence[Callback] = ()
+
+    def session(self) -> Session:
+        """What is alive while the run is at work; to be entered."""
+        return Session(
+            self.config,
+            self.algorithm,
+            self.prepared,
+            self.steps,
+            model=self.model,
+            verifier=self.verifier,
+            reward_functions=self.reward_functions,
+        )
+
+    def sampler(self) -> Sampler:
+        """The order of the training problems, from its beginning."""
+        return make_sampler(
+            self.prepared.train,
+            self.prepared.weights,
+            self.prepared.part_of,
+            self.config.algorithm.num_problems,
+            self.config.run.seed,
+        )

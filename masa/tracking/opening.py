@@ -1,0 +1,57 @@
+"""A run directory while its run is at work: made or continued, and cleared away where nothing came of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from masa.config import Config, dump_config
+from masa.tracking.resuming import refuse_another_run, refuse_fewer_steps
+from masa.tracking.run_directory import RunDirectory
+
+
+@dataclass
+class OpenDirectory:
+    """A run directory; ``earlier`` is the configuration of the run that is resumed, None where there is none."""
+
+    directory: RunDirectory
+    earlier: Config | None = None
+
+
+@contextmanager
+def open_directory(
+    config: Config,
+    directory: RunDirectory,
+    steps: int,
+    *,
+    training_problems: int,
+    notes: Sequence[str],
+    console: Console,
+    resume: bool,
+) -> Iterator[OpenDirectory]:
+    """Make the directory, or check that the run in it can be continued; for the first process of a run.
+
+    A new run that fails before its first row leaves no directory, so that it can be started again.
+
+    Raises:
+        RunExistsError: it holds a run and ``resume`` is false.
+        RunFolderError: it cannot be made.
+        ConfigError: the run in it had another configuration, or has more steps than are asked for.
+    """
+    opened = OpenDirectory(directory)
+    if directory.check(resume=resume) and directory.config.exists():
+        opened.earlier = refuse_another_run(directory, config, lambda line: console.print(line, highlight=False))
+        refuse_fewer_steps(directory, steps)
+    continued = directory.create(dump_config(config), resume=resume)
+    try:
+        directory.write_environment({"training_problems": training_problems})
+        for note in notes:
+            console.print(note, highlight=False)
+        yield opened
+    except BaseException:
+        if not continued and not directory.metrics.exists():
+            directory.forget()
+        raise

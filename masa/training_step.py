@@ -1,0 +1,138 @@
+"""One training step: the paper's Algorithm 1 for one batch of problems."""
+
+from __future__ import annotations
+
+from masa.callbacks import Callbacks
+from masa.config import Config
+from masa.controls.cloning import clone_experts
+from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_problems, roll_out_together
+from masa.evaluation.held_out import evaluate_held_out, record_held_out
+from masa.policy.dynamic_sampling import Draw
+from masa.policy.presets import Algorithm
+from masa.policy.rows import training_rows
+from masa.preflight import Prepared
+from masa.problems.mixture import Sampler
+from masa.rewards.grading import GradedGroup
+from masa.rollout.ahead import StepBatch
+from masa.rollout.statistics import record_staleness
+from masa.run_state import RunState
+from masa.session import Session
+from masa.tracking import keys
+from masa.tracking.cost import record_step_cost
+from masa.tracking.groups import record_groups
+from masa.tracking.metrics import StepMetrics, timed
+
+
+class TrainingStep:
+    """Takes the steps of an open ``session``, and evaluates; callbacks learn of it through ``run``."""
+
+    def __init__(
+        self,
+        config: Config,
+        algorithm: Algorithm,
+        prepared: Prepared,
+        session: Session,
+        sampler: Sampler,
+        callbacks: Callbacks,
+        run: RunState,
+    ) -> None:
+        self.config = config
+        self.algorithm = algorithm
+        self.prepared = prepared
+        self.session = session
+        self.sampler = sampler
+        self.callbacks = callbacks
+        self.run = run
+
+    def take(self, step: int) -> None:
+        """One step of Algorithm 1. Its metrics are added to ``run.collected``."""
+        session, run, metrics = self.session, self.run, self.run.collected
+        run.step = step
+        with timed(metrics, keys.STEP_SECONDS):
+            self.callbacks.call("on_step_begin", run)
+            with timed(metrics, "time/rollout"):
+                run.batch = batch = ShapedBatch.of(session.rollouts.take(step))
+            session.engine.sleep()
+            self.callbacks.call("on_rollouts", run)
+
+            # Correctness of the solutions; their statistics reward the metas: r_length, r_difficulty, r_notion, r_meta.
+            with timed(metrics, "time/verify"):
+                groups = session.gather(session.grader.grade(batch.mine, batch.rollouts), batch.problems)
+            run.groups = groups
+            self.callbacks.call("on_rewards", run)
+
+            training = groups
+            if session.dynamic_sampling is not None:
+                filled = session.dynamic_sampling.fill(groups, self._drawing(step))
+                training, run.groups = filled.training, filled.sampled
+                metrics.lasts(filled.metrics)
+
+            # Advantages within each group of either path, and one policy update over both.
+            mask_cut = self.config.controls.cutoff.mask_cut
+            parts = training_rows(training, self.algorithm.advantage, self.config.algorithm, mask_cut=mask_cut)
+            with timed(metrics, "time/update"):
+                metrics.lasts(session.updater.update(parts))
+
+            # MASA-efficient: controls learn from the step, and the best meta-predictions are cloned.
+            metrics.merge(session.controls.observe(step, batch, run.groups))
+            metrics.merge(clone_experts(step, session.controls, session.updater))
+            with timed(metrics, "time/sync"):
+                metrics.lasts(session.synchronise(step))
+            self.callbacks.call("on_update", run)
+
+        record_groups(metrics, run.groups, batch.gated, by_source=bool(self.prepared.weights))
+        record_step_cost(metrics, session.shape, run.groups, batch, session.updater.take_trained_lengths())
+        record_staleness(metrics, training, step)
+        metrics.lasts({f"reward/{name}": count for name, count in session.verifier_counters().items()})
+
+    def evaluate(self, step: int) -> None:
+        """Held-out accuracy and meta-awareness, added to ``run.collected``; nothing where nothing is held out."""
+        if not self.prepared.evaluation:
+            return
+        run = self.run
+        run.step = step
+        metrics, groups = measure_held_out(self.config, self.prepared, self.session)
+        run.evaluation, run.evaluated = metrics.flatten(), groups
+        run.collected.merge(metrics)
+        self.callbacks.call("on_evaluate", run)
+
+    def _drawing(self, step: int) -> Draw:
+        """How dynamic sampling (DAPO) gets the graded rollouts of further problems; their time goes to the metrics."""
+        session, metrics = self.session, self.run.collected
+
+        def draw(count: int, beside: set[str]) -> list[GradedGroup]:
+            problems = self.sampler.next_batch(count, beside=beside)
+            with timed(metrics, "time/rollout"):
+                session.wake_engine(step)
+                batch = roll_out_problems(step, problems, session, self.prepared.builder, self.config)
+                session.engine.sleep()
+            with timed(metrics, "time/verify"):
+                return session.gather(session.grader.grade(batch.mine, batch.rollouts), problems)
+
+        return draw
+
+
+def sample_step(step: int, session: Session, sampler: Sampler, prepared: Prepared, config: Config) -> StepBatch:
+    """Both prompts of each problem go out as one batch: G solutions and M meta-predictions.
+
+    With a control at work the M meta-predictions go first, and decide which problems are solved, and how.
+    """
+    if session.controls.metas_first:
+        return roll_out_metas_first(step, sampler, session, prepared.builder, config, session.controls)
+    return roll_out_together(step, sampler, session, prepared.builder, config)
+
+
+def measure_held_out(config: Config, prepared: Prepared, session: Session) -> tuple[StepMetrics, list[GradedGroup]]:
+    """The metrics of an evaluation, and its graded problems, of all processes; nothing where nothing is held out."""
+    metrics = StepMetrics()
+    groups: list[GradedGroup] = []
+    if prepared.evaluation:
+        with timed(metrics, keys.EVALUATION_SECONDS):
+            problems = session.share(prepared.evaluation)
+            groups = evaluate_held_out(config, problems, prepared.builder, session.engine, session.grader)
+            groups = session.gather(groups, prepared.evaluation)
+            record_held_out(metrics, groups)
+            metrics.lasts({f"eval/{name}": count for name, count in session.verifier_counters().items()})
+        # What the engine says of evaluation is none of the next step's business.
+        session.engine.statistics()
+    return metrics, groups
