@@ -6,6 +6,7 @@ Where a name has a hyphen, the module has an underscore.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the subcommand that ``arguments`` begin with; its exit code comes back, or 2 where there is none."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and os.getcwd() not in sys.path and "" not in sys.path:
+        # As with `python -m`: callbacks, rewards and verifiers of the user's own lie in the current folder.
+        sys.path.insert(0, os.getcwd())
     if given and given[0] in ("-h", "--help"):
         print(_usage())
         return 0

@@ -46,3 +46,20 @@ def test_masa_is_imported_in_the_folder_above_a_clone(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("masa/__init__.py")
+
+
+def test_the_installed_command_finds_modules_of_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "own_module.py").write_text("class Own:\n    def on_step_end(self, run):\n        run.stop('enough')\n")
+    # Python puts no current folder on the path of an installed script; -P leaves it away here, too.
+    script = "import sys; from masa.cli import main; sys.argv[0] = 'masa'; sys.exit(main())"
+    options = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "run.callbacks=['own_module:Own']", "--dry-run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, "train", *options],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
