@@ -24,7 +24,7 @@ from masa.config import Config, ConfigError, load_config
 from masa.export import push_policy, save_policy
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.own_model import check_model_object, check_tokenizer_object, own_tokenizer
-from masa.preflight import prepare, problems_of_rows, total_steps
+from masa.preflight import Prepared, prepare, problems_of_rows, total_steps
 from masa.problems import Problem
 from masa.rewards.functions import RewardFunction, checked_reward_functions, load_reward_functions, with_names
 from masa.rewards.own_parts import Verifier, check_verifier_object
@@ -84,8 +84,8 @@ class MASATrainer:
         if tokenizer is not None:
             check_tokenizer_object(tokenizer)
         self.config = config if isinstance(config, Config) else load_config(config)
-        algorithm = resolve_algorithm(self.config.algorithm)
-        require_correction(self.config.rollout.async_steps, algorithm.loss.engine_correction is not None)
+        self.algorithm = resolve_algorithm(self.config.algorithm)
+        require_correction(self.config.rollout.async_steps, self.algorithm.loss.engine_correction is not None)
         named_callbacks = load_callbacks(self.config.run.callbacks)
         all_rewards = with_names([*load_reward_functions(self.config.rewards.functions), *own_rewards])
         prepared = prepare(
@@ -100,7 +100,7 @@ class MASATrainer:
         self._idle = IdlePolicy(self.config, prepared, model, verifier)
         self._parts = RunParts(
             config=self.config,
-            algorithm=algorithm,
+            algorithm=self.algorithm,
             prepared=prepared,
             steps=total_steps(self.config, prepared.train),
             console=console or Console(),
@@ -182,6 +182,11 @@ class MASATrainer:
             self._run.close()
 
     @property
+    def prepared(self) -> Prepared:
+        """What was checked and made before a model is loaded: problems, prompts, tokenizer."""
+        return self._parts.prepared
+
+    @property
     def has_begun(self) -> bool:
         """Whether this trainer has begun a run, and so has a run directory."""
         return self._run is not None and self._run.directory is not None
@@ -205,7 +210,7 @@ class MASATrainer:
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The policy's tokenizer."""
-        return self._parts.prepared.tokenizer
+        return self.prepared.tokenizer
 
     @property
     def model(self) -> PreTrainedModel:
@@ -231,7 +236,7 @@ class MASATrainer:
             ValueError: there are no problems.
             VerifierFailedError: the verifier raised on every response.
         """
-        asked = self._parts.prepared.evaluation if problems is None else problems_of_rows(self.config, problems)
+        asked = self.prepared.evaluation if problems is None else problems_of_rows(self.config, problems)
         if not asked:
             raise ValueError("problems: found none; name held-out problems in problems.eval, or give some here")
         given = {"num_samples": num_samples, "num_metas": num_metas, "temperature": temperature}
