@@ -25,6 +25,7 @@ from masa.policy.optimizer import make_optimizer
 from masa.policy.policy_module import packs
 from masa.policy.presets import Algorithm
 from masa.policy.processes import extend_time_limits, make_accelerator
+from masa.policy.prompt_states import PromptReader
 from masa.policy.shared_prompts import attention_window
 from masa.policy.stops import stop_tokens
 from masa.policy.update import PolicyUpdater
@@ -241,7 +242,7 @@ class Session:
         self.model.to(device)
         module, self.notes = open_policy(self.model, config.model, temperature=config.rollout.temperature)
         room = engine_room(config.rollout, self.model.config)
-        self.controls = Controls(config, self._prepared.builder, self.grader, room)
+        self.controls = Controls(config, self._prepared.builder, self.grader, room, PromptReader(self.model))
         self.shape = model_shape(self.model)
         loss = self._algorithm.loss
         reference = copy.deepcopy(module).requires_grad_(False) if loss.needs_reference else None

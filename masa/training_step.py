@@ -5,7 +5,7 @@ from __future__ import annotations
 from masa.callbacks import Callbacks
 from masa.config import Config
 from masa.controls.cloning import clone_experts
-from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_problems, roll_out_together
+from masa.controls.rollouts import ShapedBatch, roll_out_problems, roll_out_selected, roll_out_together
 from masa.evaluation.held_out import evaluate_held_out, record_held_out
 from masa.policy.dynamic_sampling import Draw
 from masa.policy.presets import Algorithm
@@ -115,10 +115,11 @@ class TrainingStep:
 def sample_step(step: int, session: Session, sampler: Sampler, prepared: Prepared, config: Config) -> StepBatch:
     """Both prompts of each problem go out as one batch: G solutions and M meta-predictions.
 
-    With a control at work the M meta-predictions go first, and decide which problems are solved, and how.
+    With a control at work something goes first, mostly the M meta-predictions, and decides which problems are solved,
+    and how.
     """
-    if session.controls.metas_first:
-        return roll_out_metas_first(step, sampler, session, prepared.builder, config, session.controls)
+    if session.controls.decides_first:
+        return roll_out_selected(step, sampler, session, prepared.builder, config, session.controls)
     return roll_out_together(step, sampler, session, prepared.builder, config)
 
 

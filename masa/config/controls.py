@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from masa.config.selection import SelectionMethod, SelectionSection
 
 
 class StabilisedSection(Section):
@@ -52,7 +53,8 @@ class ExpertSection(Section):
 
 
 class GatingSection(Section):
-    """Predictive gating: no solutions for problems whose predicted pass rates agree that they teach nothing."""
+    """Predictive gating: no solutions for problems whose predicted pass rates agree that they teach nothing. From
+    `audit_share` on the options hold for every method of `controls.selection`."""
 
     enabled: bool = False
     """Gate problems."""
@@ -77,7 +79,7 @@ class GatingSection(Section):
     window: PositiveInt = 64
     """Newest audited problems that precision, recall and F1 are measured on."""
     max_share: Annotated[float, Field(ge=0, lt=1)] = 0.75
-    """Largest share of a step's problems that may be gated; the surest go first."""
+    """Largest share of a step's problems that may be gated; the surest go first. No limit to methods that rank."""
     gated: Literal["replace", "leave_out"] = "replace"
     """`replace`: fresh problems keep the batch full; `leave_out`: the step has fewer problems."""
     max_rounds: PositiveInt = 3
@@ -129,10 +131,26 @@ class HintingSection(Section):
 
 
 class ControlsSection(Section):
-    """MASA-efficient. With gating, cutoff or hinting at work, metas are rolled out before solutions."""
+    """MASA-efficient, and the rivals of its gate. With gating, cutoff or hinting at work, metas are rolled out before
+    solutions."""
 
     stabilised: StabilisedSection = StabilisedSection()
     expert: ExpertSection = ExpertSection()
     gating: GatingSection = GatingSection()
+    selection: SelectionSection = SelectionSection()
     cutoff: CutoffSection = CutoffSection()
     hinting: HintingSection = HintingSection()
+
+    @property
+    def selection_method(self) -> SelectionMethod:
+        """The method that chooses problems."""
+        return self.selection.method or ("meta" if self.gating.enabled else "none")
+
+    @model_validator(mode="after")
+    def _one_method_selects(self) -> ControlsSection:
+        if self.gating.enabled and self.selection_method != "meta":
+            raise ValueError(
+                f"selection.method is {self.selection_method!r}, allowed with gating.enabled: meta, or null; gating is "
+                "selection by meta-predictions"
+            )
+        return self

@@ -20,6 +20,7 @@ from masa.config.cold_start import ColdStartSection
 from masa.config.controls import ControlsSection
 from masa.config.prompts import PromptsSection
 from masa.config.section import AutoSwitch, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
+from masa.config.selection import require_selection_fits
 from masa.config.signs import SignName
 
 
@@ -208,10 +209,21 @@ class RewardSource(Section):
         return {"path": value} if isinstance(value, str) else value
 
 
+class MetaLengthPriceSection(Section):
+    """What long meta-predictions lose of r_meta: price * (tokens - free_tokens) / (limit - free_tokens), never less
+    than 0; the limit is `rollout.max_meta_tokens`."""
+
+    price: NonNegativeFloat = 0.0
+    """What a meta-prediction at the response limit loses; 0: length costs nothing."""
+    free_tokens: NonNegativeInt = 256
+    """Up to this many tokens length costs nothing; with a price it must be below the limit."""
+
+
 class RewardsSection(Section):
     """Correctness, self-alignment and reward functions."""
 
     meta_weights: MetaWeightsSection = MetaWeightsSection()
+    meta_length_price: MetaLengthPriceSection = MetaLengthPriceSection()
     difficulty_base: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """b in r_difficulty = b ** |d_pred - d_sol|."""
     notion_count: Literal["count", "rate"] = "count"
@@ -410,6 +422,14 @@ class Config(Section):
                     f"controls.{name}.enabled decides from the policy's present predictions; rollout.async_steps is "
                     f"{self.rollout.async_steps}, allowed is 0"
                 )
+        train = self.problems.train
+        require_selection_fits(
+            controls.selection_method,
+            meta=self.algorithm.meta,
+            async_steps=self.rollout.async_steps,
+            dynamic_sampling=self.algorithm.dynamic_sampling.enabled,
+            sources=[train] if isinstance(train, str) else [one.source for one in train],
+        )
         if controls.cutoff.enabled and controls.cutoff.floor > limit:
             raise ValueError(
                 f"controls.cutoff.floor is {controls.cutoff.floor}, allowed is at most "
@@ -438,6 +458,16 @@ class Config(Section):
                     f"algorithm.dynamic_sampling.enabled and controls.{name}.enabled exclude each other: the problems "
                     "that it draws would not be shaped by the control"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _meta_price_fits(self) -> Config:
+        price, limit = self.rewards.meta_length_price, self.rollout.max_meta_tokens
+        if price.price and price.free_tokens >= limit:
+            raise ValueError(
+                f"rewards.meta_length_price.free_tokens is {price.free_tokens}, allowed with a price is less than "
+                f"rollout.max_meta_tokens ({limit})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
 from masa.config.controls import ExpertSection
 from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget, token_budget
 from masa.controls.expert import Expert, ExpertBuffer
-from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, decide, judge
+from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, decide
 from masa.controls.hinting import NotionHinting
 from masa.controls.intervals import Estimate
 from masa.controls.plan import PlanSettings, PredictedProblem, SolutionPlan, hint_limit
+from masa.controls.selection.factory import make_selector
+from masa.controls.selection.ranking import keep_nearest
+from masa.controls.selection.selector import Evidence, Outcome
 from masa.controls.splice import Splicer
 from masa.controls.stabilised import Stabilised
-from masa.problems import Problem
 from masa.rewards.grading import GradedGroup, Grader
-from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.requests import RequestBuilder
 from masa.tracking.metrics import StepMetrics
 
@@ -26,14 +28,40 @@ if TYPE_CHECKING:
     from masa.controls.rollouts import ShapedBatch
 
 
-class Controls:
-    """MASA-efficient (docs/controls.md). A control that is not enabled is None here, and costs nothing."""
+ReadPrompts = Callable[[Sequence[Sequence[int]], int], list[list[float]]]
 
-    def __init__(self, config: Config, builder: RequestBuilder, grader: Grader, room: int | None = None) -> None:
+
+@dataclass(frozen=True)
+class Selected:
+    """What the selection method says of one draw: who is not solved, and whom it flagged, by problem id."""
+
+    decision: GateDecision = field(default_factory=GateDecision)
+    flagged: frozenset[str] = frozenset()
+
+
+class Controls:
+    """MASA-efficient (docs/controls.md). A control that is not enabled is None here, and costs nothing.
+
+    Args:
+        room: tokens that prompt and response may have together; None: not known.
+        read_prompts: the policy's hidden states of prompts (`masa.policy.prompt_states.PromptReader`), for the
+            selection method that needs them.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        builder: RequestBuilder,
+        grader: Grader,
+        room: int | None = None,
+        read_prompts: ReadPrompts | None = None,
+    ) -> None:
         section = config.controls
         self._config = config
         self.stabilised = Stabilised(section.stabilised)
-        self.gate = PredictiveGate(section.gating) if section.gating.enabled else None
+        self.read_prompts = read_prompts
+        self.selector = make_selector(config)
+        self.gate = PredictiveGate(section.gating) if self.selector is not None else None
         self.cutoff = EarlyCutoff(section.cutoff) if section.cutoff.enabled else None
         special = tuple(str(token) for token in builder.tokenizer.get_added_vocab())
         self.hinting = (
@@ -55,38 +83,71 @@ class Controls:
         )
 
     @property
+    def shapes(self) -> bool:
+        """Whether the next step's metas shape its solutions."""
+        return self.stabilised.since is not None and (self.cutoff is not None or self.hinting is not None)
+
+    @property
+    def selects(self) -> bool:
+        """Whether the next step's problems are selected; a closed gate withholds nothing, a ranking has none."""
+        if self.gate is None or self.selector is None or self.stabilised.since is None:
+            return False
+        return self.selector.ranks or self.gate.is_open
+
+    @property
     def metas_first(self) -> bool:
         """Whether the next step's metas decide about its solutions; a closed gate alone decides nothing."""
-        shaped = self.cutoff is not None or self.hinting is not None
-        gated = self.gate is not None and self.gate.is_open
-        return self.stabilised.since is not None and (shaped or gated)
+        return self.shapes or (self.selects and self.selector is not None and self.selector.needs == "metas")
+
+    @property
+    def decides_first(self) -> bool:
+        """Whether the next step takes more than one call: something is decided, or read, before all is sampled."""
+        reads = self.selector is not None and self.selector.needs == "prompts"
+        return self.metas_first or self.selects or reads
 
     @property
     def rounds(self) -> tuple[bool, ...]:
-        """The draws of problems that a step may take, and whether the gate acts on each.
+        """The draws of problems that a step may take, and whether the selection acts on each.
 
-        Where gated problems are replaced, the gate lets the last draw through, so that the batch is full.
+        Where gated problems are replaced, the gate lets the last draw through, so that the batch is full. A ranking
+        fills it from one draw.
         """
-        if self.gate is None or self.gate.section.gated == "leave_out":
+        if self.gate is None or self.selector is None or not self.selects:
+            return (False,)
+        if self.selector.ranks or self.gate.section.gated == "leave_out":
             return (True,)
         return (True,) * self.gate.section.max_rounds + (False,)
 
-    def decide(self, predicted: Sequence[PredictedProblem], step: int) -> GateDecision:
-        """Who of these problems is gated."""
-        if self.gate is None:
-            return GateDecision()
-        section = self.gate.section
-        judgements = {
-            one.problem.id: judge([prediction.pass_rate for prediction in one.predictions], section)
-            for one in predicted
-        }
-        return decide(judgements, section, self._config.run.seed, step, is_open=self.gate.is_open)
+    def candidates(self, places: int) -> int:
+        """How many problems to draw for so many places."""
+        ranks = self.selects and self.selector is not None and self.selector.ranks
+        return math.ceil(self._config.controls.selection.candidates * places) if ranks else places
+
+    def select(
+        self, predicted: Sequence[PredictedProblem], evidence: Evidence, step: int, places: int, *, acts: bool
+    ) -> Selected:
+        """Who of these candidates is flagged and, where the selection ``acts``, who is not solved."""
+        if self.gate is None or self.selector is None:
+            return Selected()
+        section, seed = self.gate.section, self._config.run.seed
+        judgements = self.selector.judge(step, predicted, evidence)
+        if not self.selector.ranks:
+            flagged = frozenset(id for id, one in judgements.items() if one.flagged)
+            is_open = acts and self.gate.is_open
+            return Selected(decide(judgements, section, seed, step, is_open=is_open), flagged)
+        if not acts:
+            return Selected()
+        decision = keep_nearest(judgements, places, section.audit_share, seed, step)
+        return Selected(decision, frozenset((*decision.gated, *decision.audited)))
 
     def observe(self, step: int, batch: ShapedBatch, groups: Sequence[GradedGroup]) -> StepMetrics:
         """Learn from a step: audits, rewards, experts. Every process sees all groups, so all learn the same."""
         metrics = StepMetrics()
         if self.gate is not None:
-            self._observe_gate(metrics, self.gate, batch, groups)
+            self._observe_gate(metrics, self.gate, batch, groups, self._flagged(step, batch, groups))
+        if self.selector is not None:
+            outcomes = [outcome_of(group) for group in groups]
+            metrics.lasts(self.selector.observe(step, outcomes, batch.evidence))
         if self.cutoff is not None:
             self._observe_cutoff(metrics, self.cutoff, batch, groups)
         if self.hinting is not None:
@@ -123,24 +184,26 @@ class Controls:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was taken, under the same configuration."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            # Checkpoints from before there were selection methods hold none; the gate's remembers nothing.
+            part.load_state_dict(state.get(name, {}) if name == "selector" else state[name])
 
     def _parts(self) -> dict[str, Any]:
         parts = {
             "stabilised": self.stabilised,
             "gate": self.gate,
+            "selector": self.selector,
             "cutoff": self.cutoff,
             "expert": self.expert,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def measures_gate(
-        self, problem: Problem, predictions: Sequence[MetaPrediction], let_through: Collection[str]
-    ) -> bool:
-        """Whether a solved problem says how good flags are: it is flagged, and was not let through for its doubt."""
-        if self.gate is None or problem.id in let_through:
-            return False
-        return judge([one.pass_rate for one in predictions], self.gate.section).flagged
+    def _flagged(self, step: int, batch: ShapedBatch, groups: Sequence[GradedGroup]) -> frozenset[str]:
+        """Whom the selection flagged; in a step that sampled all at once, whom it would have flagged."""
+        if batch.flagged is not None:
+            return batch.flagged
+        predicted = [PredictedProblem(one.problem, one.metas, one.predictions) for one in groups]
+        rewards = {one.problem.id: [verdict.reward for verdict in one.verdicts] for one in groups}
+        return self.select(predicted, rewards, step, len(groups), acts=False).flagged
 
     def _observe_gate(
         self,
@@ -148,15 +211,14 @@ class Controls:
         gate: PredictiveGate,
         batch: ShapedBatch,
         groups: Sequence[GradedGroup],
+        flagged_ids: frozenset[str],
     ) -> None:
         audited: list[bool] = []
         unflagged: list[bool] = []
         for group in groups:
-            flat = len({verdict.reward for verdict in group.verdicts}) == 1
-            if self.measures_gate(group.problem, group.predictions, batch.let_through):
-                audited.append(flat)
-            elif group.problem.id not in batch.let_through:
-                unflagged.append(flat)
+            if group.problem.id in batch.let_through:
+                continue
+            (audited if group.problem.id in flagged_ids else unflagged).append(outcome_of(group).flat)
         gated = len(batch.gated)
         flagged = gated + len(batch.let_through) + len(audited)
         metrics.last("control/gate_open", float(gate.is_open))
@@ -198,6 +260,16 @@ class Controls:
         reading = cutoff.reading()
         for name in ("precision", "recall", "f1", "lost"):
             _record_estimate(metrics, f"control/cutoff_{name}", getattr(reading, name))
+
+
+def outcome_of(group: GradedGroup) -> Outcome:
+    """What a group's solutions say to a selection method."""
+    return Outcome(
+        problem=group.problem.id,
+        correct=sum(verdict.correct for verdict in group.verdicts),
+        total=len(group.verdicts),
+        flat=len({verdict.reward for verdict in group.verdicts}) == 1,
+    )
 
 
 def _budget(group: GradedGroup, plan: SolutionPlan | None, cutoff: EarlyCutoff, limit: int) -> int:

@@ -14,6 +14,7 @@ from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, MetaWeights, SolutionGroup, score_metas
 from masa.rewards.calling import FunctionReward, Response, RewardFunctions
 from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
+from masa.rewards.meta_price import priced
 from masa.rewards.notions import NotionMatch
 from masa.rewards.own_parts import Verifier, verified
 from masa.rewards.verdict import Verdict
@@ -133,6 +134,14 @@ class Grader:
             base=self._config.rewards.difficulty_base,
             count=self._config.rewards.notion_count,
             match=self._config.rewards.notion_match,
+        )
+        price = self._config.rewards.meta_length_price
+        meta_rewards = priced(
+            meta_rewards,
+            [len(one.token_ids) for one in metas],
+            free=price.free_tokens,
+            limit=self._config.rollout.max_meta_tokens,
+            price=price.price,
         )
         return GradedGroup(
             problem=problem,

@@ -86,13 +86,14 @@ def record_step_cost(
     """Tokens, FLOPs and problems of one step, over all processes, and the seconds of its two rollout phases.
 
     Problems are drawn, and then either rolled out (given solutions) or gated; those rolled out although the open gate
-    would have withheld their solutions are audited.
+    would have withheld their solutions are audited. What an oracle sampled is in no sum but its own.
     """
     solutions = [one for group in groups for one in group.solutions]
     metas = [meta for group in groups for meta in group.metas] + [meta for one in batch.gated for meta in one.metas]
     everything = [*solutions, *metas]
     prompts = {(one.problem_id, one.prompt_ids) for one in everything}
     generation, update = shape.generation_flops(everything), shape.update_flops(trained_lengths)
+    reading = sum(shape.forward_flops(0, length) for length in batch.prompts_read)
     metrics.sum("cost/solution_tokens", sum(len(one.token_ids) for one in solutions))
     metrics.sum("cost/meta_tokens", sum(len(one.token_ids) for one in metas))
     metrics.sum(keys.TOKENS_GENERATED, sum(len(one.token_ids) for one in everything))
@@ -100,7 +101,11 @@ def record_step_cost(
     metrics.sum(keys.TOKENS_TRAINED, sum(trained_lengths))
     metrics.sum("cost/generation_flops", generation)
     metrics.sum("cost/update_flops", update)
-    metrics.sum(keys.FLOPS, generation + update)
+    if batch.prompts_read:
+        metrics.sum("cost/selection_flops", reading)
+    if batch.uncounted_tokens:
+        metrics.sum("cost/oracle_tokens", batch.uncounted_tokens)
+    metrics.sum(keys.FLOPS, generation + update + reading)
     metrics.sum("cost/problems_drawn", len(groups) + len(batch.gated))
     metrics.sum("cost/problems_rolled_out", len(groups))
     metrics.sum("cost/problems_gated", len(batch.gated))

@@ -133,4 +133,5 @@ def group_predictions(
             predicted_length=tuple(prediction.length for prediction in one.predictions),
         )
         for one in gated
+        if one.metas
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from masa.config import Config, load_config
 from masa.controls.controls import Controls
-from masa.controls.rollouts import ShapedBatch, roll_out_metas_first, roll_out_together
+from masa.controls.rollouts import ShapedBatch, roll_out_selected, roll_out_together
 from masa.embedded import load_embedded_tokenizer
 from masa.preflight import prepare
 from masa.problems import Problem
@@ -121,8 +121,8 @@ class World:
     def step(self, step: int) -> tuple[ShapedBatch, list[GradedGroup], dict[str, float]]:
         """One step up to the update, and the metrics of the controls."""
         arguments: Any = (step, self.sampler, self, self.prepared.builder, self.config)
-        if self.controls.metas_first:
-            batch = roll_out_metas_first(*arguments, self.controls)
+        if self.controls.decides_first:
+            batch = roll_out_selected(*arguments, self.controls)
         else:
             batch = ShapedBatch.of(roll_out_together(*arguments))
         groups = self.grader.grade(batch.mine, batch.rollouts)

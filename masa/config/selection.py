@@ -1,0 +1,94 @@
+"""The options of problem selection (docs/selection.md): which problems of a draw are worth solving, and who says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from masa.config.section import PositiveFloat, PositiveInt, Section, Share
+
+SelectionMethod = Literal["none", "meta", "history", "posterior", "markov", "value_head", "oracle"]
+
+
+class HistorySection(Section):
+    """GRESO: skip problems whose last groups were flat, the surer the longer they have been so."""
+
+    exploration: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Probability at the start that a problem with one flat group is solved again; two in a row: its square, and so
+    on. There is one for solved and one for unsolved groups."""
+    adjustment: Share = 0.01
+    """After each step the two probabilities fall by this where flat groups were more than wanted, and rise else."""
+    trivial_share: Share = 1 / 12
+    """Wanted share of the solved problems whose solutions were all correct."""
+    unsolvable_share: Share = 1 / 6
+    """Wanted share of the solved problems whose solutions were all incorrect."""
+
+
+class PosteriorSection(Section):
+    """MoPPS: a Beta posterior of each problem's pass rate."""
+
+    discount: Share = 0.5
+    """What is left of earlier solutions' weight each time a problem is solved again."""
+
+
+class MarkovSection(Section):
+    """DPS: a hidden Markov model of each problem with the states none, some and all solved."""
+
+    decay: Share = 0.9
+    """What is left of the counted transitions each step; the rest returns to the prior."""
+    prior: PositiveFloat = 1.0
+    """Prior count of each transition."""
+
+
+class ValueHeadSection(Section):
+    """PCL: a linear head on the policy's last hidden state of the solution prompt."""
+
+    learning_rate: PositiveFloat = 0.01
+    """Adam's learning rate of the head."""
+    updates: PositiveInt = 4
+    """Adam steps on the problems of each training step."""
+
+
+class SelectionSection(Section):
+    """Which problems are worth solving. All methods are audited alike, by `controls.gating.audit_share`."""
+
+    method: SelectionMethod | None = None
+    """`none`: all; `meta`: predictive gating by meta-predictions; `history`: GRESO; `posterior`: MoPPS; `markov`: DPS;
+    `value_head`: PCL; `oracle`: what the solutions turn out to be, uncounted, in embedded worlds alone. Null: `meta`
+    where `controls.gating.enabled`, else `none`."""
+    candidates: Annotated[float, Field(ge=1, le=16)] = 2.0
+    """`posterior`, `markov` and `value_head` draw so many times the problems of a step, and keep the best."""
+    target: Share = 0.5
+    """`posterior` and `value_head` keep the problems whose pass rate is expected nearest to this."""
+    history: HistorySection = HistorySection()
+    posterior: PosteriorSection = PosteriorSection()
+    markov: MarkovSection = MarkovSection()
+    value_head: ValueHeadSection = ValueHeadSection()
+
+
+def require_selection_fits(
+    method: SelectionMethod, *, meta: bool, async_steps: int, dynamic_sampling: bool, sources: Sequence[str]
+) -> None:
+    """What a selection method asks of the rest of a configuration; ``sources`` are those of the training problems.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    named = f"controls.selection.method {method!r}"
+    if method == "meta" and not meta:
+        raise ValueError(f"{named} needs meta-predictions, but algorithm.meta is false")
+    if method != "none" and async_steps:
+        raise ValueError(f"{named} decides from all steps before; rollout.async_steps is {async_steps}, allowed is 0")
+    if method != "none" and dynamic_sampling:
+        raise ValueError(
+            f"{named} and algorithm.dynamic_sampling.enabled exclude each other: the problems that dynamic sampling "
+            "draws would not be selected"
+        )
+    others = [one for one in sources if not one.startswith("embedded")]
+    if method == "oracle" and others:
+        raise ValueError(
+            f"{named} solves every problem uncounted, to study what the best method could gain; problems.train is "
+            f"{others[0]!r}, allowed are embedded problems"
+        )
