@@ -221,7 +221,8 @@ class Controls:
             (audited if group.problem.id in flagged_ids else unflagged).append(outcome_of(group).flat)
         gated = len(batch.gated)
         flagged = gated + len(batch.let_through) + len(audited)
-        metrics.last("control/gate_open", float(gate.is_open))
+        if self.selector is not None and not self.selector.ranks:
+            metrics.last("control/gate_open", float(gate.is_open))
         metrics.last("control/gate_flagged_share", flagged / (flagged + len(unflagged)))
         metrics.last("control/gated_share", gated / (flagged + len(unflagged)))
         metrics.sum("control/gate_measured", len(audited))
