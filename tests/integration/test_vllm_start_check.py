@@ -75,7 +75,7 @@ def test_stale_weights_in_a_server_of_the_run_are_found() -> None:
 @pytest.mark.timeout(1500)
 def test_a_run_with_servers_of_its_own_is_checked_before_its_first_step(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(folder, "rollout.engine=vllm_server", "rollout.server_wait=600", "run.steps=1", "evaluation.every=0")
+    train(folder, "rollout.engine=vllm_server", "rollout.server_wait=600", "run.steps=1", "problems.eval=null")
     first = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert first["step"] == 1
     assert first["time/start_check"] > 0, said(folder)

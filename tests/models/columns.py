@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 from sizes import VOCABULARY
-from tiny import tiny_model
+from tiny import tiny_model, with_wide_heads
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -29,7 +29,7 @@ from masa.policy.loading import prepare_policy
 from masa.policy.opening import open_policy
 from masa.policy.row_checks import batch_logprobs, distance, layout_distance, leak, own_logprobs
 from masa.policy.shared_prompts import can_share_prompts
-from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest
+from masa.rollout.engine import Rollout, RolloutEngine, RolloutError, RolloutRequest
 from masa.rollout.factory import make_engine
 from masa.rollout.weights import policy_weights
 from masa.saving import write_model
@@ -124,7 +124,7 @@ def measure(family: str, columns: tuple[str, ...] = COLUMNS, **changes: Any) -> 
         "shared": lambda: in_layout(opened, "shared"),
         "checkpoint": lambda: checkpoint(opened),
         "engine": lambda: engine(opened, "transformers"),
-        VLLM: lambda: engine(opened, VLLM),
+        VLLM: lambda: engine(_opened(tiny_model(family, **{**with_wide_heads(family), **changes})), VLLM),
         "lora": lambda: lora(make()),
     }
     return {name: _guarded(measured) for name, measured in measures.items() if name in columns}
@@ -203,6 +203,9 @@ def engine(opened: Opened, name: Literal["transformers", "vllm"]) -> Cell:
         rows = [TokenRow(one.prompt_ids, one.token_ids) for one in checked]
         check_engine(opened.places, checked, check_update(opened.places, rows, _own(model, rows)))
         rollouts = _sampled(made, (4, 9, 30), seeds=2, tokens=24)
+    except RolloutError as error:
+        # The start check samples first.
+        raise ConfigError(f"{name} does not sample: {error}") from error
     finally:
         made.close()
     own = _own(model, [TokenRow(one.prompt_ids, one.token_ids) for one in rollouts])

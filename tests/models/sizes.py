@@ -117,6 +117,14 @@ _BYTES: dict[str, Any] = {
     "num_key_value_heads": 4,
     "head_dim": 16,
 }
+WIDE_HEADS = {
+    "head_dim": 32,
+    "global_head_dim": 32,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "n_head": 2,
+    "num_heads": 2,
+}
 # Of what a text model has beside it: images, sound.
 OTHER_PARTS: dict[str, Any] = {
     "hidden_size": 32,

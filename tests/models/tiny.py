@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sizes import FAMILIES, KINDS_OF_LAYERS, NEEDED, OTHER_PARTS, SIZES
+from sizes import FAMILIES, KINDS_OF_LAYERS, NEEDED, OTHER_PARTS, SIZES, WIDE_HEADS
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -115,6 +115,18 @@ def _made(config: PreTrainedConfig, attention: str | None) -> PreTrainedModel:
             raise
         return model.float().eval()
     raise AssertionError
+
+
+def with_wide_heads(family: str) -> dict[str, Any]:
+    """Changes of `tiny_config` that make heads 32 wide, the least that vLLM's attention on a CPU takes."""
+    default = CONFIG_MAPPING[family]()
+    inner = getattr(default, "text_config", None)
+    text = inner if isinstance(inner, PreTrainedConfig) else default
+    values = _tiny_values(text, text.model_type)
+    if "kv_lora_rank" in values:  # latent attention has widths of its own
+        return {}
+    changes = {name: value for name, value in WIDE_HEADS.items() if name in values}
+    return changes if text is default else {"text_config": {**values, **changes}}
 
 
 def tiny_folder(family: str, folder: Path, **changes: Any) -> Path:
