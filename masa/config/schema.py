@@ -412,6 +412,23 @@ class Config(Section):
         return changed_config(self, changes)
 
     @model_validator(mode="after")
+    def _dynamic_sampling_fits(self) -> Config:
+        if not self.algorithm.dynamic_sampling.enabled:
+            return self
+        if self.rollout.async_steps:
+            raise ValueError(
+                "algorithm.dynamic_sampling.enabled draws problems for the rewards of this step; rollout.async_steps "
+                f"is {self.rollout.async_steps}, allowed is 0"
+            )
+        for name in ("gating", "cutoff", "hinting"):
+            if getattr(self.controls, name).enabled:
+                raise ValueError(
+                    f"algorithm.dynamic_sampling.enabled and controls.{name}.enabled exclude each other: the problems "
+                    "that it draws would not be shaped by the control"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _controls_fit(self) -> Config:
         controls, limit = self.controls, self.rollout.max_solution_tokens
         for name in ("expert", "gating", "cutoff", "hinting"):
@@ -441,23 +458,6 @@ class Config(Section):
     def _cold_start_fits(self) -> Config:
         if self.cold_start.enabled and not self.algorithm.meta:
             raise ValueError("cold_start.enabled teaches meta-predictions, but algorithm.meta is false")
-        return self
-
-    @model_validator(mode="after")
-    def _dynamic_sampling_fits(self) -> Config:
-        if not self.algorithm.dynamic_sampling.enabled:
-            return self
-        if self.rollout.async_steps:
-            raise ValueError(
-                "algorithm.dynamic_sampling.enabled draws problems for the rewards of this step; rollout.async_steps "
-                f"is {self.rollout.async_steps}, allowed is 0"
-            )
-        for name in ("gating", "cutoff", "hinting"):
-            if getattr(self.controls, name).enabled:
-                raise ValueError(
-                    f"algorithm.dynamic_sampling.enabled and controls.{name}.enabled exclude each other: the problems "
-                    "that it draws would not be shaped by the control"
-                )
         return self
 
     @model_validator(mode="after")
