@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
+# Far beyond any decoder's states, and small enough for sums of squares.
+_LARGEST = 1e12
 
 
 class ValueHead:
@@ -121,7 +123,7 @@ class ValueHeadSelector:
 def _states(ids: Sequence[str], evidence: Evidence) -> Vector:
     # A policy that has diverged has no state to speak of; the head must outlive what an update may yet mend.
     states = np.array([evidence[id] for id in ids], dtype=np.float64)
-    return np.where(np.isfinite(states), states, 0.0)
+    return np.clip(np.where(np.isfinite(states), states, 0.0), -_LARGEST, _LARGEST)
 
 
 def _sigmoid(values: Vector) -> Vector:
