@@ -146,6 +146,7 @@ def test_a_cold_start_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert (out / "model.safetensors").read_bytes() == (taught / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_with_a_cold_start_equals_a_run_from_the_folder_of_one(
     taught: Path, unable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -175,7 +175,7 @@ def test_a_world_restored_in_the_middle_selects_as_if_nothing_had_happened(metho
         resumed.sampler.load_state_dict(state["s"])
 
 
-@pytest.mark.parametrize("method", ["history", "value_head"])
+@pytest.mark.parametrize("method", [pytest.param("history", marks=pytest.mark.slow), "value_head"])
 def test_a_run_that_selects_resumes_bit_for_bit(tmp_path: Path, method: str) -> None:
     options = (
         f"controls.selection.method={method}",

@@ -31,7 +31,7 @@ def test_a_run_killed_under_zero_2_and_resumed_equals_an_uninterrupted_one(kille
     assert rows(resumed) == rows(whole)
 
 
-@pytest.mark.parametrize("shape", [None, "cpu_zero3"])
+@pytest.mark.parametrize("shape", [pytest.param(None, marks=pytest.mark.slow), "cpu_zero3"])
 def test_a_run_goes_on_with_another_number_of_processes_or_another_sharding(
     killed: Path, tmp_path: Path, shape: str | None
 ) -> None:
@@ -51,7 +51,7 @@ def _newest_checkpoint(folder: Path) -> int:
     return max(int(path.name.removeprefix("step_")) for path in (folder / "checkpoints").glob("step_*"))
 
 
-@pytest.mark.parametrize("to", ["one process", "the launcher"])
+@pytest.mark.parametrize("to", ["one process", pytest.param("the launcher", marks=pytest.mark.slow)])
 def test_sigterm_saves_ends_every_process_and_loses_no_step(tmp_path: Path, to: str) -> None:
     folder = tmp_path / "run"
     with started(folder, "cpu_ddp", 1, "run.steps=50", "checkpoint.every=0") as launcher:

@@ -64,14 +64,14 @@ def _end_of(launchers: list["subprocess.Popen[str]"], killed: int) -> None:
     assert "Connection closed by peer" not in errors
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Path, killed: int) -> None:
     launcher = _launch(tmp_path, "cpu_ddp", "--main_process_port", "0")
     _wait_for_step(tmp_path, [launcher])
     _end_of([launcher], killed)
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_process_that_is_killed_ends_those_on_another_machine(tmp_path: Path, killed: int) -> None:
     pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
     port = str(free_port())

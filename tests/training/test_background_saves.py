@@ -80,7 +80,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("count", [1, 30])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 30])
 def test_a_run_killed_while_a_checkpoint_is_written_goes_on_from_the_one_before(
     waiting: Path, tmp_path: Path, count: int
 ) -> None:
