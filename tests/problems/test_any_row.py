@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from masa.problems import load_problems
@@ -46,6 +46,8 @@ ROWS = st.dictionaries(COLUMNS, VALUES, max_size=6)
 GOOD = {"problem": "What is 1 + 1?", "answer": "2", "target": "2", "reward_model": {"ground_truth": "One?"}, "level": 1}
 
 
+# The first text drawn makes Hypothesis's tables of characters, which takes a busy machine seconds.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     rows=st.lists(ROWS, max_size=3),
     columns=st.sampled_from([None, {"answer": "target"}, {"statement": "reward_model.ground_truth", "id": "level"}]),

@@ -25,10 +25,10 @@ _IN_THE_THREAD = """
 import os, signal, sys, threading
 from masa import train
 from masa.checked_files import CheckedWriter
-from masa.trainer import MASATrainer
+from masa.training_step import TrainingStep
 
 what, count = sys.argv.pop(1), int(sys.argv.pop(1))
-write, step, calls = CheckedWriter.write, MASATrainer._step, []
+write, step, calls = CheckedWriter.write, TrainingStep.take, []
 
 def writing(self, data):
     if threading.current_thread().name == "masa-checkpoint" and steps[-1] >= 2:
@@ -40,12 +40,11 @@ def writing(self, data):
     return write(self, data)
 
 steps = [0]
-def stepping(self, number, *arguments):
-    found = step(self, number, *arguments)
+def stepping(self, number):
+    step(self, number)
     steps.append(number)
-    return found
 
-CheckedWriter.write, MASATrainer._step = writing, stepping
+CheckedWriter.write, TrainingStep.take = writing, stepping
 sys.exit(train.main(sys.argv[1:]))
 """
 
