@@ -162,12 +162,10 @@ def open_answering(
         max_response_tokens=config.longest_response,
         tokenizer=builder.tokenizer,
     )
-    rewards = config.rewards
     with ExitStack() as stack:
         stack.callback(engine.close)
         if verifier is None:
-            pool = VerifierPool(rewards.verifier_workers, rewards.verifier_seconds, rewards.verifier_memory_mb)
-            verifier = stack.enter_context(pool)
+            verifier = stack.enter_context(VerifierPool.of(config.rewards))
         yield Answering(config, engine, builder, Grader(config, builder.tokenizer, verifier))
 
 

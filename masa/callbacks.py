@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config.files import ConfigError
 from masa.config.schema import CallbackSource
-from masa.errors import brief
-from masa.import_paths import import_object
+from masa.errors import brief, described
+from masa.import_paths import import_option
 
 if TYPE_CHECKING:
     from masa.run_state import RunState
@@ -100,7 +100,7 @@ def checked_callbacks(callbacks: Any) -> tuple[Callback, ...]:
         TypeError: not a list of objects with methods that are called.
     """
     if isinstance(callbacks, (str, bytes, Mapping)) or not hasattr(callbacks, "__iter__"):
-        raise TypeError(f"callbacks is {_named(callbacks)}, a list is needed: callbacks=[...]")
+        raise TypeError(f"callbacks is {described(callbacks)}, a list is needed: callbacks=[...]")
     found = tuple(callbacks)
     for index, one in enumerate(found):
         _check(f"callbacks[{index}]", one)
@@ -116,10 +116,7 @@ def load_callbacks(sources: Sequence[CallbackSource]) -> tuple[Callback, ...]:
     found = []
     for index, source in enumerate(sources):
         key = f"run.callbacks[{index}]"
-        try:
-            named = import_object(source.path)
-        except ValueError as error:
-            raise ConfigError(f"{key}.path: {error}") from error
+        named = import_option(f"{key}.path", source.path)
         if callable(named):
             try:
                 named = named(**source.arguments)
@@ -157,9 +154,4 @@ def _check(what: str, callback: Any) -> None:
         except TypeError as error:
             raise TypeError(f"{what}.{name} cannot be called ({error}); {_NEEDED}") from None
     if not methods:
-        raise TypeError(f"{what} is {_named(callback)}, {_NEEDED}")
-
-
-def _named(value: Any) -> str:
-    shown = repr(value)
-    return f"{shown} ({type(value).__name__})" if len(shown) <= 60 else f"a {type(value).__name__}"
+        raise TypeError(f"{what} is {described(callback)}, {_NEEDED}")

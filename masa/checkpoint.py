@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from masa.checked_files import CheckedFiles, FileRecord, whole_checksum_of
+from masa.checked_files import FileRecord, whole_checksum_of
 
 _NAME = re.compile(r"step_(\d+)")
 STATE = "state.json"
@@ -151,11 +151,6 @@ def put_later_aside(folder: Path, newest_step: int) -> None:
             path.rename(target)
 
 
-def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, in words; None where each has the size and checksums it was given."""
-    return find_missing(path) or _find_change(path)
-
-
 def find_missing(path: Path) -> str | None:
     """What is missing of a checkpoint, in words; the files are not read, but for those of earlier versions."""
     try:
@@ -173,14 +168,6 @@ def find_missing(path: Path) -> str | None:
         if isinstance(record.checksums, int) and whole_checksum_of(path / name) != record.checksums:
             return f"{name} has changed since it was written"
     return None
-
-
-def _find_change(path: Path) -> str | None:
-    checked = CheckedFiles(path, read_records(path))
-    for name, record in checked.records.items():
-        checked.compare(name, range(record.blocks))
-    checked.close()
-    return checked.damage
 
 
 def read_records(path: Path) -> dict[str, FileRecord]:

@@ -160,30 +160,6 @@ class CheckpointWriting:
         ) from own
 
 
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    state: Mapping[str, Any],
-    write: Write,
-    *,
-    retention: Retention,
-    score: float | None = None,
-    contents: Contents = "all",
-) -> Path:
-    """Write a checkpoint after ``step``, on one process.
-
-    The folder takes its name only when everything in it has reached the disk, so a name that matches means a whole
-    checkpoint.
-
-    Raises:
-        CheckpointError: it cannot be written (a full disk); earlier checkpoints are untouched.
-    """
-    writing = CheckpointWriting(folder, step, state, retention=retention, score=score, contents=contents)
-    writing.begin()
-    writing.write(write)
-    return writing.finish()
-
-
 def _says_enough(error: Exception) -> bool:
     """Whether it is the disk's, and no mistake of a program."""
     return isinstance(error, OSError) or is_disk_full(error)

@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-EXIT_BAD_INPUT = 2
+from masa.arguments import EXIT_BAD_INPUT
+
 # Subcommand: the module that has its command line as ``main(arguments) -> exit code``, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("masa.train", "train a policy"),

@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from masa.arguments import positive
+from masa.arguments import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, positive
 from masa.callable_modules import make_callable
 
 if TYPE_CHECKING:
     from masa.config import Config
     from masa.config.changes import Changes
     from masa.evaluation.settings import EvaluationSettings
-
-EXIT_FAILURE = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 def evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from masa.config.files import ConfigError
 from masa.errors import brief
 
 
@@ -24,3 +25,15 @@ def import_object(path: str) -> Any:
     except Exception as error:  # a module of the user's own may raise anything while it is imported
         raise ValueError(f"{path!r} cannot be imported: {brief(error)}") from error
     return found
+
+
+def import_option(key: str, path: str) -> Any:
+    """`import_object` of ``path``, which the option ``key`` holds.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    try:
+        return import_object(path)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from masa.arguments import positive
+from masa.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, positive
 from masa.callable_modules import make_callable
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from masa.config import Config
     from masa.config.changes import Changes
 
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 _METAS = 8
 
 

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from masa.arguments import EXIT_BAD_INPUT
 from masa.callable_modules import make_callable
 
 if TYPE_CHECKING:
     from masa.reporting.page import Report
-
-EXIT_BAD_INPUT = 2
 
 
 def report(

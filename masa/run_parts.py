@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from accelerate import PartialState
 from rich.console import Console
 
 from masa.callbacks import Callback
 from masa.config import Config
 from masa.policy.presets import Algorithm
+from masa.policy.processes import join_processes, require_precise_updates
 from masa.preflight import Prepared
 from masa.problems.mixture import Sampler
 from masa.problems.sources import make_sampler
 from masa.rewards.functions import RewardFunction
 from masa.rewards.own_parts import Verifier
+from masa.rollout.factory import require_divided_processes
 from masa.session import Session
 
 if TYPE_CHECKING:
@@ -35,6 +38,17 @@ class RunParts:
     verifier: Verifier | None = None
     reward_functions: Sequence[RewardFunction] = ()
     callbacks: Sequence[Callback] = ()
+
+    def join(self) -> PartialState:
+        """Bring the processes of the run together, before anything is loaded.
+
+        Raises:
+            ConfigError: this model, or this engine, cannot be had with so many processes.
+        """
+        state = join_processes(self.config.run.timeout_minutes)
+        require_precise_updates(self.config.model, self.model)
+        require_divided_processes(self.config.rollout, state.num_processes)
+        return state
 
     def session(self) -> Session:
         """What is alive while the run is at work; to be entered."""

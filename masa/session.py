@@ -201,13 +201,13 @@ class Session:
         """
         return self._checkpoints.save(directory, step, sampler, metrics, wait=wait)
 
-    def settle_checkpoint(self) -> None:
-        """Give a checkpoint that was written in the background its name, if all processes are done with it.
+    def settle_checkpoint(self, *, wait: bool = False) -> None:
+        """Give a checkpoint written in the background its name, if (with ``wait``, once) all processes are done.
 
         Raises:
             CheckpointError: it cannot be written; earlier ones are untouched.
         """
-        self._checkpoints.settle()
+        self._checkpoints.settle(wait=wait)
 
     @property
     def is_saving(self) -> bool:
@@ -278,12 +278,7 @@ class Session:
         self._pool: VerifierPool | None = None
         if self._given_verifier is not None:
             return self._given_verifier
-        section = self._config.rewards
-        self._pool = VerifierPool(
-            workers=section.verifier_workers,
-            time_limit=section.verifier_seconds,
-            memory_limit_mb=section.verifier_memory_mb,
-        )
+        self._pool = VerifierPool.of(self._config.rewards)
         return self._stack.enter_context(self._pool)
 
     def _open_functions(self) -> RewardFunctions | None:

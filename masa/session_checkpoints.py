@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
-from accelerate.utils import broadcast_object_list
 
 from masa import checkpoint
 from masa.checked_files import CheckedFiles, FileRecord
@@ -32,7 +31,7 @@ from masa.rollout.waiting import Waiting
 from masa.rollout.weights import weight_sizes
 from masa.saved_rollouts import CARRIED_OVER, read_carried_over, read_rollouts_ahead, rollout_parts, rollouts_ahead
 from masa.saving import complete_policy, policy_parts, restore_policy, write_settings
-from masa.together import Together
+from masa.together import Together, from_first
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -237,17 +236,11 @@ class SessionCheckpoints:
         return next((one for one in found if one is not None), None)
 
     def _from_first(self, ask: Callable[[], _Answer]) -> _Answer:
-        """What the first process answers, on every process; an error of its is raised on all of them."""
-        answer: list[Any] = [None]
-        if self._together.first:
-            try:
-                answer = [ask()]
-            except CheckpointError as error:
-                answer = [error]
-        found: _Answer | CheckpointError = broadcast_object_list(answer)[0]
-        if isinstance(found, CheckpointError):
-            raise CheckpointError(str(found), first=self._together.first)
-        return found
+        """What the first process answers, on every process; the first one alone says what went wrong."""
+        try:
+            return from_first(ask, CheckpointError, first=self._together.first)
+        except CheckpointError as error:
+            raise CheckpointError(str(error), first=self._together.first) from error
 
 
 def _free_memory() -> int:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from accelerate.utils import broadcast_object_list
+
+_Answer = TypeVar("_Answer")
 
 
 def _same(values: list[Any]) -> list[Any]:
@@ -25,3 +29,18 @@ class Together:
 
 
 ALONE = Together()
+
+
+def from_first(ask: Callable[[], _Answer], error: type[Exception], *, first: bool) -> _Answer:
+    """What the ``first`` process answers, on every process; an ``error`` of its is raised on all of them."""
+    answer: list[Any] = [None]
+    if first:
+        try:
+            answer = [ask()]
+        except error as raised:
+            answer = [raised]
+    (found,) = broadcast_object_list(answer)
+    if isinstance(found, error):
+        raise found
+    given: _Answer = found
+    return given

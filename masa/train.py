@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from masa.arguments import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, add_configuration
+
 if TYPE_CHECKING:
     from masa.config import Config
     from masa.trainer import MASATrainer
-
-EXIT_BAD_INPUT = 2
-EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,10 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m masa.train",
         description="Train a policy with MASA, or with plain GRPO (algorithm.meta=false).",
     )
-    parser.add_argument("--config", required=True, help="YAML file with the run's configuration")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration, e.g. run.seed=1"
-    )
+    add_configuration(parser, "YAML file with the run's configuration")
     parser.add_argument("--name", help="what reports call this run (run.name)")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in run.dir from its newest checkpoint"

@@ -9,8 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import broadcast_object_list
-
 from masa.answering import Answering
 from masa.callbacks import Callback, Callbacks
 from masa.checkpoint import checkpoint_path, require_resumable
@@ -19,11 +17,10 @@ from masa.cold_start.folder import cold_start_folder, cold_start_metrics
 from masa.cold_start.run import cold_start_within
 from masa.config import Config
 from masa.policy.optimizer import describe_new_decay
-from masa.policy.processes import join_processes, require_precise_updates
 from masa.preflight import total_steps
-from masa.rollout.factory import require_divided_processes
 from masa.run_parts import RunParts
 from masa.run_state import RunState
+from masa.together import from_first
 from masa.tracking.display import ProgressDisplay
 from masa.tracking.failure_notes import FailureNotes
 from masa.tracking.loggers import Trackers
@@ -83,6 +80,9 @@ class TrainingRun:
         elif self.is_open and self.model is not None:
             if self._saved < self.state.step:
                 self._save(wait=True)
+            else:
+                self.session.settle_checkpoint(wait=True)
+                self._tell_if_saved()
             self._display.pause()
 
     def answering(self) -> Answering:
@@ -103,9 +103,7 @@ class TrainingRun:
         Raises: as `MASATrainer.train`.
         """
         parts = self._parts
-        process = join_processes(parts.config.run.timeout_minutes)
-        require_precise_updates(parts.config.model, parts.model)
-        require_divided_processes(parts.config.rollout, process.num_processes)
+        process = parts.join()
         directory = self.directory = _choose_directory(parts.config, resume, first=process.is_main_process)
         run_section = parts.config.run.model_copy(update={"dir": str(directory.path)})
         parts = self._parts = replace(parts, config=parts.config.model_copy(update={"run": run_section}))
@@ -164,10 +162,8 @@ class TrainingRun:
 
     def _cold_start(self, directory: RunDirectory, resume: bool) -> bool:
         """The cold start before the first step, where there is one; False where SIGTERM ended it, and so the run."""
-        parts, state = self._parts, self.state
-        done = cold_start_within(
-            parts.config, parts.prepared, self.session, self._sampler, directory, state.message, resume=resume
-        )
+        state = self.state
+        done = cold_start_within(self._parts, self.session, self._sampler, directory, state.message, resume=resume)
         if not done:
             state.message("Stopped by SIGTERM in the cold start; --resume goes on from there")
             self.outcome = {"steps": 0, "stopped_by": "SIGTERM"}
@@ -290,16 +286,12 @@ def _choose_directory(config: Config, resume: bool, *, first: bool) -> RunDirect
     Raises:
         RunFolderError: it cannot be made.
     """
-    chosen: list[Any] = [None]
-    directory: RunDirectory | None = None
-    if first:
-        try:
-            directory = directory_to_resume(config) if resume else fresh_directory(config)
-            chosen = [str(directory.path)]
-        except RunFolderError as error:
-            chosen = [error]
-    found = broadcast_object_list(chosen)[0]
-    if isinstance(found, RunFolderError):
-        raise found
+    chosen: list[RunDirectory] = []
+
+    def choose() -> str:
+        chosen.append(directory_to_resume(config) if resume else fresh_directory(config))
+        return str(chosen[0].path)
+
+    path = from_first(choose, RunFolderError, first=first)
     # The first process keeps its own: it knows whether it has made the folder.
-    return directory or RunDirectory(found)
+    return chosen[0] if chosen else RunDirectory(path)

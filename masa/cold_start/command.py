@@ -6,9 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-EXIT_BAD_INPUT = 2
-EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130
+from masa.arguments import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, add_configuration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from masa.trainer import MASATrainer
 
         summary = MASATrainer(config).cold_start(options.out, resume=options.resume)
-    except (ConfigError, ProblemDataError, RunExistsError, RunFolderError, CheckpointError) as error:
+    except CheckpointError as error:
+        if error.first:
+            print(f"masa: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (ConfigError, ProblemDataError, RunExistsError, RunFolderError) as error:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except (RolloutError, VerifierFailedError) as error:
@@ -49,10 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m masa.cold_start",
         description="Teach a policy that cannot write meta-predictions their form, on its own measured solutions.",
     )
-    parser.add_argument("--config", required=True, help="YAML file with a run's configuration; see cold_start there")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration, e.g. run.seed=1"
-    )
+    add_configuration(parser, "YAML file with a run's configuration; see cold_start there")
     parser.add_argument("--out", required=True, help="folder for the model that comes out, and its records")
     parser.add_argument("--resume", action="store_true", help="go on with the cold start that lies in --out")
     return parser

@@ -88,16 +88,23 @@ class Examples:
     def batch(self, update: int) -> list[TokenRow]:
         """The rows of update ``update``, counted from 0: every problem once before any comes again."""
         rows = []
-        for place in range(update * self._batch_size, (update + 1) * self._batch_size):
-            epoch, index = divmod(place, len(self._examples))
-            order = list(range(len(self._examples)))
-            random.Random(derive_seed(self._seed, "cold start order", epoch)).shuffle(order)
-            one = self._examples[order[index]]
+        places = [
+            divmod(place, len(self._examples))
+            for place in range(update * self._batch_size, (update + 1) * self._batch_size)
+        ]
+        orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in places}}
+        for epoch, index in places:
+            one = self._examples[orders[epoch][index]]
             choice = random.Random(derive_seed(self._seed, "cold start", epoch, one.problem_id))
             rows.append(TokenRow(one.meta_prompt, choice.choice(one.metas)))
             if one.solutions:
                 rows.append(TokenRow(one.solution_prompt, choice.choice(one.solutions)))
         return rows
+
+    def _order(self, epoch: int) -> list[int]:
+        order = list(range(len(self._examples)))
+        random.Random(derive_seed(self._seed, "cold start order", epoch)).shuffle(order)
+        return order
 
     def _metas(self, one: SolvedProblem, limit: int) -> tuple[tuple[int, ...], ...]:
         texts = [self._writer.write(one.facts, variant) for variant in range(self._writer.variants)]

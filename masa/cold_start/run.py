@@ -9,13 +9,9 @@ from typing import Any
 from masa.cold_start.folder import cold_start_folder
 from masa.cold_start.phase import ColdStart
 from masa.cold_start.records import ColdStartRecords
-from masa.config import Config
-from masa.policy.processes import join_processes, require_precise_updates
-from masa.preflight import Prepared
 from masa.problems.mixture import Sampler
 from masa.rewards.failures import require_working_verifier
 from masa.rewards.grading import GradedGroup
-from masa.rollout.factory import require_divided_processes
 from masa.run_parts import RunParts
 from masa.session import Session
 from masa.tracking.metrics import StepMetrics
@@ -24,8 +20,7 @@ from masa.training_step import measure_held_out, sample_step
 
 
 def cold_start_within(
-    config: Config,
-    prepared: Prepared,
+    parts: RunParts,
     session: Session,
     sampler: Sampler,
     directory: RunDirectory,
@@ -34,47 +29,42 @@ def cold_start_within(
     resume: bool,
 ) -> bool:
     """The cold start of a run, where there is one; False where SIGTERM ended it."""
-    if not config.cold_start.enabled:
+    if not parts.config.cold_start.enabled:
         return True
     writes = session.accelerator.is_main_process
-    records = ColdStartRecords(cold_start_folder(directory), config, say, writes=writes)
+    records = ColdStartRecords(cold_start_folder(directory), parts.config, say, writes=writes)
     records.open(resume=resume)
     # Step 0 of the run evaluates what came out of it.
-    return _phase(config, prepared, session, records, say).run(sampler, resume=resume, evaluate_after=False)
+    return _phase(parts, session, records, say).run(sampler, resume=resume, evaluate_after=False)
 
 
 def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, Any]:
     """As `MASATrainer.cold_start`."""
-    config, prepared = parts.config, parts.prepared
-    state = join_processes(config.run.timeout_minutes)
-    require_precise_updates(config.model, parts.model)
-    require_divided_processes(config.rollout, state.num_processes)
+    state = parts.join()
 
     def say(line: str) -> None:
         if state.is_main_process:
             parts.console.print(line, highlight=False)
 
-    for note in prepared.notes:
+    for note in parts.prepared.notes:
         say(note)
-    records = ColdStartRecords(out, config, say, writes=state.is_main_process)
+    records = ColdStartRecords(out, parts.config, say, writes=state.is_main_process)
     records.open(resume=resume)
     with parts.session() as session:
         sampler = parts.sampler()
-        session.sample_with(lambda step: sample_step(step, session, sampler, prepared, config))
+        session.sample_with(lambda step: sample_step(step, session, sampler, parts.prepared, parts.config))
         for line in session.check_at_start():
             say(line)
-        if not _phase(config, prepared, session, records, say).run(sampler, resume=resume, evaluate_after=True):
+        if not _phase(parts, session, records, say).run(sampler, resume=resume, evaluate_after=True):
             say("Stopped by SIGTERM; --resume goes on from there")
             return {"stopped_by": "SIGTERM"}
     return records.summary()
 
 
-def _phase(
-    config: Config, prepared: Prepared, session: Session, records: ColdStartRecords, say: Callable[[str], None]
-) -> ColdStart:
+def _phase(parts: RunParts, session: Session, records: ColdStartRecords, say: Callable[[str], None]) -> ColdStart:
     def evaluate(when: str, session: Session) -> tuple[StepMetrics, list[GradedGroup]]:
-        metrics, groups = measure_held_out(config, prepared, session)
+        metrics, groups = measure_held_out(parts.config, parts.prepared, session)
         require_working_verifier(groups, when)
         return metrics, groups
 
-    return ColdStart(config, prepared, session, records, evaluate, say)
+    return ColdStart(parts.config, parts.prepared, session, records, evaluate, say)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -52,3 +52,17 @@ class Section(BaseModel):
         return (
             f"<b>{name}</b><table>{head}{rows}</table>" if rows else f"<b>{name}</b>: all options have their defaults"
         )
+
+
+class ImportedSource(Section):
+    """Something of the user's own, by its import path: a mapping, or that path alone."""
+
+    path: str
+    """`module:name` of a class, a function or an object."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """What a class or a function that makes an object is called with, by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value

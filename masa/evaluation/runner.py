@@ -74,8 +74,7 @@ def run_evaluation(
     if verifier is not None:
         found = _score_all(settings, problems, store, verifier, console)
     else:
-        section = settings.config.rewards
-        with VerifierPool(section.verifier_workers, section.verifier_seconds, section.verifier_memory_mb) as pool:
+        with VerifierPool.of(settings.config.rewards) as pool:
             found = _score_all(settings, problems, store, pool, console)
     return _write(settings, found, others, store)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import ConfigError
 from masa.config.schema import ModelSection
+from masa.errors import described
 from masa.policy.loading import load_tokenizer
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def check_model_object(model: Any) -> None:
     """
     if not all(hasattr(model, name) for name in ("config", "get_output_embeddings", "save_pretrained")):
         raise TypeError(
-            f"model is {_named(model)}, a causal language model of transformers is needed; a folder or a hub id is "
+            f"model is {described(model)}, a causal language model of transformers is needed; a folder or a hub id is "
             "named in model.path"
         )
 
@@ -31,8 +32,8 @@ def check_tokenizer_object(tokenizer: Any) -> None:
     """
     if not all(hasattr(tokenizer, name) for name in ("apply_chat_template", "batch_decode", "save_pretrained")):
         raise TypeError(
-            f"tokenizer is {_named(tokenizer)}, a tokenizer of transformers is needed; without one, that of model.path "
-            "is taken"
+            f"tokenizer is {described(tokenizer)}, a tokenizer of transformers is needed; without one, that of "
+            "model.path is taken"
         )
 
 
@@ -56,10 +57,3 @@ def own_tokenizer(model: PreTrainedModel, section: ModelSection) -> PreTrainedTo
             f"model= was given without tokenizer=, and no tokenizer can be loaded from {source}, where the model comes "
             f"from ({error}); give both"
         ) from error
-
-
-def _named(value: Any) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    shown = repr(value)
-    return f"{shown} ({type(value).__name__})" if len(shown) <= 60 else f"a {type(value).__name__}"

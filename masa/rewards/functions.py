@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from masa.config import ConfigError
-from masa.config.schema import RewardSource
-from masa.errors import brief
-from masa.import_paths import import_object
+from masa.config.rewards import RewardSource
+from masa.errors import brief, described
+from masa.import_paths import import_option
 
 Signature = Literal["response", "batch", "trl"]
 
@@ -66,13 +66,13 @@ def checked_reward_functions(functions: Any) -> tuple[RewardFunction, ...]:
         ValueError: two functions were given one name, or one a name that no metric can have.
     """
     if isinstance(functions, RewardFunction) or callable(functions):
-        raise TypeError(f"reward_functions is {_named(functions)}, {_NEEDED}: reward_functions=[...]")
+        raise TypeError(f"reward_functions is {described(functions)}, {_NEEDED}: reward_functions=[...]")
     if isinstance(functions, (str, bytes, Mapping)) or not isinstance(functions, Iterable):
-        raise TypeError(f"reward_functions is {_named(functions)}, {_NEEDED}")
+        raise TypeError(f"reward_functions is {described(functions)}, {_NEEDED}")
     found = []
     for index, one in enumerate(functions):
         if not isinstance(one, RewardFunction) and not callable(one):
-            raise TypeError(f"reward_functions[{index}] is {_named(one)}, {_NEEDED}")
+            raise TypeError(f"reward_functions[{index}] is {described(one)}, {_NEEDED}")
         wrapped = one if isinstance(one, RewardFunction) else RewardFunction(one)
         _check(f"reward_functions[{index}]", wrapped)
         found.append(wrapped)
@@ -88,12 +88,9 @@ def load_reward_functions(sources: Sequence[RewardSource]) -> list[RewardFunctio
     found = []
     for index, source in enumerate(sources):
         key = f"rewards.functions[{index}]"
-        try:
-            function = import_object(source.path)
-        except ValueError as error:
-            raise ConfigError(f"{key}.path: {error}") from error
+        function = import_option(f"{key}.path", source.path)
         if not callable(function):
-            raise ConfigError(f"{key}.path: {source.path} is {_named(function)}; allowed: {_FORMS}")
+            raise ConfigError(f"{key}.path: {source.path} is {described(function)}; allowed: {_FORMS}")
         if source.arguments and not inspect.isclass(function):
             raise ConfigError(f"{key}.arguments: {source.path} is no class; allowed: no arguments")
         one = RewardFunction(
@@ -184,14 +181,6 @@ def _signature_of(function: Any) -> inspect.Signature | None:
         return None
     _, *parameters = found.parameters.values()  # self
     return found.replace(parameters=parameters)
-
-
-def _named(value: Any) -> str:
-    """A value for a message: its kind, and what it is where that is short."""
-    if inspect.isroutine(value):
-        return f"the function {value.__name__}"
-    shown = repr(value)
-    return f"{shown} ({type(value).__name__})" if len(shown) <= 60 else f"a {type(value).__name__}"
 
 
 def made(one: RewardFunction) -> Any:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from masa.errors import described
 from masa.rewards.verdict import Verdict
 
 
@@ -30,7 +31,7 @@ def check_verifier_object(verifier: Any) -> None:
             f"verifier is the class {verifier.__name__}, {_VERIFIER_NEEDED}: verifier={verifier.__name__}()"
         )
     if not callable(method):
-        raise TypeError(f"verifier is {_named(verifier)}, {_VERIFIER_NEEDED}")
+        raise TypeError(f"verifier is {described(verifier)}, {_VERIFIER_NEEDED}")
     _check_arguments("verifier.verify", method, 1, _VERIFIER_NEEDED)
 
 
@@ -46,12 +47,12 @@ def verified(verifier: Verifier, items: Sequence[Mapping[str, Any]]) -> list[Ver
     returned: Any = verifier.verify(items)
     name = f"{type(verifier).__name__}.verify"
     if isinstance(returned, (str, bytes, Mapping)) or not isinstance(returned, Iterable):
-        raise TypeError(f"{name} returned {_named(returned)}; {_VERIFIER_NEEDED}")
+        raise TypeError(f"{name} returned {described(returned)}; {_VERIFIER_NEEDED}")
     verdicts = list(returned)
     for index, verdict in enumerate(verdicts):
         if not isinstance(verdict, Verdict):
             raise TypeError(
-                f"{name} returned {_named(verdict)} for item {index}; {_VERIFIER_NEEDED}, "
+                f"{name} returned {described(verdict)} for item {index}; {_VERIFIER_NEEDED}, "
                 'such as Verdict(correct=True, status="correct")'
             )
         if not _is_reward(verdict.reward):
@@ -79,11 +80,3 @@ def _check_arguments(what: str, function: Callable[..., Any], count: int, needed
         signature.bind(*[None] * count)
     except TypeError as error:
         raise TypeError(f"{what} takes {signature}, which does not fit ({error}); {needed}") from None
-
-
-def _named(value: Any) -> str:
-    """A value for a message: its kind, and what it is where that is short."""
-    if inspect.isroutine(value):
-        return f"the function {value.__name__}"
-    shown = repr(value)
-    return f"{shown} ({type(value).__name__})" if len(shown) <= 60 else f"a {type(value).__name__}"

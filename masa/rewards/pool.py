@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -24,6 +24,9 @@ from masa.rewards.forkserver import WorkerContext
 from masa.rewards.verdict import Status, Verdict
 from masa.rewards.verifiers import BUILT_IN, check_verifier
 from masa.rewards.verifiers.essence import essence
+
+if TYPE_CHECKING:
+    from masa.config.rewards import RewardsSection
 
 __all__ = ["Verdict", "VerifierPool"]
 
@@ -89,6 +92,11 @@ class VerifierPool:
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._pool: ProcessPool | None = None
         self._closed = False
+
+    @classmethod
+    def of(cls, section: RewardsSection) -> VerifierPool:
+        """A pool as a configuration's section ``rewards`` says."""
+        return cls(section.verifier_workers, section.verifier_seconds, section.verifier_memory_mb)
 
     def __enter__(self) -> VerifierPool:
         self.start()

@@ -17,3 +17,16 @@ SMALL = (
     "run.steps=5",
     "run.threads=1",
 )
+# Smaller still, for what needs no more than a step or two: two problems with two responses on each path.
+TINY = {
+    "algorithm.num_problems": 2,
+    "algorithm.num_solutions": 2,
+    "algorithm.num_metas": 2,
+    "problems.limit": 16,
+    "problems.eval_limit": 2,
+    "rollout.check_at_start": False,
+    "rollout.max_solution_tokens": 48,
+    "rollout.max_meta_tokens": 40,
+    "tracking.figures": False,
+    "evaluation.every": 0,
+}

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lone_checkpoints import find_damage
 from small_run import QUICKSTART, SMALL
 
-from masa import session_checkpoints, train
-from masa.checkpoint import find_damage, list_checkpoints
+from masa import MASATrainer, load_config, session_checkpoints, train
+from masa.callbacks import Callback
+from masa.checkpoint import list_checkpoints
 from masa.tracking.keys import is_timing
 
 BACKGROUND = (
@@ -119,3 +121,21 @@ def test_where_a_host_has_no_room_for_copies_the_run_waits_and_says_so(
     said = capsys.readouterr().out.replace("\n", " ")
     assert "checkpoint.background: not now" in said
     assert [step for step, _ in list_checkpoints(tmp_path / "run" / "checkpoints")][-1] == 2
+
+
+def test_a_checkpoint_is_whole_and_told_when_the_steps_that_were_asked_for_are_done(tmp_path: Path) -> None:
+    class Tells(Callback):
+        told: list[str]
+
+        def on_checkpoint(self, run: Any) -> None:
+            self.told.append(run.checkpoint.name)
+
+    tells = Tells()
+    tells.told = []
+    config = load_config(QUICKSTART, [*BACKGROUND, f"run.dir={tmp_path / 'run'}", "run.steps=3"])
+    trainer = MASATrainer(config, callbacks=[tells])
+    list(trainer.steps(1))
+    assert tells.told == ["step_000001"]
+    assert [step for step, _ in list_checkpoints(tmp_path / "run" / "checkpoints")] == [1]
+    trainer.train()
+    assert tells.told == ["step_000001", "step_000002", "step_000003"]

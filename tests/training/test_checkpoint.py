@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lone_checkpoints import find_damage, save_checkpoint
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -17,7 +18,6 @@ from masa.checkpoint import (
     Retention,
     best_checkpoint,
     checkpoint_path,
-    find_damage,
     list_checkpoints,
     newest_whole_checkpoint,
     put_later_aside,
@@ -26,7 +26,6 @@ from masa.checkpoint import (
     resumable_checkpoints,
 )
 from masa.checkpoint_size import Contents
-from masa.checkpoint_writing import save_checkpoint
 
 
 def _write(folder: Path) -> None:

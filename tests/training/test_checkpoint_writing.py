@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lone_checkpoints import find_damage, save_checkpoint
 
 from masa.checked_files import CheckedWriter, FileRecord
-from masa.checkpoint import CheckpointError, Retention, checkpoint_path, find_damage, read_records
-from masa.checkpoint_writing import CheckpointWriting, save_checkpoint
+from masa.checkpoint import CheckpointError, Retention, checkpoint_path, read_records
+from masa.checkpoint_writing import CheckpointWriting
 from masa.together import Together
 
 
@@ -29,6 +30,14 @@ class Processes:
             return found
 
         return Together(process, 2, gather)
+
+
+def _on_each(run: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=run, args=(process,)) for process in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _own_part(process: int) -> Callable[[Path], dict[str, FileRecord]]:
@@ -58,11 +67,7 @@ def _save_together(folder: Path, *writes: Any, background: bool = False) -> list
         except Exception as error:
             outcomes[process] = error
 
-    threads = [threading.Thread(target=run, args=(process,)) for process in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    _on_each(run)
     return outcomes
 
 
@@ -116,9 +121,5 @@ def test_a_folder_that_not_all_machines_share_is_refused_by_name(tmp_path: Path)
         except CheckpointError as error:
             outcomes[process] = error
 
-    threads = [threading.Thread(target=run, args=(process,)) for process in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    _on_each(run)
     assert all("run.dir must be on a file system that all machines share" in str(one) for one in outcomes)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas
 import pytest
 import torch
-from small_run import QUICKSTART, SMALL
+from small_run import QUICKSTART, SMALL, TINY
 
 import masa
 from masa import Config, MASATrainer, load_config
@@ -20,20 +20,7 @@ from masa.export import HubPushError
 from masa.run import NoRunError
 from masa.tracking.keys import is_timing
 
-_TINY = {
-    "algorithm.num_problems": 2,
-    "algorithm.num_solutions": 2,
-    "algorithm.num_metas": 2,
-    "problems.limit": 16,
-    "problems.eval_limit": 2,
-    "rollout.check_at_start": False,
-    "rollout.max_solution_tokens": 48,
-    "rollout.max_meta_tokens": 40,
-    "tracking.figures": False,
-    "evaluation.every": 0,
-    "checkpoint.every": 0,
-    "checkpoint.keep": 9,
-}
+_TINY = {**TINY, "checkpoint.every": 0, "checkpoint.keep": 9}
 MakeConfig = Callable[..., Config]
 
 

@@ -6,25 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_run import QUICKSTART, SMALL
+from small_run import QUICKSTART, SMALL, TINY
 
 import masa
 from masa import Config, MASATrainer, Problem, RewardFunction, load_config, train
 from masa.rewards.failures import RewardFunctionError
 
-_TINY = {
-    "algorithm.num_problems": 2,
-    "algorithm.num_solutions": 2,
-    "algorithm.num_metas": 2,
-    "problems.limit": 16,
-    "problems.eval_limit": 2,
-    "rollout.check_at_start": False,
-    "rollout.max_solution_tokens": 48,
-    "rollout.max_meta_tokens": 40,
-    "tracking.figures": False,
-    "evaluation.every": 0,
-    "run.steps": 1,
-}
+_TINY = {**TINY, "run.steps": 1}
 _MODULE = """
 class Model:
     made = closed = 0
