@@ -9,7 +9,19 @@ from pydantic import Field
 
 from masa.config.section import PositiveFloat, PositiveInt, Section, Share
 
-SelectionMethod = Literal["none", "meta", "history", "posterior", "markov", "value_head", "oracle"]
+SelectionMethod = Literal["none", "meta", "combined", "history", "posterior", "markov", "value_head", "oracle"]
+
+
+# The methods that judge by meta-predictions.
+BY_METAS: tuple[SelectionMethod, ...] = ("meta", "combined")
+
+
+class CombinedSection(Section):
+    """Meta-predictions together with a Beta posterior of each problem's pass rate."""
+
+    discount: Share = 0.99
+    """What is left, after each training step, of the weight of earlier solutions and of how well predictions and
+    history agreed with them."""
 
 
 class HistorySection(Section):
@@ -55,13 +67,15 @@ class SelectionSection(Section):
     """Which problems are worth solving. All methods are audited alike, by `controls.gating.audit_share`."""
 
     method: SelectionMethod | None = None
-    """`none`: all; `meta`: predictive gating by meta-predictions; `history`: GRESO; `posterior`: MoPPS; `markov`: DPS;
-    `value_head`: PCL; `oracle`: what the solutions turn out to be, uncounted, in embedded worlds alone. Null: `meta`
-    where `controls.gating.enabled`, else `none`."""
+    """`none`: all; `meta`: predictive gating by meta-predictions; `combined`: the gate by these and the
+    problem's own pass rates so far; `history`: GRESO; `posterior`: MoPPS; `markov`: DPS; `value_head`: PCL; `oracle`:
+    what the solutions turn out to be, uncounted, in embedded worlds alone. Null: `meta` where
+    `controls.gating.enabled`, else `none`."""
     candidates: Annotated[float, Field(ge=1, le=16)] = 2.0
     """`posterior`, `markov` and `value_head` draw so many times the problems of a step, and keep the best."""
     target: Share = 0.5
     """`posterior` and `value_head` keep the problems whose pass rate is expected nearest to this."""
+    combined: CombinedSection = CombinedSection()
     history: HistorySection = HistorySection()
     posterior: PosteriorSection = PosteriorSection()
     markov: MarkovSection = MarkovSection()
@@ -77,7 +91,7 @@ def require_selection_fits(
         ValueError: it is something else.
     """
     named = f"controls.selection.method {method!r}"
-    if method == "meta" and not meta:
+    if method in BY_METAS and not meta:
         raise ValueError(f"{named} needs meta-predictions, but algorithm.meta is false")
     if method != "none" and async_steps:
         raise ValueError(f"{named} decides from all steps before; rollout.async_steps is {async_steps}, allowed is 0")

@@ -270,6 +270,7 @@ def outcome_of(group: GradedGroup) -> Outcome:
         correct=sum(verdict.correct for verdict in group.verdicts),
         total=len(group.verdicts),
         flat=len({verdict.reward for verdict in group.verdicts}) == 1,
+        predicted=tuple(one.pass_rate for one in group.predictions),
     )
 
 

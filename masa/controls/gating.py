@@ -35,10 +35,20 @@ class Judgement:
 
 def judge(pass_rates: Sequence[float | None], section: GatingSection) -> Judgement:
     """Flag a problem where the parsed predictions agree (population std) and their mean passes a threshold."""
-    parsed = [rate for rate in pass_rates if rate is not None]
-    if len(parsed) < 2 or len(parsed) < section.min_parsed * len(pass_rates):
+    parsed = readable(pass_rates, section)
+    if parsed is None:
         return Judgement("open")
-    mean, spread = statistics.fmean(parsed), statistics.pstdev(parsed)
+    return outlook(statistics.fmean(parsed), statistics.pstdev(parsed), section)
+
+
+def readable(pass_rates: Sequence[float | None], section: GatingSection) -> list[float] | None:
+    """The parsed predictions; None where they are fewer than two, or than the share that must be."""
+    parsed = [rate for rate in pass_rates if rate is not None]
+    return None if len(parsed) < 2 or len(parsed) < section.min_parsed * len(pass_rates) else parsed
+
+
+def outlook(mean: float, spread: float, section: GatingSection) -> Judgement:
+    """What an expected pass rate and its standard deviation come to."""
     if spread >= section.max_std:
         return Judgement("open")
     if mean >= section.trivial:

@@ -17,7 +17,7 @@ from test_training import _config, _rows, _train, _weights
 from masa.config import ConfigError, load_config
 from masa.controls.rollouts import ShapedBatch
 
-METHODS = ("meta", "history", "posterior", "markov", "value_head", "oracle")
+METHODS = ("meta", "combined", "history", "posterior", "markov", "value_head", "oracle")
 RATES = {f"p{n:02}": (0.0, 0.5, 1.0)[n % 3] for n in range(60)}
 
 
@@ -204,6 +204,8 @@ def test_a_run_that_selects_resumes_bit_for_bit(tmp_path: Path, method: str) -> 
     ("overrides", "parts"),
     [
         (["controls.selection.method=meta", "algorithm.meta=false"], ["'meta'", "needs meta-predictions"]),
+        (["controls.selection.method=combined", "algorithm.meta=false"], ["'combined'", "needs meta-predictions"]),
+        (["controls.selection.combined.discount=1.5"], ["controls.selection.combined.discount", "1.5", "at most 1"]),
         (
             ["controls.selection.method=history", "rollout.async_steps=1", "algorithm.tis_cap=2"],
             ["'history'", "async_steps is 1", "allowed is 0"],

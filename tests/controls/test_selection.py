@@ -17,6 +17,7 @@ from masa.config.controls import GatingSection
 from masa.config.selection import HistorySection, MarkovSection, ValueHeadSection
 from masa.controls.gating import Judgement, decide, is_drawn
 from masa.controls.plan import PredictedProblem
+from masa.controls.selection.combined import CombinedSelector
 from masa.controls.selection.history import HistorySelector
 from masa.controls.selection.markov import MarkovSelector, transitions
 from masa.controls.selection.meta import MetaSelector
@@ -30,6 +31,7 @@ from masa.problems import Problem
 SEED = 3
 MAKE: dict[str, Callable[[], Selector]] = {
     "meta": lambda: MetaSelector(GatingSection()),
+    "combined": lambda: CombinedSelector(0.9, GatingSection()),
     "history": lambda: HistorySelector(HistorySection(), SEED),
     "posterior": lambda: PosteriorSelector(0.5, 0.5, SEED),
     "markov": lambda: MarkovSelector(MarkovSection()),

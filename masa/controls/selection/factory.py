@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from masa.config import Config
+from masa.controls.selection.combined import CombinedSelector
 from masa.controls.selection.history import HistorySelector
 from masa.controls.selection.markov import MarkovSelector
 from masa.controls.selection.meta import MetaSelector
@@ -20,6 +21,8 @@ def make_selector(config: Config) -> Selector | None:
             return None
         case "meta":
             return MetaSelector(config.controls.gating)
+        case "combined":
+            return CombinedSelector(section.combined.discount, config.controls.gating)
         case "history":
             return HistorySelector(section.history, seed)
         case "posterior":

@@ -17,12 +17,16 @@ Evidence = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the solutions of one problem came to: ``correct`` of ``total``; ``flat``: all had the same reward."""
+    """What the solutions of one problem came to: ``correct`` of ``total``; ``flat``: all had the same reward.
+
+    ``predicted`` are the pass rates that its meta-predictions gave, None where one could not be read.
+    """
 
     problem: str
     correct: int
     total: int
     flat: bool
+    predicted: tuple[float | None, ...] = ()
 
 
 class Selector(Protocol):
