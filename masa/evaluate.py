@@ -51,7 +51,7 @@ def evaluate(
         data: local files of benchmarks, by name.
         rescore: score the samples in ``out`` again and generate none.
         console: where progress is shown.
-        options: those of the command line, with underscores: ``samples=32``, ``metas=8``, ``temperature=0.6``,
+        **options: those of the command line, with underscores: ``samples=32``, ``metas=8``, ``temperature=0.6``,
             ``max_tokens=16384``, ``limit=100``, ``engine="vllm"``, ...
 
     Returns: the content of results.json; ``["benchmarks"][NAME]["metrics"]["pass@1"]`` has value, low and high.
@@ -98,9 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         if options.list:
-            from masa.evaluation.listing import benchmark_table
+            from masa.evaluation.listing import print_benchmarks
 
-            console.print(benchmark_table())
+            print_benchmarks(console)
             return 0
         _evaluate(options, console)
         return 0
@@ -124,6 +124,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from masa.evaluation.runner import run_evaluation
     from masa.evaluation.settings import settings_from_row
     from masa.evaluation.store import EvaluationStore
+    from masa.evaluation.terminal import print_results
 
     if options.rescore and options.out and not options.benchmarks:
         settings = settings_from_row(EvaluationStore(options.out).read_settings())
@@ -141,6 +142,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         out = Path(folder)
         settings = _settings(options, config)
     results = run_evaluation(settings, out, compare=options.compare, rescore=options.rescore, console=console)
+    print_results(results, console)
     console.print(f"Results: {out / 'results.md'}", highlight=False, soft_wrap=True)
     return results
 

@@ -117,7 +117,7 @@ class TrainingRun:
         ):
             yield from self._steps_within(opened, resume, first=process.is_main_process)
         if process.is_main_process and self.state.summary is not None:
-            close_with_summary(self.state.summary, directory, parts.console, figures=parts.config.tracking.figures)
+            close_with_summary(self.state.summary, directory, parts.console, parts.config)
 
     def _steps_within(self, opened: OpenDirectory, resume: bool, *, first: bool) -> Iterator[dict[str, float]]:
         parts, session = self._parts, self.session
@@ -228,7 +228,8 @@ class TrainingRun:
     def _make_callbacks(self, *, first: bool) -> Callbacks:
         """The project's own, of which those that write and show belong to the first process, and then the user's."""
         parts = self._parts
-        self._display = ProgressDisplay(parts.console)
+        prepared = parts.prepared
+        self._display = ProgressDisplay(parts.console, problems=(len(prepared.train), len(prepared.evaluation)))
         writing: list[Callback] = [
             WarningSigns(parts.config.run.stop_when),
             RunFiles(parts.prepared.builder),

@@ -1,39 +1,63 @@
-"""``--list``: the declared benchmarks as a table."""
+"""``--list``: the declared benchmarks, as a table on a terminal and as one line each in a pipe."""
 
 from __future__ import annotations
 
 from rich.box import ROUNDED
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from masa.evaluation.benchmarks import BENCHMARKS, SUITES, suite_of
 from masa.evaluation.benchmarks.embedded import EMBEDDED_BENCHMARKS
+from masa.evaluation.terminal import whole_width
+
+_COLUMNS = ("name", "suite", "source", "split", "rows", "verifier", "options", "licence")
 
 
-def benchmark_table() -> Table:
-    """One row a benchmark: what it is called, where it comes from, how it is judged."""
-    suites = "; ".join(f"{name}: {', '.join(members)}" for name, members in SUITES.items() if name != "all")
+def print_benchmarks(console: Console) -> None:
+    """Show what benchmarks there are: what each is called, where it comes from, how it is judged.
+
+    In a pipe, and on a terminal too narrow for the table, each benchmark is one line of columns that are two spaces
+    apart, in which no name is broken.
+    """
+    rows = _rows()
     table = Table(box=ROUNDED, title="Benchmarks", title_style="bold", header_style="dim")
-    table.caption = (
-        f"Suites: {suites}; all: all but the embedded ones. Every benchmark also reads a local file (--data)."
-    )
-    table.caption_justify = "left"
-    for column in ("name", "suite", "source", "split"):
-        table.add_column(column, overflow="fold")
-    table.add_column("rows", justify="right")
-    for column in ("verifier", "options", "licence"):
-        table.add_column(column, overflow="fold")
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=True, justify="right" if column == "rows" else "left")
+    for row in rows:
+        table.add_row(*row)
+    if console.is_terminal and whole_width(table, console) <= console.width:
+        console.print(table)
+        console.print(Text(_caption()))
+        return
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    for row in (_COLUMNS, *rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.print(Text(line.rstrip()), soft_wrap=True)
+    console.print(Text(_caption()), soft_wrap=True)
+
+
+def _caption() -> str:
+    suites = "; ".join(f"{name}: {', '.join(members)}" for name, members in SUITES.items() if name != "all")
+    return f"Suites: {suites}; all: all but the embedded ones. Every benchmark also reads a local file (--data)."
+
+
+def _rows() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
     for benchmark in BENCHMARKS.values():
         source = benchmark.hub or ("the package" if benchmark.name in EMBEDDED_BENCHMARKS else "local file only")
         if benchmark.hub and benchmark.revision != "main":
             source += f" @ {benchmark.revision}"
-        table.add_row(
-            benchmark.name,
-            suite_of(benchmark.name),
-            source,
-            benchmark.split,
-            "" if benchmark.rows is None else f"{benchmark.rows:,}",
-            benchmark.verifier.rpartition(":")[2],
-            benchmark.options or "",
-            benchmark.licence,
+        found.append(
+            (
+                benchmark.name,
+                suite_of(benchmark.name),
+                source,
+                benchmark.split,
+                "" if benchmark.rows is None else f"{benchmark.rows:,}",
+                benchmark.verifier.rpartition(":")[2],
+                benchmark.options or "",
+                benchmark.licence,
+            )
         )
-    return table
+    return found

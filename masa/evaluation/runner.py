@@ -89,7 +89,8 @@ def _generate(
 ) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=console, transient=True) as progress:
+        # In a notebook rich needs widgets, and warns where there are none.
+        with Progress(*columns, console=console, transient=True, disable=console.is_jupyter) as progress:
             for benchmark in settings.benchmarks:
                 members = problems[benchmark.name]
                 total = sum(len(sample_keys(problem, settings.budget)) for problem in members)

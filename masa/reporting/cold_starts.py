@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from masa.reporting.groups import RunGroup
 from masa.reporting.tables import Row, Table
-from masa.tracking.summary import duration
+from masa.tracking.durations import duration
 
 
 def cold_starts_table(groups: Sequence[RunGroup]) -> Table:

@@ -20,8 +20,8 @@ from masa.reporting.curves import (
 from masa.reporting.groups import RunGroup, baseline_of, differences
 from masa.reporting.runs import Run
 from masa.tracking import keys
+from masa.tracking.durations import duration
 from masa.tracking.metrics import mean_of_tenth
-from masa.tracking.summary import duration
 
 GAP = "–"
 NOT_MEASURED = "not measured"

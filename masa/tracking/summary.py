@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from masa.checkpoint import list_checkpoints
+from masa.config import Config
+from masa.tracking.durations import duration
 from masa.tracking.figures import draw_figures
+from masa.tracking.next_commands import next_commands
 from masa.tracking.run_directory import RunDirectory
 
 # Label, key before, key after.
@@ -29,8 +33,11 @@ def print_summary(
     console: Console | None = None,
     *,
     figures: Path | None = None,
+    checkpoint: Path | None = None,
+    commands: Sequence[str] = (),
 ) -> None:
-    """Print accuracy and meta-alignment before and after, seconds, tokens, and where the figures lie.
+    """Print accuracy and meta-alignment before and after, seconds, tokens, where figures and checkpoint lie, and the
+    ``commands`` that come next.
 
     ``summary`` is the content of ``summary.json``. What it lacks, or holds as null (meta-alignment in a run without
     metas), leaves no row.
@@ -55,19 +62,30 @@ def print_summary(
         console.print(Text(f"Warning sign {name}: step {steps['first']} to step {steps['last']}"), soft_wrap=True)
     if figures is not None:
         console.print(Text(f"Figures: {figures}"), soft_wrap=True)
+    if checkpoint is not None:
+        console.print(Text(f"Checkpoint: {checkpoint}"), soft_wrap=True)
+    if commands:
+        console.print("What comes next:")
+        for command in commands:
+            console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
 
 
-def close_with_summary(
-    summary: Mapping[str, Any], directory: RunDirectory, console: Console, *, figures: bool = True
-) -> None:
+def close_with_summary(summary: Mapping[str, Any], directory: RunDirectory, console: Console, config: Config) -> None:
     """Draw the figures of a finished run, if so asked, and print its summary; a picture that fails is no failed run."""
     drawn = False
-    if figures:
+    if config.tracking.figures:
         try:
             drawn = bool(draw_figures(directory.path))
         except Exception as error:
             console.print(f"The figures could not be drawn: {type(error).__name__}: {error}", highlight=False)
-    print_summary(summary, console, figures=directory.figures if drawn else None)
+    checkpoints = list_checkpoints(directory.checkpoints)
+    print_summary(
+        summary,
+        console,
+        figures=directory.figures if drawn else None,
+        checkpoint=checkpoints[-1][1] if checkpoints else None,
+        commands=next_commands(directory.path, config),
+    )
 
 
 def _compared(before: float | None, after: float | None) -> tuple[str | Text, ...] | None:
@@ -89,13 +107,3 @@ def _facts(summary: Mapping[str, Any]) -> str:
     if summary.get("tokens_generated") is not None:
         parts.append(f"{summary['tokens_generated']:,.0f} tokens generated")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: ``42.0 s``, ``3 min 05 s``, ``2 h 07 min``."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

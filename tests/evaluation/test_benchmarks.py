@@ -1,6 +1,7 @@
 """Every declared benchmark on a small file of its documented columns, and the real files where they are there."""
 
 import base64
+import io
 import json
 import pickle
 import zlib
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from masa.evaluation.benchmark import Benchmark
 from masa.evaluation.benchmarks import BENCHMARKS, SUITES, resolve_benchmarks, suite_of
 from masa.evaluation.benchmarks.embedded import EMBEDDED_BENCHMARKS
-from masa.evaluation.listing import benchmark_table
+from masa.evaluation.listing import print_benchmarks
 from masa.evaluation.loading import DataChoice, choose_files, load_benchmark
 from masa.problems.errors import ProblemDataError
 
@@ -177,13 +179,28 @@ def test_an_unknown_benchmark_is_refused_with_the_nearest_name() -> None:
         resolve_benchmarks(["math5000"])
 
 
-def test_the_list_shows_every_benchmark() -> None:
-    from rich.console import Console
+def _listed(width: int, terminal: bool) -> list[str]:
+    text = io.StringIO()
+    print_benchmarks(Console(file=text, width=width, force_terminal=terminal, color_system=None, _environ={}))
+    return text.getvalue().splitlines()
 
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(benchmark_table())
-    text = console.export_text()
-    assert all(name in text for name in BENCHMARKS)
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_in_a_pipe_each_benchmark_is_one_line_and_no_name_is_broken(width: int) -> None:
+    lines = _listed(width, terminal=False)
+    assert len(lines) == 1 + len(BENCHMARKS) + 1
+    assert [line.split()[0] for line in lines[1:-1]] == list(BENCHMARKS)
+    for line, benchmark in zip(lines[1:-1], BENCHMARKS.values(), strict=True):
+        assert (benchmark.hub or "") in line
+        assert benchmark.licence in line
+
+
+def test_a_terminal_that_is_wide_enough_shows_the_benchmarks_as_a_table_and_a_narrow_one_as_lines() -> None:
+    wide, narrow = _listed(220, terminal=True), _listed(60, terminal=True)
+    assert "Benchmarks" in wide[0]
+    for name in BENCHMARKS:
+        assert any(f" {name} " in line for line in wide)
+        assert any(line.startswith(f"{name} ") for line in narrow)
 
 
 def test_shuffled_options_are_the_same_for_every_model_and_keep_the_right_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from masa.config import ConfigError, load_config
 from masa.evaluate import main
@@ -17,6 +19,7 @@ from masa.evaluation.loading import DataChoice, load_benchmark
 from masa.evaluation.runner import run_evaluation
 from masa.evaluation.settings import Budget, EvaluationSettings, benchmark_config
 from masa.evaluation.store import EvaluationStore
+from masa.evaluation.terminal import print_results
 from masa.rewards import VerifierPool
 from masa.rollout.engine import RolloutRequest
 
@@ -149,6 +152,10 @@ def test_two_models_are_compared_on_the_same_problems(tmp_path: Path, rows: dict
     # 8 problems differ, all for the better: 2 of 2**8 sign patterns are as extreme.
     assert found["p_value"] == pytest.approx(2 / 256)
     assert "## Difference to" in (tmp_path / "b" / "results.md").read_text()
+    text = io.StringIO()
+    print_results(results, Console(file=text, width=40))
+    compared = text.getvalue().splitlines()[-1]
+    assert re.search(r"^Minerva.* 10 +a +50\.0 \[.*\] +0\.0078\s*$", compared)
 
 
 def test_a_template_of_the_runs_own_goes_before_the_benchmarks() -> None:
@@ -214,7 +221,7 @@ def test_mbpp_reference_solutions_pass_their_tests_and_emptied_ones_fail(limit: 
     assert [number for number, passed in enumerate(emptied) if passed] == []
 
 
-def test_the_embedded_policy_is_evaluated_with_all_metrics(tmp_path: Path) -> None:
+def test_the_embedded_policy_is_evaluated_with_all_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--model", "embedded", "--benchmarks", "embedded", "--limit", "8", "--samples", "4", "--metas", "2"]
     arguments += ["--batch-size", "24", "--max-tokens", "80", "--resamples", "200"]
     assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
@@ -227,6 +234,12 @@ def test_the_embedded_policy_is_evaluated_with_all_metrics(tmp_path: Path) -> No
     assert {"pass_rate_pearson", "length_error", "notion_precision", "parse_rate"} <= set(found["meta"]["metrics"])
     store = EvaluationStore(tmp_path / "a")
     assert len(store.read_outcomes("embedded")) == 8
+    shown = capsys.readouterr().out
+    accuracy = found["metrics"]["pass@1"]
+    value, low, high = (f"{100 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
+    assert re.search(rf"pass@1, % +{re.escape(f'{value} [{low}, {high}]')}", shown)
+    assert re.search(r"metas parsed, % +\d", shown)
+    assert re.search(r"majority@4, % +\d", shown)
 
 
 # Engines whose greedy responses must be the same; an engine that is not installed is left out.

@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from masa.tracking.progress import Progress, trend
-from masa.tracking.summary import duration, print_summary
+from masa.config import load_config
+from masa.tracking.durations import duration
+from masa.tracking.next_commands import next_commands
+from masa.tracking.progress import Progress
+from masa.tracking.shown import shown_metrics, trend
+from masa.tracking.summary import print_summary
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
 def log_file() -> tuple[Console, io.StringIO]:
@@ -83,6 +90,39 @@ def test_a_terminal_shows_a_bar_and_the_first_and_last_tenth_of_each_metric() ->
     assert "r_notion" not in final
 
 
+def test_a_terminal_shows_the_newest_value_the_range_and_courses_as_wide_as_there_is_room() -> None:
+    rows = [{"reward/correctness": step / 100} for step in range(1, 101)]
+    widths = {}
+    for width in (60, 100, 200):
+        text = io.StringIO()
+        console = Console(file=text, force_terminal=True, width=width, _environ={"TERM": "xterm"})
+        with Progress(100, console=console, earlier=rows):
+            pass
+        line = next(line for line in visible(text).splitlines() if line.startswith("correctness"))
+        assert re.search(r"correctness +0\.055 +0\.955 +1\.000", line)
+        assert ("0.010 to 1.000" in line) == (width > 60)
+        widths[width] = sum(line.count(block) for block in "▁▂▃▄▅▆▇█")
+    assert widths[60] == 0 < widths[100] < widths[200]
+
+
+def test_flat_groups_are_those_that_no_solution_or_every_solution_solves() -> None:
+    rows = [{"rollout/solved_none": 0.25, "rollout/solved_all": 0.5}, {"rollout/solved_none": 0.125}]
+    (flat,) = shown_metrics(rows)
+    assert (flat.label, flat.values) == ("flat groups", (0.75,))
+
+
+def test_a_sample_stands_below_the_table_until_the_next_one() -> None:
+    console, text = terminal()
+    with Progress(2, console=console) as progress:
+        assert progress.shows_samples
+        progress.sample("Problem in step 1: 2 + 3 [easy]")
+        progress.step(1, {"reward/r_meta": 0.5})
+    assert "Problem in step 1: 2 + 3 [easy]" in visible(text)
+    plain, text = log_file()
+    with Progress(1, console=plain) as progress:
+        assert not progress.shows_samples
+
+
 def test_a_resumed_table_remembers_how_the_run_began() -> None:
     console, text = terminal()
     earlier = [{"step": 1, "reward/r_length": 0.125}, {"step": 2, "reward/r_length": None}]
@@ -146,6 +186,24 @@ def test_a_summary_leaves_out_what_a_run_does_not_have() -> None:
     print_summary(SUMMARY, console)
     assert "r_notion" not in text.getvalue()
     assert "Figures" not in text.getvalue()
+
+
+def test_a_summary_ends_with_the_checkpoint_and_the_commands_that_come_next(tmp_path) -> None:
+    console, text = log_file()
+    commands = next_commands(tmp_path / "my run", load_config(QUICKSTART))
+    print_summary(SUMMARY, console, checkpoint=tmp_path / "step_000040", commands=commands)
+    *_, checkpoint, heading, report, evaluate, predict = text.getvalue().splitlines()
+    assert checkpoint == f"Checkpoint: {tmp_path / 'step_000040'}"
+    assert heading == "What comes next:"
+    folder = f"'{tmp_path}/my run'"
+    assert report == f"  masa report {folder} --out '{tmp_path}/my run/report.html'"
+    assert evaluate == f"  masa evaluate --run {folder} --benchmarks embedded"
+    assert predict == f"  masa predict --run {folder} 'Find the sum: a=12, b=30.'"
+
+
+def test_a_model_that_is_not_the_embedded_one_is_evaluated_on_a_benchmark_of_its_own_kind(tmp_path) -> None:
+    config = load_config(QUICKSTART, {"model.path": "Qwen/Qwen3-8B"})
+    assert next_commands(tmp_path, config)[1].endswith("--benchmarks math500")
 
 
 def test_a_summary_of_nothing_prints_nothing() -> None:
