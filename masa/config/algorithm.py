@@ -22,9 +22,10 @@ class DynamicSamplingSection(Section):
     """DAPO's dynamic sampling: solution groups of equal rewards teach nothing, so fresh problems take their place."""
 
     enabled: bool = False
-    """Replace them until the batch is full."""
+    """Dynamic sampling: replace problems whose solutions all have the same reward by fresh ones, until the batch is
+    full."""
     max_rounds: PositiveInt = 4
-    """Draws of fresh problems a step after the first; then the step goes on with the groups it has."""
+    """How many times a step draws fresh problems, after its first draw; then it goes on with the groups it has."""
     oversample: Annotated[float, Field(ge=1, le=8)] = 1.0
     """Draw so many times the missing problems; what is too much is carried over to the next step. Above 1 rollouts can
     be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
@@ -63,29 +64,30 @@ class AlgorithmSection(Section):
     """The policy-gradient method. Null means: as the preset `name` says."""
 
     name: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo"] = "grpo"
-    """Preset of loss and advantage parameters."""
+    """Preset of loss and advantages; options of this section that are not null take the place of its values."""
     meta: bool = True
     """Roll out and train the meta path; false is plain GRPO in the same loop."""
     num_problems: PositiveInt = 128
-    """Problems a step, over all processes."""
+    """Problems of a step, over all processes."""
     num_solutions: Annotated[int, Field(ge=2)] = 16
-    """G: solutions a problem."""
+    """Solutions that are sampled for each problem (the paper's G): the size of a group."""
     num_metas: Annotated[int, Field(ge=2)] = 16
-    """M: meta-predictions a problem."""
+    """Meta-predictions that are sampled for each problem (the paper's M)."""
     updates_per_step: PositiveInt = 1
     """Optimiser steps on the rollouts of one step; the rollouts of all processes are split among them by problem."""
     clip_low: Share | None = None
-    """The ratio is clipped to at least 1 - clip_low."""
+    """Lower clipping: the ratio of the new to the old policy counts as at least 1 - clip_low."""
     clip_high: NonNegativeFloat | None = None
-    """The ratio is clipped to at most 1 + clip_high."""
+    """Upper clipping: the ratio of the new to the old policy counts as at most 1 + clip_high."""
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     """c of dual clip: the bound of the ratio where the advantage is negative; null: none."""
     kl_coefficient: NonNegativeFloat | None = None
-    """Weight of the KL to the frozen initial policy; above 0 a copy of it is kept in memory."""
+    """Weight of the KL divergence from the initial policy in the loss; above 0 a frozen copy of that policy is kept in
+    memory."""
     kl_estimator: Literal["k1", "k2", "k3"] | None = None
     """Estimator of that KL, per token. `k1` is refused with a coefficient: the expectation of its gradient is zero."""
     entropy_coefficient: NonNegativeFloat | None = None
-    """Weight of an entropy bonus."""
+    """Weight of the entropy bonus in the loss; 0: none."""
     tis_cap: PositiveFloat | None = None
     """Truncated importance sampling against the engine's log-probs, token by token: cap of the weights. The short form
     of `correction: {mode: truncate, level: token, upper: ...}`; null: as `correction` says."""
@@ -126,21 +128,21 @@ class OptimizerSection(Section):
     """AdamW and the update's shape."""
 
     learning_rate: PositiveFloat = 1e-6
-    """Peak learning rate."""
+    """Learning rate after warm-up, the largest of the run."""
     warmup_steps: NonNegativeInt = 20
-    """Updates over which the learning rate rises linearly."""
+    """Warm-up: updates over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After warm-up: constant, or decaying so that the update after the last one would be of rate zero."""
     weight_decay: NonNegativeFloat = 0.1
     """Decoupled weight decay of matrices; norms and biases are not decayed."""
     beta1: Share = 0.9
-    """Decay of the mean of gradients."""
+    """AdamW's beta1: decay of the running mean of gradients."""
     beta2: Share = 0.999
-    """Decay of the mean of squared gradients."""
+    """AdamW's beta2: decay of the running mean of squared gradients."""
     epsilon: PositiveFloat = 1e-8
-    """Added to the denominator."""
+    """AdamW's epsilon, which is added to the denominator of an update."""
     max_grad_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradient clipping: gradients with a larger norm than this are scaled down to it."""
     micro_batch_tokens: PositiveInt = 16384
     """Padded tokens (prompt and response) of one process's forward and backward pass; a longer sequence goes alone."""
     packing: AutoSwitch = "auto"

@@ -14,19 +14,20 @@ class ColdStartSection(Section):
     `python -m masa.cold_start` does it alone, whatever `enabled` says."""
 
     enabled: bool = False
-    """Do it before the first step of the run."""
+    """Do a cold start before the first step of the run."""
     problems: Annotated[int, Field(ge=2)] = 128
     """Training problems that are solved `algorithm.num_solutions` times each; their measured pass rates and lengths
     are what the written meta-predictions say."""
     held_out: PositiveInt = 32
-    """So many of them are never cloned: on them is measured how many meta-predictions can be read."""
+    """How many of `problems` are set aside and never cloned. On them it is measured how many meta-predictions can be
+    read."""
     num_metas: PositiveInt = 2
     """Meta-predictions sampled for each held-out problem whenever that is measured."""
     until_parsed: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Cloning ends when this share of the held-out meta-predictions can be read in full: notions, pass rate and
     length."""
     check_every: PositiveInt = 10
-    """Measure the share after every so many updates."""
+    """Measure the share of meta-predictions that can be read after every so many updates."""
     max_updates: PositiveInt = 200
     """Cloning ends after so many updates in any case."""
     batch_size: PositiveInt = 16
@@ -38,7 +39,7 @@ class ColdStartSection(Section):
     data, if the verifier accepts that. `auto`: where over a tenth of the solutions reached the response limit or hold
     no answer that the verifier could read."""
     max_notions: NonNegativeInt = 3
-    """Notions of a written meta-prediction, at most."""
+    """The most notions that a written meta-prediction may have."""
     thoughts: str | None = None
     """File with one template a line for the thoughts before the prediction, in jinja2 with `notions`, `pass_rate`,
     `pass_rate_total` and `solution_length`; null: those of the package."""

@@ -14,20 +14,21 @@ class StabilisedSection(Section):
     """When meta-awareness counts as stable; gating, cutoff and hinting are on from the next step on, and stay on."""
 
     after_step: NonNegativeInt = 0
-    """Not before this many steps are done."""
+    """Controls other than behaviour cloning are off for this many steps."""
     metric: Literal["r_meta", "r_difficulty", "r_length", "r_notion"] | None = None
-    """Nor before the exponential mean of this reward has reached `above`; null: `after_step` alone decides."""
+    """They are also off until the exponential moving average of this reward has reached `above`; null: `after_step`
+    alone decides."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    """Weight of the past in that mean, a step; the mean is corrected for its start, as in Adam."""
+    """Decay of that moving average per step; the average is corrected for its start, as in Adam."""
     above: Share = 0.5
-    """The value that the mean must reach."""
+    """The value that the moving average must reach."""
 
 
 class ExpertSection(Section):
     """Behaviour cloning of the best meta-predictions, corrected by what was measured. It is on from the first step."""
 
     enabled: bool = False
-    """Keep experts and clone them."""
+    """Behaviour cloning: keep the best meta-predictions in a buffer of experts, and train on them."""
     rank_by: Literal["notion", "meta"] = "notion"
     """The reward that chooses a problem's best meta-prediction: r_notion or r_meta."""
     floor: Share = 0.2
@@ -39,9 +40,9 @@ class ExpertSection(Section):
     every: NonNegativeInt = 0
     """Clone every so many steps, once the buffer holds a batch; 0: whenever a batch of new experts has come in."""
     cloning_steps: PositiveInt = 1
-    """Optimiser steps each time."""
+    """Optimiser steps each time experts are cloned."""
     weight: PositiveFloat = 1.0
-    """Weight of L_BC."""
+    """Weight of the behaviour-cloning loss."""
     learning_rate_factor: PositiveFloat = 1.0
     """Learning rate of a cloning step, as a multiple of the policy update's."""
 
@@ -57,7 +58,7 @@ class GatingSection(Section):
     `audit_share` on the options hold for every method of `controls.selection`."""
 
     enabled: bool = False
-    """Gate problems."""
+    """Predictive gating: sample no solutions for problems that are predicted to be trivial or unsolvable."""
     max_std: PositiveFloat = 0.1
     """The predictions agree where their standard deviation is below this."""
     trivial: Share = 0.95
@@ -98,9 +99,9 @@ class CutoffSection(Section):
     """Early cutoff: a solution's token budget follows from its predicted length."""
 
     enabled: bool = False
-    """Cut solutions."""
+    """Early cutoff: end a solution that has become much longer than predicted."""
     aggregate: Literal["mean", "median", "max"] = "mean"
-    """How the M predicted lengths become one."""
+    """How the lengths that a problem's meta-predictions name become one."""
     factor: PositiveFloat = 2.0
     """Budget as a multiple of the predicted length."""
     floor: PositiveInt = 256
@@ -112,27 +113,27 @@ class CutoffSection(Section):
     window: PositiveInt = 512
     """Newest audited solutions, at least, that precision, recall and F1 are measured on."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Confidence of the intervals."""
+    """Confidence of the intervals of precision, recall and F1."""
 
 
 class HintingSection(Section):
     """Notion hinting: predicted notions in the solution prompt."""
 
     enabled: bool = False
-    """Hint solutions."""
+    """Notion hinting: add predicted notions to the prompt of some of the solutions."""
     share: Share = 0.5
     """Share of a problem's solutions that are given the hint."""
     text: str = "{{ notions | join(', ') }}"
     """The hint, as jinja2 text over the list `notions`; the solution template's `hint` stands for it."""
     max_notions: PositiveInt = 5
-    """Notions in a hint; those that more predictions name go first."""
+    """The most notions that a hint may have; those that more meta-predictions name go first."""
     min_agreement: Share = 0.25
-    """Share of the M predictions that must name a notion."""
+    """Share of a problem's meta-predictions that must name a notion before it is part of a hint."""
 
 
 class ControlsSection(Section):
-    """MASA-efficient, and the rivals of its gate. With gating, cutoff or hinting at work, metas are rolled out before
-    solutions."""
+    """MASA-efficient, and the alternatives to its gate. With gating, cutoff or hinting, meta-predictions are sampled
+    before solutions."""
 
     stabilised: StabilisedSection = StabilisedSection()
     expert: ExpertSection = ExpertSection()

@@ -13,11 +13,11 @@ class MetaWeightsSection(Section):
     """Weights of the three self-alignment rewards in r_meta; 0 switches a component off."""
 
     length: NonNegativeFloat = 1.0
-    """Weight of r_length."""
+    """Weight of r_length, the reward of the predicted length, in r_meta."""
     difficulty: NonNegativeFloat = 1.0
-    """Weight of r_difficulty."""
+    """Weight of r_difficulty, the reward of the predicted pass rate, in r_meta."""
     notion: NonNegativeFloat = 1.0
-    """Weight of r_notion."""
+    """Weight of r_notion, the reward of the predicted notions, in r_meta."""
 
     @model_validator(mode="after")
     def _something_is_rewarded(self) -> MetaWeightsSection:
@@ -69,6 +69,6 @@ class RewardsSection(Section):
     verifier_workers: PositiveInt = 2
     """Isolated processes that check answers, for each process of the run."""
     verifier_seconds: PositiveFloat = 5.0
-    """Wall-clock limit of one check; a worker that passes it is killed and replaced."""
+    """Wall-clock limit in seconds of one check; a worker that exceeds it is killed and replaced."""
     verifier_memory_mb: Annotated[int, Field(ge=256)] = 2048
-    """Memory limit of one worker."""
+    """Memory limit of one worker, in MB."""

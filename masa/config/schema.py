@@ -37,26 +37,26 @@ class LoraSection(Section):
     """Low-rank adapters in place of training all parameters; needs peft (the extra `lora`)."""
 
     rank: NonNegativeInt = 0
-    """Rank of the adapters; 0: none, all parameters are trained."""
+    """Rank of LoRA adapters; 0: no adapters, all parameters are trained."""
     alpha: PositiveInt = 32
-    """The adapters' product is scaled by alpha / rank."""
+    """Scale of LoRA: the product of an adapter's matrices is multiplied by alpha / rank."""
     targets: list[str] = Field(default_factory=list)
     """Names of the linear layers that get adapters, such as `q_proj`; empty: all but the output head."""
 
 
 class ModelSection(Section):
-    """The policy."""
+    """The policy: the model that is trained."""
 
     path: str = "embedded"
     """A folder or hub id that `transformers` loads, a GGUF file (`FOLDER/NAME.gguf` or `owner/name:NAME.gguf`, read
     through the package gguf and trained dequantised), `embedded`, or `embedded:long` once it is built."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the policy's parameters."""
+    """Data type of the policy's parameters."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention implementation of `transformers`; `eager` takes the place of `sdpa` where a model has none, or where
     `sdpa` leaves something out, with a line that says so."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: takes less memory, and about a third more time."""
     liger_kernel: AutoSwitch = "auto"
     """Fused norms and MLPs of the package liger-kernel on a GPU; `auto`: where it is installed and a timed pass is
     faster with them. As that may turn out differently, say `on` or `off` where a resumed run is to be equal bit for
@@ -72,18 +72,18 @@ class ProblemSource(Section):
     weight: PositiveFloat = 1.0
     """Its share of the problems drawn is this over the sum of all weights, whatever its size."""
     limit: PositiveInt | None = None
-    """Use the first `limit` problems of it."""
+    """Use the first `limit` problems of this source."""
 
 
 class ProblemsSection(Section):
-    """Where problems come from."""
+    """The problems to train on and to evaluate with."""
 
     train: str | Annotated[list[ProblemSource], Field(min_length=1)] = "embedded:train"
     """`embedded:train`, `embedded:long`, a preset (deepscaler, dapo_math_17k, gsm8k, math), a hub id, a
     parquet/json/jsonl/csv, or a procedural task such as `reasoning_gym:chain_sum?size=1000&seed=1&max_digits=2` (needs
     the extra `gym`); or a list of `{source, weight, limit}`, whose sources are mixed by weight (1 unless given)."""
     train_split: str = "train"
-    """Split of a hub data set."""
+    """Split of a hub data set to train on."""
     eval: str | None = None
     """Held-out problems, named like `train`; null: no evaluation."""
     eval_split: str = "test"
@@ -109,9 +109,10 @@ class RolloutSection(Section):
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Sampling temperature; the policy's log-probs are taken at the same one."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling; below 1 the rollouts no longer follow the policy itself."""
+    """Nucleus sampling: the probability that the tokens to sample from add up to; below 1 rollouts no longer follow the
+    policy itself."""
     top_k: NonNegativeInt = 0
-    """0: no top-k."""
+    """Sample from the k most probable tokens only; 0: from all of them."""
     max_solution_tokens: PositiveInt = 8192
     """Response limit of a solution, in tokens."""
     max_meta_tokens: PositiveInt = 2048
@@ -128,13 +129,14 @@ class RolloutSection(Section):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.45
     """vLLM: share of a GPU's memory for weights and KV cache."""
     kv_cache_gb: PositiveFloat | None = None
-    """vLLM: size of the KV cache; null: what `gpu_memory_utilization` leaves, 1 without a GPU."""
+    """vLLM: size of the KV cache in GB; null: what `gpu_memory_utilization` leaves, 1 without a GPU."""
     tensor_parallel_size: PositiveInt = 1
     """vLLM: GPUs that share one engine; with `vllm` so many neighbouring processes of the run share theirs."""
     enforce_eager: bool = False
     """vLLM: no CUDA graphs; starts faster, samples slower. Without a GPU always so."""
     sleep_level: Annotated[int, Field(ge=0, le=2)] = 0
-    """`vllm` during the update: 0 keeps its memory, 1 drops the KV cache and moves weights to the CPU, 2 drops both."""
+    """What the engine `vllm` does with its memory during the update: 0 keeps it, 1 drops the KV cache and moves the
+    weights to the CPU, 2 drops both."""
     async_steps: Annotated[int, Field(ge=0, le=8)] = 0
     """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Requires
     `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
@@ -162,7 +164,7 @@ class RolloutSection(Section):
     transfer_folder: str | None = None
     """Folder that the run and its servers see, for `file`; null: a temporary one."""
     bucket_mb: PositiveInt = 512
-    """Size of the parts in which weights are sent to servers."""
+    """Size in MB of the parts in which weights are sent to servers."""
 
     @property
     def draws_from_all_tokens(self) -> bool:
@@ -185,27 +187,27 @@ class EvaluationSection(Section):
     every: NonNegativeInt = 0
     """Evaluate every so many steps; before the first and after the last step it is always done. 0: only then."""
     num_samples: PositiveInt = 1
-    """Solutions a problem; accuracy is pass@1 as their mean."""
+    """Solutions of each held-out problem; accuracy is pass@1, the mean over them."""
     max_solution_tokens: PositiveInt | None = None
     """Response limit of a held-out solution, in tokens; null: that of training, `rollout.max_solution_tokens`. The
     prompts speak of the limit of training."""
     num_metas: NonNegativeInt = 1
-    """Meta-predictions a problem; 0: the meta path is not evaluated."""
+    """Meta-predictions of each held-out problem; 0: the meta path is not evaluated."""
     temperature: NonNegativeFloat = 1.0
-    """0: greedy."""
+    """Sampling temperature of evaluations; 0: greedy."""
     benchmarks: list[str] = Field(default_factory=list)
     """Benchmarks or suites (math, logic, ...) evaluated beside `problems.eval`; `python -m masa.evaluate --list`."""
     benchmark_data: dict[str, str] = Field(default_factory=dict)
     """Local files to read benchmarks from, by benchmark name; others come from the hub."""
     benchmark_limit: PositiveInt | None = None
-    """Use the first so many problems of each benchmark."""
+    """Use only so many problems of each benchmark, the first ones; null: all."""
 
 
 class CheckpointSection(Section):
-    """Checkpoints."""
+    """Checkpointing: what is saved of a run, and when."""
 
     every: NonNegativeInt = 50
-    """Save every so many steps, and always after the last; 0: only after the last."""
+    """Save a checkpoint after every so many steps, and always after the last; 0: only after the last."""
     keep: PositiveInt = 2
     """How many of the newest checkpoints are kept."""
     contents: Literal["all", "model"] = "all"
@@ -214,7 +216,7 @@ class CheckpointSection(Section):
     background: bool = False
     """Copy a checkpoint to the host's memory and write it while the run goes on. Each process needs room there for its
     part: a checkpoint's bytes divided by the processes. Where a host has too little the run waits, and says so. A run
-    that is killed while one is written goes on from the one before."""
+    that is killed while one is written resumes from the one before."""
     best_metric: str | None = "eval/accuracy"
     """The checkpoint with the best value of this metric, measured at its own step, is kept as well; null: none."""
     best_is: Literal["highest", "lowest"] = "highest"
@@ -222,23 +224,23 @@ class CheckpointSection(Section):
 
 
 class WandbSection(Section):
-    """Weights & Biases, on request."""
+    """Tracking by Weights & Biases."""
 
     mode: Literal["disabled", "offline", "online"] = "disabled"
-    """`online` without a key falls back to offline."""
+    """Whether the run is tracked by Weights & Biases; `online` without an API key falls back to `offline`."""
     project: str = "masa"
-    """Project of the run."""
+    """Project of Weights & Biases that the run belongs to."""
     name: str | None = None
-    """Name of the run; null: W&B chooses one."""
+    """Name of the run in Weights & Biases; null: it chooses one."""
 
 
 class TrackingSection(Section):
-    """What a run writes down."""
+    """Tracking: what a run records beside its metrics."""
 
     samples_per_step: NonNegativeInt = 2
-    """Problems a step of which one solution and one meta-prediction are written to samples.jsonl."""
+    """Of so many problems of each step one solution and one meta-prediction are written to samples.jsonl."""
     figures: bool = True
-    """Draw figures/*.png at the end."""
+    """Draw figures at the end of the run, as figures/*.png in the run directory."""
     wandb: WandbSection = WandbSection()
 
 
@@ -250,28 +252,28 @@ class CallbackSource(ImportedSource):
 
 
 class RunSection(Section):
-    """The run itself."""
+    """The run itself: its folder, length, seed and early stopping."""
 
     dir: str = "runs/{name}-{number}"
     """The run directory: everything a run writes. `{name}` is `run.name` or the method's name, `{date}` the day the run
-    begins, `{number}` the next number that is free; `--resume` goes on with the newest run of such folders."""
+    begins, `{number}` the next number that is free; `--resume` resumes the newest run of such folders."""
     name: str | None = None
     """What reports call the run; null: the name of its method. Give the seeds of one method the same name."""
     seed: NonNegativeInt = 0
-    """All randomness derives from it."""
+    """Seed from which all randomness of the run derives."""
     steps: PositiveInt | None = None
-    """Training steps; null: `epochs` passes over the training problems."""
+    """Number of training steps; null: as many as `epochs` passes over the training problems take."""
     epochs: PositiveInt = 1
-    """Used when `steps` is null."""
+    """Passes over the training problems; used where `steps` is null."""
     stop_when: list[SignName] = Field(default_factory=list)
-    """Warning signs that end the run after writing a checkpoint: `metas_unparsed`, `responses_truncated`,
-    `groups_flat`, `no_gradient`, `entropy_collapse`, `kl_explosion`, `length_explosion`, `parse_rate_falling`. Those
-    that are not listed are reported only."""
+    """Early stopping: warning signs that end the run after a checkpoint is written: `metas_unparsed`,
+    `responses_truncated`, `groups_flat`, `no_gradient`, `entropy_collapse`, `kl_explosion`, `length_explosion`,
+    `parse_rate_falling`. Those that are not listed are reported only."""
     callbacks: list[CallbackSource] = Field(default_factory=list)
     """Callbacks of your own: `module:Class`, or `{path: module:Class, arguments: {name: value}}`; their methods are
     called at the events of the run, and may stop it, save it and add to its metrics."""
     threads: PositiveInt | None = None
-    """CPU threads of torch; null: torch's own choice."""
+    """Number of CPU threads that torch uses; null: torch chooses."""
     timeout_minutes: PositiveFloat = 180.0
     """Distributed training: how long processes wait for one another, for example while a large checkpoint is written.
     A process that dies ends the others within a minute all the same."""
