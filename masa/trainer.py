@@ -148,9 +148,10 @@ class MASATrainer:
         what is left. After the last step, or `close`, everything is closed. A loop that is left with ``break`` or an
         error of its own leaves the run open, too; an error of the run itself closes it.
 
+        What `train` raises is raised here as well.
+
         Raises:
             ValueError: ``n`` is below 1.
-            As `train`, for the rest.
         """
         if n is not None and n < 1:
             raise ValueError(f"n: found {n}, allowed: at least 1, or None for all steps that are left")
@@ -230,7 +231,9 @@ class MASATrainer:
 
         Args:
             problems: None: the held-out problems of the configuration.
-            num_samples, num_metas, temperature: None: those of ``evaluation``.
+            num_samples: solutions of each problem; None: that of ``evaluation``.
+            num_metas: meta-predictions of each problem; None: that of ``evaluation``.
+            temperature: None: that of ``evaluation``; 0: greedy.
 
         Raises:
             ValueError: there are no problems.
@@ -253,8 +256,9 @@ class MASATrainer:
             num_metas: meta-predictions a problem; None: ``algorithm.num_metas``.
             temperature: None: that of training; 0: greedy.
 
-        Returns: the columns ``problem``, ``index``, ``parsed``, ``pass_rate`` (0 to 1), ``length`` (tokens),
-            ``notions``, ``response``, ``tokens``, ``finish_reason``.
+        Returns:
+            the columns ``problem``, ``index``, ``parsed``, ``pass_rate`` (0 to 1), ``length`` (tokens), ``notions``,
+            ``response``, ``tokens``, ``finish_reason``.
         """
         return self._answering().predict(problems, num_metas or self.config.algorithm.num_metas, temperature)
 
@@ -263,8 +267,9 @@ class MASATrainer:
     ) -> pandas.DataFrame:
         """Solutions of problems, given as for `predict`: one row a solution.
 
-        Returns: the columns ``problem``, ``index``, ``response``, ``tokens``, ``finish_reason``; for problems with an
-            answer also ``correct`` and ``status``, the verifier's word.
+        Returns:
+            the columns ``problem``, ``index``, ``response``, ``tokens``, ``finish_reason``; for problems with an answer
+            also ``correct`` and ``status``, the verifier's verdict.
         """
         return self._answering().solve(problems, num_solutions, temperature)
 
@@ -290,7 +295,7 @@ class MASATrainer:
             message: of the commit.
 
         Raises:
-            ValueError: as `save`.
+            ValueError: the policy is sharded over processes, as for `save`.
             HubPushError: the hub cannot be reached, or refuses.
         """
         return push_policy(repo_id, self.model, self.tokenizer, private=private, token=token, message=message)

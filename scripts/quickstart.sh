@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains a small policy with MASA on this machine, GPU or not, and shows that it worked. Nothing is downloaded but
-# Python packages. Further arguments go to masa.train, for example: bash scripts/quickstart.sh run.seed=1
+# Python packages. It takes one thread, as the table in README.md does. Further arguments go to masa.train, for
+# example: bash scripts/quickstart.sh run.seed=1
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -13,4 +14,4 @@ while [ -e "$run_dir/config.yaml" ]; do
   number=$((number + 1))
   run_dir="runs/quickstart-$number"
 done
-exec "$environment/bin/python" -m masa.train --config configs/quickstart.yaml "run.dir=$run_dir" "$@"
+exec "$environment/bin/python" -m masa.train --config configs/quickstart.yaml run.threads=1 "run.dir=$run_dir" "$@"

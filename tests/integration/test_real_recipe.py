@@ -83,11 +83,10 @@ def smaller(policy: Path, run: Path, *options: str) -> list[str]:
 
 
 def readme_commands() -> list[list[str]]:
-    """The shell commands under "Use it", without the installation, as lists of words."""
+    """The shell commands under "Use it" as lists of words."""
     section = (ROOT / "README.md").read_text().split("## Use it", 1)[1]
-    block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
-    assert block is not None
-    lines = [line.split("  #")[0].strip() for line in block.group(1).replace("\\\n", " ").splitlines()]
+    blocks = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    lines = [line.split("  #")[0].strip() for line in "".join(blocks).replace("\\\n", " ").splitlines()]
     return [shlex.split(line) for line in lines if line and not line.startswith(("#", "pip "))]
 
 
@@ -100,8 +99,8 @@ def adapted(command: list[str], *options: str) -> list[str]:
         place = words.index("--config_file") + 2
         words[place:place] = ["--num_processes", "2", "--main_process_port", "0"]
     else:
-        assert words[0] == "python"
-        words[0] = sys.executable
+        assert words[0] == "masa"
+        words[:1] = [sys.executable, "-m", "masa.cli"]
     resume = ["--resume"] if words[-1] == "--resume" else []
     return [*(words[:-1] if resume else words), *options, *resume]
 
