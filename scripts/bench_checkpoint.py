@@ -55,6 +55,8 @@ SMALL = (
     "rollout.max_meta_tokens=8",
     "rollout.check_at_start=false",
     "rewards.verifier_workers=1",
+    # A term that always has a gradient: an optimiser that never took a step has no moments to save.
+    "algorithm.entropy_coefficient=0.01",
     "checkpoint.every=1",
     "checkpoint.keep=1",
     "tracking.figures=false",

@@ -26,6 +26,7 @@ from masa.rewards.verifiers.answer_forms import (
 from masa.rewards.verifiers.boxed import last_boxed
 from masa.rewards.verifiers.constants import equal_constants
 from masa.rewards.verifiers.essence import answer_or_tail, is_list_of_grouped_digits, states_entries
+from masa.rewards.verifiers.forms.congruences import congruence, without_modulus
 from masa.rewards.verifiers.forms.digits import based_numeral, spaced_numbers
 from masa.rewards.verifiers.forms.intervals import equal_sets, real_set
 from masa.rewards.verifiers.forms.magnitude import too_large_to_evaluate
@@ -92,6 +93,11 @@ def _equal(predicted: str, gold: str) -> bool:
     predicted_form, gold_form = written_form(predicted), written_form(gold)
     if not predicted_form:
         return False
+    first, second = congruence(predicted), congruence(gold)
+    if first and second:
+        return first == second
+    if first or second:
+        return _equal(without_modulus(predicted), without_modulus(gold))
     by_digits = _equal_digits(predicted, gold)
     if by_digits is not None:
         return by_digits

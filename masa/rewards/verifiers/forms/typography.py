@@ -39,6 +39,21 @@ _BOLD_NUMBER = re.compile(
 )
 _BOLD_SWITCH = re.compile(r"\\(?:bf|bfseries|mathversion\{bold\})(?![A-Za-z])")
 _MARKDOWN = re.compile(r"(\*{1,3}|_{2,3})(?=\S)(.+?)(?<=\S)\1[.\s]*")
+_HTML_STYLE = re.compile(r"<\s*(b|strong|i|em|u|mark)\s*>([^<]*)<\s*/\s*\1\s*>", re.IGNORECASE)
+_CIS = re.compile(
+    r"(?:\\(?:text|mathrm|operatorname|textrm)\s*\{\s*cis\s*\}|\\cis(?![A-Za-z])|(?<![A-Za-z\\])cis(?![A-Za-z]))\s*"
+    r"(?:\\left)?(?:\((?P<inside>[^()]*?)(?:\\right)?\)|(?P<bare>-?(?:\\[dt]?frac\s*"
+    + _GROUP
+    + r"\s*"
+    + _GROUP
+    + r"|[\d.]*\s*\\pi|"
+    r"[\d.]+)(?:\s*/\s*\d+)?(?:\s*\^\s*\{?\s*\\circ\s*\}?|\s*°)?))"
+)
+_DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|°)\s*")
+# The number of combinations as some write it: {}_5C_2, ^5C_2.
+_COMBINATIONS = re.compile(
+    r"(?:\{\s*\})?\s*[_^]\s*\{?\s*(\d+)\s*\}?\s*(?:C|\\(?:mathrm|text)\{C\})\s*_\s*\{?\s*(\d+)\s*\}?"
+)
 _UPRIGHT = re.compile(r"\\(?:mathrm|operatorname|mathit|mathsf|mathnormal|rm)\s*\{\s*(e|i|\\pi)\s*\}")
 _UPRIGHT_E = re.compile(r"\\text(?:rm)?\s*\{\s*e\s*\}(?=\s*\^)|\{\\rm\s+e\}|\\rm\s+e(?=\s*\^)")
 _UPRIGHT_PI = re.compile(r"\\uppi(?![A-Za-z])")
@@ -92,7 +107,9 @@ def one_typography(answer: str) -> str:
     emphasised = _MARKDOWN.fullmatch(text)
     if emphasised and emphasised[1] not in emphasised[2]:
         text = emphasised[2]
+    text = _HTML_STYLE.sub(r"\2", _HTML_STYLE.sub(r"\2", text))
     text = _bold_and_upright(text)
+    text = _COMBINATIONS.sub(r"\\binom{\1}{\2}", _CIS.sub(_polar, text))
     text = _roots(text)
     text = _EMPTY_SET.sub(r"\\emptyset ", text)
     if _EMPTY_WORDS.fullmatch(text):
@@ -114,6 +131,14 @@ def one_typography(answer: str) -> str:
     for pattern, sign in _RELATIONS:
         text = pattern.sub(sign, text)
     return improper_fraction(repeating_decimal(text)).strip()
+
+
+def _polar(match: re.Match[str]) -> str:
+    r"""``cis`` of an angle, cos + i sin, as the exponential that it is."""
+    angle = match["inside"] or match["bare"]
+    if _DEGREES.search(angle):
+        angle = rf"\frac{{({_DEGREES.sub('', angle)}) \pi}}{{180}}"
+    return rf" e^{{i ({angle})}}"
 
 
 def _bold_and_upright(text: str) -> str:
