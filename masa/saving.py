@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -56,12 +57,21 @@ def policy_parts(model: PreTrainedModel, updater: PolicyUpdater | None, together
 
 def write_settings(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
     """Write what a model needs beside its weights: configuration, code of its own, tokenizer, adapters' settings."""
-    model.save_pretrained(folder, state_dict={})
-    # `transformers` writes a file without tensors.
-    (folder / f"{_WEIGHTS}.safetensors").unlink(missing_ok=True)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
-    save_settings_beside(model, folder)
+    # `transformers` takes away files of weights that it finds where it saves: another process may be writing them.
+    with TemporaryDirectory(prefix=".settings_", dir=folder) as name:
+        aside = Path(name)
+        model.save_pretrained(aside, state_dict={})
+        # `transformers` writes a file without tensors.
+        (aside / f"{_WEIGHTS}.safetensors").unlink(missing_ok=True)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(aside)
+        save_settings_beside(model, aside)
+        for path in sorted(aside.rglob("*")):
+            place = folder / path.relative_to(aside)
+            if path.is_dir():
+                place.mkdir(exist_ok=True)
+            else:
+                path.replace(place)
 
 
 def complete_policy(folder: Path) -> None:

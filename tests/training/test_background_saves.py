@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_processes
 from lone_checkpoints import find_damage
 from small_run import QUICKSTART, SMALL
 
@@ -56,11 +57,8 @@ def _options(folder: Path, *more: str) -> list[str]:
 
 
 def _train(folder: Path, *more: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "masa.train", *_options(folder, *more)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    command = [sys.executable, "-m", "masa.train", *_options(folder, *more)]
+    return warm_processes.run(command, check=True).stdout
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
@@ -70,7 +68,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 def _ended(folder: Path, what: str, count: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", _IN_THE_THREAD, what, str(count), *_options(folder)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return warm_processes.run(command)
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_processes
 from small_run import QUICKSTART, SMALL
 
 from masa.tracking.keys import is_timing
@@ -27,10 +27,10 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _train(folder: Path, *arguments: str) -> None:
-    subprocess.run(_command(folder, *arguments), check=True, capture_output=True)
+    warm_processes.run(_command(folder, *arguments), check=True)
 
 
-def _wait_for_step(process: subprocess.Popen[Any], folder: Path, step: int) -> None:
+def _wait_for_step(process: warm_processes.Popen, folder: Path, step: int) -> None:
     """Return as soon as the metrics of ``step`` are on disk."""
     deadline = time.monotonic() + 240
     metrics = folder / "metrics.jsonl"
@@ -42,7 +42,7 @@ def _wait_for_step(process: subprocess.Popen[Any], folder: Path, step: int) -> N
 
 def _kill_after_step(folder: Path, step: int, *arguments: str) -> None:
     """Start a run and ``kill -9`` it as soon as the metrics of ``step`` are on disk."""
-    process = subprocess.Popen(_command(folder, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = warm_processes.Popen(_command(folder, *arguments))
     try:
         _wait_for_step(process, folder, step)
     finally:
@@ -114,7 +114,7 @@ def test_a_run_killed_between_the_updates_of_one_step_is_resumed_exactly(tmp_pat
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     _train(whole, *several)
     command = [sys.executable, "-c", _KILL_IN_THE_CYCLE, *_command(folder, *several)[3:]]
-    assert subprocess.run(command, capture_output=True).returncode == -9
+    assert warm_processes.run(command).returncode == -9
     assert [row["step"] for row in _rows(folder)] == [0, 1, 2]
     _train(folder, *several, "--resume")
     assert _rows(folder) == _rows(whole)
@@ -122,18 +122,12 @@ def test_a_run_killed_between_the_updates_of_one_step_is_resumed_exactly(tmp_pat
 
 def test_sigterm_lets_the_step_end_saves_and_exits_cleanly(uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = subprocess.Popen(
-        _command(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+    process = warm_processes.Popen(_command(folder), env={**os.environ, "COLUMNS": "200"})
     _wait_for_step(process, folder, 1)
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=240)
-    assert process.returncode == 0
-    assert "Traceback" not in errors
+    assert process.wait(timeout=240) == 0
+    output = process.output
+    assert "Traceback" not in process.errors
     done = _rows(folder)[-1]["step"]
     assert done < 5
     assert f"Stopped by SIGTERM after step {done}" in output
@@ -148,7 +142,7 @@ def test_a_broken_newest_checkpoint_is_put_aside_with_a_warning(uninterrupted: P
     shutil.copytree(uninterrupted, folder)
     newest = folder / "checkpoints" / "step_000005" / "model.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
-    done = subprocess.run(_command(folder, "--resume"), capture_output=True, text=True)
+    done = warm_processes.run(_command(folder, "--resume"))
     assert done.returncode == 0
     assert "step_000005 is broken (model.safetensors has 1000 bytes" in done.stderr
     assert "going on from step 4" in done.stderr

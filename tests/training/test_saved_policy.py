@@ -17,7 +17,7 @@ from masa.policy.optimizer import make_optimizer
 from masa.policy.parameters import LossParameters
 from masa.policy.policy_module import PolicyModule
 from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER
+from masa.saving import TRAINING_FOLDER, write_settings
 
 _ROWS = [TrainingRow((5, 6, 7), (9, 8, 2 + index), (-4.0,) * 3, 1.0 - 2 * index) for index in range(2)]
 _EXPERTS = {
@@ -133,3 +133,14 @@ def test_a_checkpoint_with_all_files_in_one_folder_is_still_taken_up(tmp_path: P
     for one in (updater, other):
         one.update([_ROWS])
     torch.testing.assert_close(_logits(other_model), _logits(model), rtol=0, atol=0)
+
+
+def test_a_process_that_writes_the_settings_leaves_the_files_that_others_are_writing(tmp_path: Path) -> None:
+    theirs = [tmp_path / "model-00002-of-00002.safetensors", tmp_path / TRAINING_FOLDER / "optimizer-00001"]
+    theirs[1].parent.mkdir()
+    for path in theirs:
+        path.write_bytes(b"half of it")
+    write_settings(tmp_path, small_qwen3(), AutoTokenizer.from_pretrained(DATA_DIRECTORY))
+    assert [path.read_bytes() for path in theirs] == [b"half of it"] * 2
+    assert {"config.json", "tokenizer.json"} <= {path.name for path in tmp_path.iterdir()}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
