@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -72,7 +73,11 @@ class AlgorithmSection(Section):
     num_solutions: Annotated[int, Field(ge=2)] = 16
     """Solutions that are sampled for each problem (the paper's G): the size of a group."""
     num_metas: Annotated[int, Field(ge=2)] = 16
-    """Meta-predictions that are sampled for each problem (the paper's M)."""
+    """Meta-predictions that are sampled for each problem (the paper's M). As a mapping
+    `{at_first: 16, when_calibrated: 4}` it is short for this option and the next one."""
+    num_metas_when_calibrated: Annotated[int, Field(ge=2)] | None = None
+    """M in steps in which the gate is open and its precision, on at least `controls.gating.min_audits` audits, is at
+    least `controls.gating.target_precision`. Null: M is always `num_metas`."""
     updates_per_step: PositiveInt = 1
     """Optimiser steps on the rollouts of one step; the rollouts of all processes are split among them by problem."""
     clip_low: Share | None = None
@@ -103,6 +108,31 @@ class AlgorithmSection(Section):
     def corrects(self) -> bool:
         """Whether the loss has importance weights against the engine's log-probs."""
         return self.tis_cap is not None or self.correction.mode != "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metas_at_first_and_when_calibrated(cls, value: Any) -> Any:
+        metas = value.get("num_metas") if isinstance(value, Mapping) else None
+        if not isinstance(metas, Mapping):
+            return value
+        if set(metas) != {"at_first", "when_calibrated"}:
+            raise ValueError(
+                f"num_metas is a mapping with {', '.join(map(str, metas)) or 'nothing'}, allowed are a whole number, "
+                "or a mapping with at_first and when_calibrated"
+            )
+        if value.get("num_metas_when_calibrated") is not None:
+            raise ValueError(
+                f"num_metas_when_calibrated is {value['num_metas_when_calibrated']}, allowed beside a mapping as "
+                "num_metas: null; the mapping's when_calibrated is the same option"
+            )
+        return {**value, "num_metas": metas["at_first"], "num_metas_when_calibrated": metas["when_calibrated"]}
+
+    @model_validator(mode="after")
+    def _fewer_metas_are_fewer(self) -> AlgorithmSection:
+        fewer = self.num_metas_when_calibrated
+        if fewer is not None and fewer > self.num_metas:
+            raise ValueError(f"num_metas_when_calibrated is {fewer}, allowed is at most num_metas ({self.num_metas})")
+        return self
 
     @model_validator(mode="after")
     def _one_correction(self) -> AlgorithmSection:

@@ -29,7 +29,7 @@ from masa.config.section import (
     PositiveInt,
     Section,
 )
-from masa.config.selection import require_selection_fits
+from masa.config.selection import require_gate_by_metas, require_selection_fits
 from masa.config.signs import SignName
 
 
@@ -379,6 +379,10 @@ class Config(Section):
             dynamic_sampling=self.algorithm.dynamic_sampling.enabled,
             sources=[train] if isinstance(train, str) else [one.source for one in train],
         )
+        if (fewer := self.algorithm.num_metas_when_calibrated) is not None:
+            require_gate_by_metas("algorithm.num_metas_when_calibrated", fewer, controls.selection_method)
+        if kept := controls.selection.keep_predictions:
+            require_gate_by_metas("controls.selection.keep_predictions", kept, controls.selection_method)
         if controls.cutoff.enabled and controls.cutoff.floor > limit:
             raise ValueError(
                 f"controls.cutoff.floor is {controls.cutoff.floor}, allowed is at most "

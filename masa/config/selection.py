@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from masa.config.section import PositiveFloat, PositiveInt, Section, Share
+from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 
 SelectionMethod = Literal["none", "meta", "combined", "history", "posterior", "markov", "value_head", "oracle"]
 
@@ -75,11 +75,28 @@ class SelectionSection(Section):
     """`posterior`, `markov` and `value_head` draw so many times the problems of a step, and keep the best."""
     target: Share = 0.5
     """`posterior` and `value_head` keep the problems whose pass rate is expected nearest to this."""
+    keep_predictions: NonNegativeInt = 0
+    """A problem whose last measured prediction was right is judged by it again, without new metas, in steps in which
+    that prediction is younger than this many steps; 0: every drawn problem gets metas. Needs a gate that judges by
+    meta-predictions."""
     combined: CombinedSection = CombinedSection()
     history: HistorySection = HistorySection()
     posterior: PosteriorSection = PosteriorSection()
     markov: MarkovSection = MarkovSection()
     value_head: ValueHeadSection = ValueHeadSection()
+
+
+def require_gate_by_metas(option: str, value: int, method: SelectionMethod) -> None:
+    """An option that spares metas once they have shown what they are good for needs a gate that judges by them.
+
+    Raises:
+        ValueError: another method selects, or none.
+    """
+    if method not in BY_METAS:
+        raise ValueError(
+            f"{option} is {value}, which needs a gate that judges by meta-predictions: controls.gating.enabled, or "
+            f"controls.selection.method {' or '.join(BY_METAS)}; the method is {method!r}"
+        )
 
 
 def require_selection_fits(

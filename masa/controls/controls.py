@@ -15,12 +15,14 @@ from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, dec
 from masa.controls.hinting import NotionHinting
 from masa.controls.intervals import Estimate
 from masa.controls.plan import PlanSettings, PredictedProblem, SolutionPlan, hint_limit
+from masa.controls.reuse import KeptPredictions
 from masa.controls.selection.factory import make_selector
 from masa.controls.selection.ranking import keep_nearest
 from masa.controls.selection.selector import Evidence, Outcome
 from masa.controls.splice import Splicer
 from masa.controls.stabilised import Stabilised
 from masa.rewards.grading import GradedGroup, Grader
+from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.requests import RequestBuilder
 from masa.tracking.metrics import StepMetrics
 
@@ -67,6 +69,10 @@ class Controls:
         self.hinting = (
             NotionHinting(section.hinting, special, config.rewards.notion_match) if section.hinting.enabled else None
         )
+        self.kept: KeptPredictions | None = None
+        if section.selection.keep_predictions:
+            cuts, hints = self.cutoff is not None, self.hinting is not None
+            self.kept = KeptPredictions(section.selection.keep_predictions, lengths=cuts, notions=hints)
         self.expert: ExpertBuffer | None = None
         if section.expert.enabled:
             keys = {"pass_rate": grader.keys.pass_rate, "length": grader.keys.length}
@@ -93,6 +99,19 @@ class Controls:
         if self.gate is None or self.selector is None or self.stabilised.since is None:
             return False
         return self.selector.ranks or self.gate.is_open
+
+    @property
+    def num_metas(self) -> int:
+        """M of the next step: the smaller one while a gate that is at work is calibrated."""
+        algorithm = self._config.algorithm
+        fewer = algorithm.num_metas_when_calibrated
+        if fewer is None or self.gate is None or not self.selects or not self.gate.is_calibrated:
+            return algorithm.num_metas
+        return fewer
+
+    def kept_predictions(self, step: int, problem: str) -> tuple[MetaPrediction, ...]:
+        """Predictions that take the place of new metas of a problem in step ``step``; mostly none."""
+        return self.kept(step, problem) if self.kept is not None else ()
 
     @property
     def metas_first(self) -> bool:
@@ -143,8 +162,16 @@ class Controls:
     def observe(self, step: int, batch: ShapedBatch, groups: Sequence[GradedGroup]) -> StepMetrics:
         """Learn from a step: audits, rewards, experts. Every process sees all groups, so all learn the same."""
         metrics = StepMetrics()
+        if self._config.algorithm.num_metas_when_calibrated is not None:
+            # Before the gate learns from this step: what this step was sampled with.
+            metrics.last("control/num_metas", self.num_metas)
         if self.gate is not None:
-            self._observe_gate(metrics, self.gate, batch, groups, self._flagged(step, batch, groups))
+            flagged = self._flagged(step, batch, groups)
+            self._observe_gate(metrics, self.gate, batch, groups, flagged)
+            if self.kept is not None:
+                metrics.last("control/predictions_kept_share", _share_of_kept(batch, groups))
+                self.kept.observe(step, (_measured(group, flagged) for group in groups))
+                metrics.last("control/predictions_kept", len(self.kept))
         if self.selector is not None:
             outcomes = [outcome_of(group) for group in groups]
             metrics.lasts(self.selector.observe(step, outcomes, batch.evidence))
@@ -192,6 +219,7 @@ class Controls:
             "stabilised": self.stabilised,
             "gate": self.gate,
             "selector": self.selector,
+            "kept": self.kept,
             "cutoff": self.cutoff,
             "expert": self.expert,
         }
@@ -272,6 +300,18 @@ def outcome_of(group: GradedGroup) -> Outcome:
         flat=len({verdict.reward for verdict in group.verdicts}) == 1,
         predicted=tuple(one.pass_rate for one in group.predictions),
     )
+
+
+def _measured(group: GradedGroup, flagged: frozenset[str]) -> tuple[str, bool, tuple[MetaPrediction, ...]]:
+    """Whether the judgement of a solved problem was right, beside what was predicted of it in this step."""
+    id = group.problem.id
+    return id, (id in flagged) == outcome_of(group).flat, group.predictions
+
+
+def _share_of_kept(batch: ShapedBatch, groups: Sequence[GradedGroup]) -> float:
+    """Share of a step's problems, gated ones included, that had no metas."""
+    without = [not one.metas for one in groups] + [not one.metas for one in batch.gated]
+    return sum(without) / len(without) if without else 0.0
 
 
 def _budget(group: GradedGroup, plan: SolutionPlan | None, cutoff: EarlyCutoff, limit: int) -> int:

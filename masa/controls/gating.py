@@ -139,6 +139,14 @@ class PredictiveGate:
         else:
             self.is_open = reading.precision.value >= self.section.target_precision
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the gate is open, and enough audits have shown the precision that is asked for."""
+        if not self.is_open:
+            return False
+        reading = self.reading()
+        return reading.audits >= self.section.min_audits and reading.precision.value >= self.section.target_precision
+
     def reading(self) -> GateReading:
         """Precision from the audits; recall and F1 from it and the counts.
 

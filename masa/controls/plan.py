@@ -19,7 +19,7 @@ HINT_TOKENS = 512
 
 @dataclass(frozen=True)
 class PredictedProblem:
-    """A problem after its metas and before any solution."""
+    """A problem after its metas and before any solution. Kept predictions (`masa.controls.reuse`) have no metas."""
 
     problem: Problem
     metas: tuple[Rollout, ...]

@@ -102,7 +102,7 @@ def roll_out_selected(
         selection = _Selection.of(step, sampler, processes, builder, config, controls)
         solve = selection.solve
         if controls.shapes and not selection.with_metas:
-            solve = _predict(step, [one.problem for one in solve], processes, builder, config)
+            solve = _predict(step, [one.problem for one in solve], processes, builder, controls)
     problems = [one.problem for one in solve]
     plans: dict[str, SolutionPlan] = {}
     with timed(timings, "time/solution_rollout"):
@@ -148,7 +148,9 @@ def _solve_as_planned(
     requests = [part_request(part, builder, step) for part in parts]
     solutions = merge_parts(parts, processes.engine.generate(requests), limit)
     metas = {one.problem.id: list(one.metas) for one in solve}
-    return mine, [group for problem in mine for group in (solutions[problem.id], metas[problem.id])]
+    groups = (group for problem in mine for group in (solutions[problem.id], metas[problem.id]))
+    # A problem that was judged by kept predictions has no metas.
+    return mine, [group for group in groups if group]
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class _Selection:
                 break
             problems = sampler.next_batch(count, beside=seen)
             if with_metas:
-                candidates = _predict(step, problems, processes, builder, config)
+                candidates = _predict(step, problems, processes, builder, controls)
             else:
                 candidates = [PredictedProblem(problem, (), ()) for problem in problems]
             own = _evidence(step, problems, processes, builder, config, controls)
@@ -282,15 +284,22 @@ def _solve_beforehand(
 
 
 def _predict(
-    step: int, problems: Sequence[Problem], processes: Processes, builder: RequestBuilder, config: Config
+    step: int, problems: Sequence[Problem], processes: Processes, builder: RequestBuilder, controls: Controls
 ) -> list[PredictedProblem]:
-    """The metas of ``problems`` and what they predict, on every process, in their order."""
-    mine = processes.share(problems)
-    requests = builder.requests(mine, step=step, num_solutions=0, num_metas=config.algorithm.num_metas)
+    """The M metas of ``problems`` and what they predict, on every process, in their order.
+
+    Predictions that the controls have kept are used again.
+    """
+    kept = {problem.id: controls.kept_predictions(step, problem.id) for problem in problems}
+    mine = processes.share([problem for problem in problems if not kept[problem.id]])
+    requests = builder.requests(mine, step=step, num_solutions=0, num_metas=controls.num_metas)
     samples = processes.engine.generate(requests)
     own = [
         PredictedProblem(problem, tuple(metas), tuple(processes.grader.predictions(metas)))
         for problem, metas in zip(mine, samples, strict=True)
     ]
     found = {one.problem.id: one for one in processes.gather_objects(own)}
-    return [found[problem.id] for problem in problems]
+    return [
+        PredictedProblem(problem, (), kept[problem.id]) if kept[problem.id] else found[problem.id]
+        for problem in problems
+    ]

@@ -161,7 +161,8 @@ def _oracle_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:
         (one.totals["cost/meta_tokens"], one.totals["cost/problems_drawn"] * one.options.get("algorithm.num_metas", 16))
         for by_seed in arms.values()
         for one in by_seed.values()
-        if one.totals["cost/meta_tokens"]
+        # With fewer metas later on, M is not what the tokens are divided by.
+        if one.totals["cost/meta_tokens"] and one.options.get("algorithm.num_metas_when_calibrated") is None
     ]
     if not metas:
         return []

@@ -68,7 +68,9 @@ def _record_functions(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> No
 
 
 def _record_predictions(metrics: StepMetrics, predicted: GradedGroup | PredictedProblem) -> None:
-    for meta, prediction in zip(predicted.metas, predicted.predictions, strict=True):
+    # Predictions that were kept from an earlier step have been counted there.
+    predictions = predicted.predictions if predicted.metas else ()
+    for meta, prediction in zip(predicted.metas, predictions, strict=True):
         metrics.mean(keys.PARSE_RATE, float(prediction.parsed))
         metrics.mean(keys.META_LENGTH, len(meta.token_ids))
         metrics.mean("rollout/meta_truncated", float(meta.truncated))

@@ -48,8 +48,20 @@ HINTING = (
     "controls.hinting.min_agreement=0.0",
     f"prompts.solution={HINTED_TEMPLATE!r}",
 )
+SPARED = ("control/num_metas", "control/predictions_kept")
 EXPERT = ("controls.expert.enabled=true", "controls.expert.floor=0.0", "controls.expert.batch_size=4")
+# Few problems, so that they come again.
+CHEAP = (
+    *GATING[1:],
+    "controls.selection.method=combined",
+    "controls.selection.keep_predictions=8",
+    "algorithm.num_metas={at_first: 3, when_calibrated: 2}",
+    "controls.gating.min_audits=1",
+    "controls.gating.target_precision=0.0",
+    "problems.limit=6",
+)
 CONTROLS = {
+    "cheap predictions": CHEAP,
     "gating": GATING,
     "gating without replacement": (*GATING, "controls.gating.gated=leave_out"),
     "cutoff": (*CUTOFF, "controls.cutoff.mask_cut=true"),
@@ -84,7 +96,9 @@ def _weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "checkpoints" / "step_000004" / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "cheap predictions" else name for name in CONTROLS]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     _train(_config(whole, *CONTROLS[name]))
@@ -110,6 +124,11 @@ def _acts(name: str, folder: Path) -> None:
         assert all(row["cost/problems_rolled_out"] >= 1 for row in rows)
         if "without" not in name:
             assert {row["cost/problems_rolled_out"] for row in rows} == {4}
+    if name == "cheap predictions":
+        assert rows[0]["control/num_metas"] == 3
+        assert 2 in [row["control/num_metas"] for row in rows]
+        assert total("control/predictions_kept_share") > 0
+        assert rows[-1]["control/combined_problems"] > 0
     if name in ("cutoff", "all"):
         assert total("control/cut_share") > 0
     if name in ("hinting", "all"):
@@ -140,9 +159,10 @@ def test_the_second_call_to_the_engine_is_timed(tmp_path: Path) -> None:
     assert 0 < row["time/meta_rollout"] + row["time/solution_rollout"] <= row["time/rollout"]
 
 
-def test_two_processes_decide_and_train_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["all", pytest.param("cheap predictions", marks=pytest.mark.slow)])
+def test_two_processes_decide_and_train_alike(tmp_path: Path, name: str) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
-    overrides = (*CONTROLS["all"], "run.steps=2")
+    overrides = (*CONTROLS[name], "run.steps=2")
     MASATrainer(_config(alone, *overrides)).train()
     launch = "--num_processes 2 --cpu --mixed_precision no --num_machines 1 --dynamo_backend no --main_process_port 0"
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch.split(), "-m", "masa.train"]
@@ -154,7 +174,7 @@ def test_two_processes_decide_and_train_alike(tmp_path: Path) -> None:
     expected, found = _rows(alone), _rows(together)
     assert len(found) == len(expected) == 3
     for row, other in zip(found, expected, strict=True):
-        decided = [key for key in other if key.startswith(("control/gat", "cost/problems", "control/on"))]
+        decided = [key for key in other if key.startswith(("control/gat", "cost/problems", "control/on", *SPARED))]
         assert {key: row[key] for key in decided} == {key: other[key] for key in decided}
     # Sums over two processes round differently; the first step's rollouts are the same token for token.
     assert found[1]["cost/tokens_generated"] == expected[1]["cost/tokens_generated"]
