@@ -17,6 +17,7 @@ from masa.policy.loading import load_policy
 from masa.policy.stops import stop_tokens
 from masa.preflight import Prepared, problems_of_rows
 from masa.problems import Problem
+from masa.problems.tables import is_table
 from masa.rewards import VerifierPool
 from masa.rewards.failures import require_working_verifier
 from masa.rewards.grading import Grader
@@ -177,6 +178,8 @@ def _problems(config: Config, asked: Asked | Sequence[Asked]) -> tuple[list[Prob
         ValueError: no problems.
         ProblemDataError: a mapping that is no problem.
     """
+    if is_table(asked):
+        return problems_of_rows(config, asked), True
     listed: list[Any] = [asked] if isinstance(asked, (str, Problem, Mapping)) else list(asked)
     if not listed:
         raise ValueError("problems: found none, at least one is needed")

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cold-start": ("masa.cold_start.command", "teach a policy the form of meta-predictions, before training"),
     "evaluate": ("masa.evaluate", "evaluate a model or a run's checkpoint on benchmarks"),
     "predict": ("masa.predict", "what a policy predicts of problems before solving them"),
+    "problems": ("masa.problems.command", "look at problems before training: rows, prompts, lengths, gold answers"),
     "report": ("masa.report", "compare runs and evaluations in one HTML page"),
     "study": ("masa.study", "train several configurations with the same seeds and compare them"),
 }

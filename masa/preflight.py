@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from masa.cold_start.written_metas import read_form, read_thoughts
 from masa.config import Config, ConfigError
@@ -17,8 +17,9 @@ from masa.problems.chat import describe_chat
 from masa.problems.errors import ProblemDataError
 from masa.problems.loading import load_problems
 from masa.problems.prompts import PromptTemplates, leave_out_overlong
-from masa.problems.report import LoadReport
+from masa.problems.report import LoadedProblems, LoadReport
 from masa.problems.sources import TrainingProblems, load_training_problems, without_held_out
+from masa.problems.tables import is_stream
 from masa.rewards.sandbox.isolation import SandboxUnavailableError
 from masa.rewards.verifiers import check_verifier
 from masa.rollout.engine import RolloutPath
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 
 
 # Prompts of a run are alike in the tokens that templates put around problems.
+# A list of problems or of rows, or a table of them; what it is, is found out by `load_problems`.
+ProblemRows: TypeAlias = Any
+
 _SHOWN_PROMPTS = 64
+_CONFLICTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ def prepare(
     config: Config,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    problems: Sequence[Problem | Mapping[str, Any]] | None = None,
-    eval_problems: Sequence[Problem | Mapping[str, Any]] | None = None,
+    problems: ProblemRows | None = None,
+    eval_problems: ProblemRows | None = None,
     own_verifier: bool = False,
     model_config: Any = None,
 ) -> Prepared:
@@ -91,10 +96,14 @@ def prepare(
         for report in loaded.reports:
             notes.extend(_describe("problems.train", report))
     else:
-        loaded = TrainingProblems(problems_of_rows(config, problems), [])
+        given = load_rows(config, problems, config.problems.train_split, config.problems.limit)
+        notes.extend(_describe("problems", given.report))
+        loaded = TrainingProblems(given.problems, [])
     train = loaded.problems
     if eval_problems is not None:
-        held_out = problems_of_rows(config, eval_problems)
+        given = load_rows(config, eval_problems, config.problems.eval_split, config.problems.eval_limit)
+        notes.extend(_describe("eval_problems", given.report))
+        held_out = given.problems
     else:
         held_out = load_problems_of(config, "eval", notes) if config.problems.eval else []
         held_out += benchmark_problems_of(config)
@@ -105,7 +114,9 @@ def prepare(
         check_verifiers([*train, *held_out])
     tokenizer = tokenizer or load_tokenizer(config.model)
     builder = RequestBuilder(config, templates, tokenizer)
-    notes += describe_chat(tokenizer, builder.format)
+    notes += describe_chat(
+        tokenizer, builder.format, of_problems=any(one.system is not None for one in [*train, *held_out])
+    )
     train = _within_limit(config, builder, train, "problems.train", notes)
     held_out = _within_limit(config, builder, held_out, "problems.eval", notes)
     require_enough(config, train)
@@ -199,13 +210,30 @@ def _without_held_out(train: list[Problem], held_out: list[Problem], notes: list
     return kept
 
 
-def problems_of_rows(config: Config, problems: Sequence[Problem | Mapping[str, Any]]) -> list[Problem]:
-    """Problems as they are; mappings are read as rows of a file would be."""
-    rows: Any = problems  # whatever was handed in: what is no list of rows, `load_problems` refuses
-    if isinstance(rows, Sequence) and all(isinstance(one, Problem) for one in rows):
-        return list(rows)
+def load_rows(config: Config, problems: ProblemRows, split: str, limit: int | None) -> LoadedProblems:
+    """Problems as they are; mappings, data frames and data sets are read as rows of a file would be.
+
+    Raises:
+        ProblemDataError: as `load_problems`.
+    """
+    if isinstance(problems, Sequence) and all(isinstance(one, Problem) for one in problems):
+        kept = list(problems)[:limit]
+        return LoadedProblems(kept, LoadReport("the list of problems", len(kept)))
     section = config.problems
-    return load_problems(problems, columns=section.columns or None, verifier=section.verifier).problems
+    return load_problems(
+        problems,
+        split=split,
+        columns=section.columns or None,
+        verifier=section.verifier,
+        on_bad_row=section.on_bad_row,
+        limit=limit,
+    )
+
+
+def problems_of_rows(config: Config, problems: ProblemRows) -> list[Problem]:
+    """The problems of rows to answer or to evaluate on; ``problems.eval_limit`` bounds a stream."""
+    section = config.problems
+    return load_rows(config, problems, section.eval_split, section.eval_limit if is_stream(problems) else None).problems
 
 
 def require_enough(config: Config, train: Sequence[Problem]) -> None:
@@ -308,6 +336,12 @@ def _describe(key: str, report: LoadReport) -> list[str]:
         notes.append(f"{key}: {len(report.bad_rows)} bad rows left out, the first is row {first.index}: {first.reason}")
     if report.duplicates:
         notes.append(f"{key}: {report.duplicates} duplicates left out")
+    if rows := report.conflicting_duplicates:
+        more = ", ..." if len(rows) > _CONFLICTS_SHOWN else ""
+        notes.append(
+            f"{key}: {len(rows)} of the duplicates have another answer than the first row with their statement, which "
+            f"is kept: rows {', '.join(map(str, rows[:_CONFLICTS_SHOWN]))}{more}"
+        )
     return notes
 
 

@@ -9,7 +9,7 @@ A step waits for three things in turn: the engine (rollouts), the verifier's wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,6 @@ from masa.export import push_policy, save_policy
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.own_model import check_model_object, check_tokenizer_object, own_tokenizer
 from masa.preflight import Prepared, prepare, problems_of_rows, total_steps
-from masa.problems import Problem
 from masa.rewards.functions import RewardFunction, checked_reward_functions, load_reward_functions, with_names
 from masa.rewards.own_parts import Verifier, check_verifier_object
 from masa.rollout.ahead import require_correction
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     import pandas
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from masa.preflight import ProblemRows
+
 
 class MASATrainer:
     """Trains a policy with MASA, or with plain GRPO where ``algorithm.meta`` is false.
@@ -45,8 +46,10 @@ class MASATrainer:
         config: a `Config`, or the path of a YAML file.
         model: a causal language model in place of the one that ``model.path`` names. It is trained in place.
         tokenizer: its tokenizer, likewise; without it, the one that lies where ``model`` was loaded from.
-        problems: training problems in place of ``problems.train``; mappings are read like the rows of a file.
-        eval_problems: held-out problems in place of ``problems.eval``.
+        problems: training problems in place of ``problems.train``: a list of `Problem` objects or of mappings, which
+            are read like the rows of a file, a pandas DataFrame, or a Dataset, a DatasetDict or (with
+            ``problems.limit``) an IterableDataset of `datasets`.
+        eval_problems: held-out problems in place of ``problems.eval``, likewise (with ``problems.eval_limit``).
         verifier: judges answers in place of the pool of isolated workers; needs a ``verify(items)`` method.
         reward_functions: of the user's own, added to the correctness of a solution after those that
             ``rewards.functions`` names: functions, or `masa.RewardFunction` objects with name and weight.
@@ -68,8 +71,8 @@ class MASATrainer:
         *,
         model: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        problems: Sequence[Problem | Mapping[str, Any]] | None = None,
-        eval_problems: Sequence[Problem | Mapping[str, Any]] | None = None,
+        problems: ProblemRows | None = None,
+        eval_problems: ProblemRows | None = None,
         verifier: Verifier | None = None,
         reward_functions: Sequence[RewardFunction | Callable[..., Any]] = (),
         callbacks: Sequence[Callback] = (),
@@ -221,7 +224,7 @@ class MASATrainer:
 
     def evaluate(
         self,
-        problems: Sequence[Problem | Mapping[str, Any]] | None = None,
+        problems: ProblemRows | None = None,
         *,
         num_samples: int | None = None,
         num_metas: int | None = None,

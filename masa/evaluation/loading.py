@@ -107,7 +107,7 @@ def local_file(benchmark: Benchmark, choice: DataChoice) -> Path | None:
 def _open(benchmark: Benchmark, choice: DataChoice) -> tuple[str, Iterable[Any]]:
     path = local_file(benchmark, choice)
     if path is not None:
-        return f"benchmark {benchmark.name}, file {str(path)!r}", file_rows(path)
+        return f"benchmark {benchmark.name}, file {str(path)!r}", file_rows(path, benchmark.split)
     if benchmark.name in EMBEDDED_BENCHMARKS:
         from masa.embedded.worlds import embedded_problems
 

@@ -104,20 +104,25 @@ def conversation(text: str, system: str | None, role: SystemRole) -> list[dict[s
     return [{"role": "user", "content": f"{system}\n\n{text}"}]
 
 
-def describe_chat(tokenizer: Any, format: ChatFormat) -> list[str]:
+def describe_chat(tokenizer: Any, format: ChatFormat, *, of_problems: bool = False) -> list[str]:
     """Check a format against the tokenizer's chat template; the lines that a run has to say about it.
+
+    With ``of_problems`` there are problems with a system message of their own.
 
     Raises:
         PromptEncodingError: arguments for the template without one, or of names that it does not read.
     """
     _check_arguments(tokenizer, format)
-    if not format.chat or not any(format.system.values()) or not getattr(tokenizer, "chat_template", None):
+    if not format.chat or not getattr(tokenizer, "chat_template", None):
+        return []
+    if not any(format.system.values()) and not of_problems:
         return []
     role = system_role(tokenizer, format.arguments, format.date)
     if role == "own":
         return []
     does = {"refused": "refuses a system message", "swallowed": "leaves a system message out"}[role]
-    return [f"prompts.system: the tokenizer's chat template {does}; it is put at the head of the user message instead"]
+    what = "prompts.system" if any(format.system.values()) else "system messages of problems"
+    return [f"{what}: the tokenizer's chat template {does}; it is put at the head of the user message instead"]
 
 
 def turn_end(tokenizer: Any, format: ChatFormat) -> int | None:

@@ -81,6 +81,33 @@ def encode_prompts(
     return prompts
 
 
+def encode_problems(
+    tokenizer: Any, problems: Sequence[Problem], texts: Sequence[str], kind: TemplateKind, format: ChatFormat
+) -> list[tuple[int, ...]]:
+    """The token ids of one prompt of each problem, whose rendered template is the text beside it.
+
+    A problem's own system message takes the place of the format's before its solution prompt; without a chat template
+    it stands at the head of the text.
+
+    Raises:
+        PromptEncodingError: as `encode_prompts`.
+    """
+    options = format.options(kind)
+    common = options.pop("system")
+    own = [problem.system if kind == "solution" else None for problem in problems]
+    found: dict[int, tuple[int, ...]] = {}
+    for system in dict.fromkeys(own):
+        places = [place for place, one in enumerate(own) if one == system]
+        chosen = [texts[place] for place in places]
+        if system and not format.chat:
+            chosen = [f"{system}\n\n{text}" for text in chosen]
+            encoded = encode_prompts(tokenizer, chosen, system=common, **options)
+        else:
+            encoded = encode_prompts(tokenizer, chosen, system=system or common, **options)
+        found.update(zip(places, encoded, strict=True))
+    return [found[place] for place in range(len(problems))]
+
+
 def leave_out_overlong(
     problems: Sequence[Problem],
     templates: PromptTemplates,
@@ -97,7 +124,7 @@ def leave_out_overlong(
     """
 
     def lengths(kind: TemplateKind, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in encode_prompts(tokenizer, texts, **format.options(kind))]
+        return [len(ids) for ids in encode_problems(tokenizer, problems, texts, kind, format)]
 
     solution = lengths("solution", [templates.render_solution(problem) for problem in problems])
     metas = [0] * len(problems)

@@ -1,4 +1,4 @@
-"""Rows out of a parquet, json, jsonl or csv file; what is wrong with the file as a whole is refused here."""
+"""Rows out of a parquet, json, jsonl or csv file, or a folder that `datasets` saved; a broken one is refused here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from masa.errors import first_line
 from masa.problems.errors import ProblemDataError, shown
+from masa.problems.tables import is_saved_folder, saved_rows
 
 _BATCH_ROWS = 1000
 _LONGEST_CSV_FIELD = 2**27
@@ -26,8 +27,10 @@ class Unreadable:
 Row = Mapping[str, Any] | Unreadable
 
 
-def file_rows(path: Path) -> Iterator[Row]:
-    """The rows of one file, read as they are asked for.
+def file_rows(path: Path, split: str = "train") -> Iterator[Row]:
+    """The rows of one file or of a folder of `save_to_disk`, read as they are asked for.
+
+    ``split`` chooses where such a folder holds several.
 
     Raises:
         ProblemDataError: (at the first row asked for, or where reading breaks off) no such file, an extension that is
@@ -36,8 +39,13 @@ def file_rows(path: Path) -> Iterator[Row]:
     label = f"problems file {str(path)!r}"
     if not path.exists():
         raise ProblemDataError(f"{label}: no such file")
+    if is_saved_folder(path):
+        yield from saved_rows(path, split, label)
+        return
     if not path.is_file():
-        raise ProblemDataError(f"{label}: is a directory; give one file ({', '.join(READERS)})")
+        raise ProblemDataError(
+            f"{label}: is a directory; give one file ({', '.join(READERS)}), or a folder that save_to_disk wrote"
+        )
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise ProblemDataError(f"{label}: extension {suffix!r} is not known, allowed: {', '.join(READERS)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from masa.problems.problem import Problem
 from masa.problems.report import BadRow, LoadedProblems, LoadReport
 from masa.problems.schemas import check_answer, lookup, problem_from_row
 from masa.problems.statements import statement_key
+from masa.problems.tables import table_rows
 from masa.problems.verifier_names import known_verifier
 
 __all__ = ["BadRow", "LoadReport", "LoadedProblems", "ProblemDataError", "load_problems"]
@@ -35,7 +36,7 @@ _BAD_ROWS_SHOWN = 5
 
 
 def load_problems(
-    source: str | Path | Sequence[Mapping[str, Any] | Problem],
+    source: Any,
     *,
     split: str = "train",
     columns: Mapping[str, str] | None = None,
@@ -48,8 +49,9 @@ def load_problems(
     Args:
         source: a preset's name, a split of an embedded world (``embedded:train``, ``embedded:long``), a procedural task
             (``reasoning_gym:NAME?...``), a hub id (``owner/name`` or ``owner/name:config``), a .parquet, .json, .jsonl
-            or .csv file, or a list of mappings and Problems.
-        split: of a hub data set; other sources have none.
+            or .csv file, a folder that ``save_to_disk`` wrote, a pandas DataFrame, a Dataset, DatasetDict or (with
+            ``limit``) IterableDataset of `datasets`, or a list of mappings and Problems.
+        split: of a hub data set, a DatasetDict or the folder of one; other sources have none.
         columns: maps ``statement``, ``answer``, ``solution``, ``id``, ``source``, ``verifier`` or ``options`` to
             column names; a dot leads into nested values. What is not mapped is found as in unmapped rows.
         verifier: for every problem, in place of what the data says.
@@ -61,7 +63,7 @@ def load_problems(
             where those are refused, or not one problem in it.
     """
     _check_arguments(columns, verifier, on_bad_row, limit)
-    label, name, rows = _open(source, split)
+    label, name, rows = _open(source, split, limit)
     if columns:
         rows = _with_columns_checked(rows, label, columns)
     collected = _Collected(label, name, columns, verifier)
@@ -135,14 +137,17 @@ class _Collected:
         return problem_from_row(row, self._name, self._columns, self._verifier)
 
 
-def _open(source: Any, split: str) -> tuple[str, str, Iterator[Any]]:
+def _open(source: Any, split: str, limit: int | None) -> tuple[str, str, Iterator[Any]]:
     """What messages call the source, the name its problems carry as their source, and its rows."""
     if isinstance(source, Path):
-        return f"problems file {str(source)!r}", source.stem, file_rows(source)
+        return f"problems file {str(source)!r}", source.stem, file_rows(source, split)
     if not isinstance(source, str):
+        if (table := table_rows(source, split, limit)) is not None:
+            return table[0], "list", table[1]
         if not isinstance(source, Iterable) or isinstance(source, Mapping | bytes):
             raise ProblemDataError(
-                f"problems: found {shown(source)} ({type(source).__name__}), allowed: a name, a path, or a list of rows"
+                f"problems: found {shown(source)} ({type(source).__name__}), allowed: a name, a path, or a list of "
+                "rows (also a DataFrame, or a Dataset of the package datasets)"
             )
         return "the list of problems", "list", iter(source)
     if source.startswith(_EMBEDDED) or source == _EMBEDDED.rstrip(":"):
@@ -153,7 +158,7 @@ def _open(source: Any, split: str) -> tuple[str, str, Iterator[Any]]:
         return f"preset {source!r} ({PRESETS[source]})", source, hub_rows(PRESETS[source], split)
     path = Path(source).expanduser()
     if (source and path.exists()) or path.suffix.lower() in _FILE_SUFFIXES or source.startswith((".", "/", "~")):
-        return f"problems file {source!r}", path.stem, file_rows(path)
+        return f"problems file {source!r}", path.stem, file_rows(path, split)
     if _HUB_ID.fullmatch(source):
         return f"hub data set {source!r}", source.partition(":")[0], hub_rows(source, split)
     from masa.embedded.worlds import EMBEDDED_SOURCES

@@ -20,6 +20,9 @@ class Problem:
     mapping such as ``{"asserts": [...]}`` or ``{"cases": [{"stdin": ..., "stdout": ...}]}``. numpy's numbers, texts and
     arrays are taken as Python's.
 
+    ``system`` is the problem's own system message, where its row has one; before its solution prompt it takes the place
+    of ``prompts.system``.
+
     Raises:
         ValueError: an empty id or statement.
     """
@@ -31,6 +34,7 @@ class Problem:
     verifier: str = "math"
     solution: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    system: str | None = None
 
     def __post_init__(self) -> None:
         # Frozen, so set like the generated __init__ does: an answer out of numpy is the number it stands for.

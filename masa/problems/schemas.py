@@ -10,17 +10,27 @@ from typing import Any
 
 from masa.problems.choices import choice_statement, letter_of, read_options
 from masa.problems.errors import RowError, nearest, shown
+from masa.problems.messages import Conversation, read_conversation
 from masa.problems.problem import Problem
-from masa.problems.statements import bare_statement, last_boxed, split_worked_answer, statement_key, unix_lines
+from masa.problems.statements import (
+    answer_of_solution,
+    bare_statement,
+    split_worked_answer,
+    statement_key,
+    unix_lines,
+)
 from masa.problems.values import plain_value
 from masa.problems.verifier_names import known_verifier
 
-STATEMENT_COLUMNS = ("statement", "problem", "question", "prompt", "problem_text")
+STATEMENT_COLUMNS = ("statement", "problem", "question", "prompt", "problem_text", "messages")
 ANSWER_COLUMNS = ("answer", "final_answer", "target", "ground_truth", "gold")
 SOLUTION_COLUMNS = ("solution", "code")
 OPTION_COLUMNS = ("options", "choices")
 ID_COLUMNS = ("id", "problem_id", "task_id", "unique_id", "question_id", "uid")
 SOURCE_COLUMNS = ("data_source", "source")
+# Columns that often hold a statement or an answer, and as often something else: named in errors, never read unasked.
+_LIKELY_STATEMENTS = ("query", "instruction", "input", "task", "text", "content", "prompts")
+_LIKELY_ANSWERS = ("label", "reference", "correct_answer", "expected", "result", "output", "response", "completion")
 TEST_COLUMNS = ("test", "test_list")
 SETUP_COLUMNS = ("test_setup_code", "test_imports")
 
@@ -34,7 +44,7 @@ _LONGEST_METADATA = 200
 
 @dataclass(frozen=True)
 class Draft:
-    """What a schema found in a row, before it is checked. ``answer`` None: the solution's last box holds it."""
+    """What a schema found in a row, before it is checked. ``answer`` None: the solution gives it."""
 
     statement: Any
     answer: Any
@@ -72,6 +82,7 @@ def problem_from_row(
         source=source,
         verifier=chosen,
         solution=solution,
+        system=_system_of(row),
         metadata={
             **{name: value for name, value in row.items() if name not in _CONSUMED and _is_short_scalar(value)},
             # The verifier then takes the right option's text as well as its letter.
@@ -168,8 +179,10 @@ def _from_plain(row: Mapping[str, Any]) -> Draft:
     statement = _statement_of(row)
     answer = first_of(row, ANSWER_COLUMNS)
     solution = first_of(row, SOLUTION_COLUMNS)
-    if answer is None and not any(name in row for name in (*ANSWER_COLUMNS, *SOLUTION_COLUMNS)):
-        raise RowError(_no_column("answer", ANSWER_COLUMNS, row))
+    if solution is None and (chat := _conversation_of(row)):
+        solution = chat.reply
+    if answer is None and _is_empty(solution) and not any(name in row for name in (*ANSWER_COLUMNS, *SOLUTION_COLUMNS)):
+        raise RowError(_no_column("answer", ANSWER_COLUMNS, row, _LIKELY_ANSWERS))
     if isinstance(answer, str) and (worked := split_worked_answer(answer)):
         solution, answer = solution or worked[0], worked[1]
     verifier = "code" if isinstance(answer, Mapping) else "math"
@@ -180,21 +193,26 @@ def _statement_of(row: Mapping[str, Any]) -> Any:
     for name in STATEMENT_COLUMNS:
         value = row.get(name)
         if isinstance(value, list):
-            return _user_message(value, name)
+            return read_conversation(value, name).question
         if not _is_empty(value):
             return value
     if any(name in row for name in STATEMENT_COLUMNS):
         raise RowError("the statement is empty")
-    raise RowError(_no_column("statement", STATEMENT_COLUMNS, row))
+    raise RowError(_no_column("statement", STATEMENT_COLUMNS, row, _LIKELY_STATEMENTS))
 
 
-def _user_message(messages: list[Any], name: str) -> Any:
-    contents = [
-        message.get("content") for message in messages if isinstance(message, Mapping) and message.get("role") == "user"
-    ]
-    if len(contents) != 1:
-        raise RowError(f"{name} holds {len(contents)} messages of the role 'user', exactly one is allowed")
-    return contents[0]
+def _conversation_of(row: Mapping[str, Any]) -> Conversation | None:
+    """The conversation that the row's first statement column holds, where it holds one."""
+    name = next((name for name in STATEMENT_COLUMNS if not _is_empty(row.get(name))), None)
+    return read_conversation(row[name], name) if name is not None and isinstance(row[name], list) else None
+
+
+def _system_of(row: Mapping[str, Any]) -> str | None:
+    try:
+        chat = _conversation_of(row)
+    except RowError:
+        return None  # the statement stands elsewhere in the row, or there would be none by now
+    return None if chat is None or chat.system is None else unix_lines(_text(chat.system, "system message"))
 
 
 def _answer_and_solution(draft: Draft, verifier: str) -> tuple[Any, str | None]:
@@ -203,9 +221,12 @@ def _answer_and_solution(draft: Draft, verifier: str) -> tuple[Any, str | None]:
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
     if _is_empty(answer) and solution is not None:
-        answer = last_boxed(solution)
+        answer = answer_of_solution(solution)
         if not answer:
-            raise RowError("no answer: it is empty or absent, and the solution's last \\boxed{} gives none")
+            raise RowError(
+                "no answer: it is empty or absent, and the solution's last \\boxed{} gives none, nor do <answer> tags "
+                "or a last line ####, and the solution is no formula or single word that would be the answer itself"
+            )
     if _is_empty(answer):
         raise RowError("no answer: it is empty")
     return check_answer(answer, verifier), solution
@@ -288,12 +309,14 @@ def _text(value: Any, what: str) -> str:
     return text
 
 
-def _no_column(what: str, allowed: tuple[str, ...], row: Mapping[str, Any]) -> str:
+def _no_column(what: str, allowed: tuple[str, ...], row: Mapping[str, Any], likely: tuple[str, ...]) -> str:
     found = [str(name) for name in row]
+    guess = next((name for name in likely for column in found if column.lower() == name), None)
+    guess = next((column for column in found if column.lower() == guess), None)
     near = next((hint for name in allowed if (hint := nearest(name, found))), "")
     return (
         f"no {what}: none of the columns {', '.join(allowed)} is there; found {', '.join(found) or 'no column'}{near}; "
-        f"problems.columns can name it"
+        f"problems.columns can name it{f', as in problems.columns.{what}={guess}' if guess else ''}"
     )
 
 

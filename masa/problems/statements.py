@@ -72,6 +72,28 @@ def last_boxed(text: str) -> str | None:
     return None
 
 
+_DELIMITED = re.compile(r"\A(?:\$\$(?P<a>[^$]+)\$\$|\$(?P<b>[^$]+)\$|\\\((?P<c>.+)\\\)|\\\[(?P<d>.+)\\\])\Z", re.DOTALL)
+_ANSWER_TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+
+
+def answer_of_solution(text: str) -> str | None:
+    """The answer that a solution ends with, or that it is; None where it gives none.
+
+    In this order: the last ``\\boxed{}``, the last ``<answer>`` tags, a last line ``#### 42``; and the whole text where
+    it is one formula between ``$`` or LaTeX's brackets, or has no white space in it.
+    """
+    if boxed := last_boxed(text):
+        return boxed
+    if tagged := [found for one in _ANSWER_TAGS.findall(text) if (found := one.strip())]:
+        return answer_of_solution(tagged[-1]) or tagged[-1]
+    if worked := split_worked_answer(text):
+        return worked[1] or None
+    whole = text.strip()
+    if formula := _DELIMITED.match(whole):
+        return next(part.strip() for part in formula.groups() if part is not None) or None
+    return whole if whole and not re.search(r"\s", whole) else None
+
+
 _FINAL_LINE = re.compile(r"(?:\A|\n)\s*####\s*([^\n]*)\s*\Z")
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
 _GROUPED_NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")

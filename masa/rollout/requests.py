@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from masa.config import Config
 from masa.problems import Problem
 from masa.problems.chat import ChatFormat
-from masa.problems.prompts import PromptTemplates, encode_prompt
+from masa.problems.encoding import encode_problems
+from masa.problems.prompts import PromptTemplates
 from masa.problems.seeds import derive_seed
 from masa.rollout.engine import RolloutPath, RolloutRequest, Sampling
 
@@ -42,7 +43,7 @@ class RequestBuilder:
     def prompt_ids(self, problem: Problem, path: RolloutPath, hint: str | None = None) -> tuple[int, ...]:
         """The token ids of one prompt, chat template and generation prompt included."""
         text = self.prompt_text(problem, path, hint)
-        return encode_prompt(self.tokenizer, text, **self.format.options(path))
+        return encode_problems(self.tokenizer, [problem], [text], path, self.format)[0]
 
     def requests(
         self,
