@@ -36,6 +36,8 @@ def _until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", fo
         time.sleep(0.2)
 
 
+# Slow: four minutes; `tests/rollout/test_server_ranks.py` loses a server among two processes by default.
+@pytest.mark.slow
 def test_a_run_that_loses_a_server_in_a_step_gets_it_back_and_is_the_run_that_lost_none(
     in_process_run: Path, tmp_path: Path
 ) -> None:

@@ -66,6 +66,8 @@ def test_a_run_that_samples_ahead_trains_and_a_stopped_one_resumes_bit_for_bit(
     assert rows(stopped) == rows(whole)
 
 
+# Slow: `test_vllm_ranks.py` compares the samples of two processes with those of one by default.
+@pytest.mark.slow
 def test_two_processes_with_an_engine_each_train_on_what_one_samples(in_process_run: Path, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
     folder = tmp_path / "run"
