@@ -16,9 +16,21 @@ def positive(text: str) -> int:
         ArgumentTypeError: a smaller one.
         ValueError: no whole number.
     """
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    """A whole number, at least 0.
+
+    Raises: as `positive`.
+    """
+    return _at_least(0, text)
+
+
+def _at_least(smallest: int, text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, at least 1 needed")
+    if number < smallest:
+        raise argparse.ArgumentTypeError(f"found {text}, at least {smallest} needed")
     return number
 
 

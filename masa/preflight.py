@@ -31,12 +31,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-# Prompts of a run are alike in the tokens that templates put around problems.
 # A list of problems or of rows, or a table of them; what it is, is found out by `load_problems`.
 ProblemRows: TypeAlias = Any
 
+# Prompts of a run are alike in the tokens that templates put around problems.
 _SHOWN_PROMPTS = 64
-_CONFLICTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -336,12 +335,8 @@ def _describe(key: str, report: LoadReport) -> list[str]:
         notes.append(f"{key}: {len(report.bad_rows)} bad rows left out, the first is row {first.index}: {first.reason}")
     if report.duplicates:
         notes.append(f"{key}: {report.duplicates} duplicates left out")
-    if rows := report.conflicting_duplicates:
-        more = ", ..." if len(rows) > _CONFLICTS_SHOWN else ""
-        notes.append(
-            f"{key}: {len(rows)} of the duplicates have another answer than the first row with their statement, which "
-            f"is kept: rows {', '.join(map(str, rows[:_CONFLICTS_SHOWN]))}{more}"
-        )
+    if report.conflicting_duplicates:
+        notes.append(f"{key}: {len(report.conflicting_duplicates)} of the duplicates have {report.conflicts}")
     return notes
 
 

@@ -8,7 +8,6 @@ That the command starts from nothing is what other tests show.
 
 from __future__ import annotations
 
-import array
 import atexit
 import importlib
 import json
@@ -53,12 +52,9 @@ class Popen:
         self._files = [os.memfd_create(name) for name in ("output", "errors")]
         request = {"command": list(command), "cwd": str(cwd or os.getcwd()), "env": dict(env or os.environ)}
         channel, theirs = socket.socketpair()
-        descriptors = array.array("i", [*self._files, theirs.fileno()])
         connection = _connection()
         data = json.dumps(request).encode()
-        connection.sendmsg(
-            [len(data).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors.tobytes())]
-        )
+        socket.send_fds(connection, [len(data).to_bytes(8, "big")], [*self._files, theirs.fileno()])
         connection.sendall(data)
         theirs.close()
         self._channel = channel

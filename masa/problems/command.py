@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from masa.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, positive
+from masa.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, not_negative, positive
 
 if TYPE_CHECKING:
     from masa.config import Config
@@ -87,15 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--show", type=positive, default=3, help="problems to show (default 3)")
     parser.add_argument(
         "--verify",
-        type=_count,
+        type=not_negative,
         default=8,
         help="gold answers to verify, of each verifier (default 8); 0: none",
     )
     return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"found {text}, at least 0 needed")
-    return number

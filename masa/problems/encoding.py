@@ -108,6 +108,19 @@ def encode_problems(
     return [found[place] for place in range(len(problems))]
 
 
+def prompt_lengths(
+    tokenizer: Any, problems: Sequence[Problem], templates: PromptTemplates, kind: TemplateKind, format: ChatFormat
+) -> list[int]:
+    """The number of tokens of each problem's prompt, without a hint.
+
+    Raises:
+        PromptEncodingError: as `encode_prompts`.
+    """
+    render = templates.render_solution if kind == "solution" else templates.render_meta
+    texts = [render(problem) for problem in problems]
+    return [len(ids) for ids in encode_problems(tokenizer, problems, texts, kind, format)]
+
+
 def leave_out_overlong(
     problems: Sequence[Problem],
     templates: PromptTemplates,
@@ -122,14 +135,8 @@ def leave_out_overlong(
     Both prompts count, or the solution prompt alone where ``meta`` is false. Hints are not counted: they are known
     only during a run.
     """
-
-    def lengths(kind: TemplateKind, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in encode_problems(tokenizer, problems, texts, kind, format)]
-
-    solution = lengths("solution", [templates.render_solution(problem) for problem in problems])
-    metas = [0] * len(problems)
-    if meta:
-        metas = lengths("meta", [templates.render_meta(problem) for problem in problems])
+    solution = prompt_lengths(tokenizer, problems, templates, "solution", format)
+    metas = prompt_lengths(tokenizer, problems, templates, "meta", format) if meta else [0] * len(problems)
     kept: list[Problem] = []
     left_out: list[Overlong] = []
     for problem, solution_tokens, meta_tokens in zip(problems, solution, metas, strict=True):

@@ -63,12 +63,8 @@ def row_lines(report: LoadReport, problems: int) -> list[str]:
         lines += ["  ..."] if len(bad) > _ROWS_SHOWN else []
     if report.duplicates:
         lines.append(f"{report.duplicates:,} rows repeat an earlier statement and are left out")
-    if rows := report.conflicting_duplicates:
-        more = ", ..." if len(rows) > _ROWS_SHOWN else ""
-        lines.append(
-            f"{len(rows):,} of them have another answer than the first row with their statement, which is kept: rows "
-            f"{', '.join(map(str, rows[:_ROWS_SHOWN]))}{more}"
-        )
+    if report.conflicting_duplicates:
+        lines.append(f"{len(report.conflicting_duplicates):,} of them have {report.conflicts}")
     if report.repeated_ids:
         lines.append(f"{report.repeated_ids:,} rows have an id that an earlier row has; a suffix was added to theirs")
     return lines
@@ -105,13 +101,11 @@ def length_lines(config: Config, templates: Any, problems: Sequence[Problem], wi
         return [_lengths("Solution prompts", lengths, "characters") + "; model.path=FOLDER counts tokens"]
     from masa.policy.loading import load_tokenizer
     from masa.problems.chat import ChatFormat
-    from masa.problems.encoding import encode_problems
+    from masa.problems.encoding import prompt_lengths
 
     tokenizer, chat = load_tokenizer(config.model), ChatFormat.of(config.prompts)
-    solutions = [templates.render_solution(problem) for problem in problems]
-    metas = [templates.render_meta(problem) for problem in problems]
-    solution = [len(ids) for ids in encode_problems(tokenizer, problems, solutions, "solution", chat)]
-    meta = [len(ids) for ids in encode_problems(tokenizer, problems, metas, "meta", chat)]
+    solution = prompt_lengths(tokenizer, problems, templates, "solution", chat)
+    meta = prompt_lengths(tokenizer, problems, templates, "meta", chat)
     limit = config.prompts.max_tokens
     over = sum(max(pair) > limit for pair in zip(solution, meta, strict=True))
     return [

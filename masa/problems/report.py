@@ -7,6 +7,8 @@ from typing import Any
 
 from masa.problems.problem import Problem
 
+_ROWS_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class BadRow:
@@ -32,6 +34,16 @@ class LoadReport:
     duplicates: int = 0
     conflicting_duplicates: tuple[int, ...] = ()
     repeated_ids: int = 0
+
+    @property
+    def conflicts(self) -> str:
+        """What duplicates with another answer have, and the first rows of them, for a message."""
+        rows = self.conflicting_duplicates
+        more = ", ..." if len(rows) > _ROWS_SHOWN else ""
+        return (
+            "another answer than the first row with their statement, which is kept: rows "
+            f"{', '.join(map(str, rows[:_ROWS_SHOWN]))}{more}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values, for a run directory."""

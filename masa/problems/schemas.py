@@ -311,8 +311,7 @@ def _text(value: Any, what: str) -> str:
 
 def _no_column(what: str, allowed: tuple[str, ...], row: Mapping[str, Any], likely: tuple[str, ...]) -> str:
     found = [str(name) for name in row]
-    guess = next((name for name in likely for column in found if column.lower() == name), None)
-    guess = next((column for column in found if column.lower() == guess), None)
+    guess = next((column for name in likely for column in found if column.lower() == name), None)
     near = next((hint for name in allowed if (hint := nearest(name, found))), "")
     return (
         f"no {what}: none of the columns {', '.join(allowed)} is there; found {', '.join(found) or 'no column'}{near}; "

@@ -12,6 +12,7 @@ from masa.tracking import keys
 from masa.tracking.metrics import finite_values, mean_of_tenth
 
 Row = Mapping[str, Any]
+# The label of a share that no row of metrics holds, and the key under which it is put into them.
 FLAT = "flat groups"
 # Label, key, decimals. Keys that a run never reports leave no row.
 SHOWN: tuple[tuple[str, str, int], ...] = (
@@ -22,7 +23,7 @@ SHOWN: tuple[tuple[str, str, int], ...] = (
     ("r_difficulty", keys.R_DIFFICULTY, 3),
     ("r_notion", keys.R_NOTION, 3),
     ("metas parsed", keys.PARSE_RATE, 3),
-    ("flat groups", "", 3),
+    (FLAT, FLAT, 3),
     ("solutions truncated", "rollout/solution_truncated", 3),
     ("problems gated", "control/gated_share", 3),
     ("entropy, nats", "policy/entropy", 3),
@@ -65,9 +66,9 @@ def shown_metrics(history: Sequence[Row]) -> list[ShownMetric]:
     found = []
     rows = [_with_flat_share(row) for row in history]
     for label, key, decimals in SHOWN:
-        first, last = mean_of_tenth(rows, key or FLAT, "first"), mean_of_tenth(rows, key or FLAT, "last")
+        first, last = mean_of_tenth(rows, key, "first"), mean_of_tenth(rows, key, "last")
         if first is not None and last is not None:
-            values = tuple(finite_values(rows, key or FLAT))
+            values = tuple(finite_values(rows, key))
             found.append(ShownMetric(label, first, last, values, decimals))
     return found
 
