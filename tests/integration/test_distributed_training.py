@@ -31,7 +31,8 @@ def test_a_run_killed_under_zero_2_and_resumed_equals_an_uninterrupted_one(kille
     assert rows(resumed) == rows(whole)
 
 
-@pytest.mark.parametrize("shape", [pytest.param(None, marks=pytest.mark.slow), "cpu_zero3"])
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [None, "cpu_zero3"])
 def test_a_run_goes_on_with_another_number_of_processes_or_another_sharding(
     killed: Path, tmp_path: Path, shape: str | None
 ) -> None:

@@ -93,6 +93,7 @@ def test_adapters_train_under_a_node_file(tmp_path: Path) -> None:
     assert_it_trained(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_launchers_train_as_two_nodes(tmp_path: Path) -> None:
     port = str(free_port())
     nodes = [

@@ -71,7 +71,8 @@ def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Pat
     _end_of([launcher], killed)
 
 
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_that_is_killed_ends_those_on_another_machine(tmp_path: Path, killed: int) -> None:
     pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
     port = str(free_port())

@@ -44,6 +44,7 @@ def _kill_after_step(number: int, folder: Path, step: int, *arguments: str) -> N
     assert gone(family), "processes outlived the trainer"
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_a_killed_one_resumes_bit_for_bit(in_process_run: Path, tmp_path: Path) -> None:
     _assert_trained(rows(in_process_run), 0)
     killed = tmp_path / "killed"
