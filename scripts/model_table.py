@@ -74,9 +74,6 @@ def _measure(family: str, columns: tuple[str, ...], sender: Connection) -> None:
     logging.set_verbosity_error()
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
-        if columns == (VLLM,) and (reason := _unknown_to_vllm(family)):
-            sender.send({"cells": {VLLM: reason}})
-            return
         from columns import measure
 
         sender.send({"cells": {name: str(cell) for name, cell in measure(family, columns).items()}})
@@ -85,13 +82,18 @@ def _measure(family: str, columns: tuple[str, ...], sender: Connection) -> None:
         sender.send({"failure": f"{type(error).__name__}: {text[:200]}"})
 
 
-def _unknown_to_vllm(family: str) -> str:
+def _known_to_vllm(families: Sequence[str]) -> set[str]:
+    """Those of ``families`` whose architecture vLLM's registry names."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from vllm import ModelRegistry
 
-    named = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family]
-    names = {named} if isinstance(named, str) else set(named)
-    return "" if names & set(ModelRegistry.get_supported_archs()) else "unknown to vLLM"
+    supported = set(ModelRegistry.get_supported_archs())
+
+    def names(family: str) -> set[str]:
+        named = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family]
+        return {named} if isinstance(named, str) else set(named)
+
+    return {family for family in families if names(family) & supported}
 
 
 def read_results(path: Path, found: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -179,7 +181,9 @@ def main() -> None:
     multiprocessing.set_forkserver_preload(["columns", "deepspeed", "peft", "masa.rollout.transformers"])
 
     def run(family: str, columns: Sequence[str], start: str = "forkserver") -> None:
-        line = measured(family, columns, arguments.seconds, start)
+        write(measured(family, columns, arguments.seconds, start), columns)
+
+    def write(line: dict[str, Any], columns: Sequence[str]) -> None:
         line |= {"columns": list(columns), "versions": found}
         with results.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -191,10 +195,14 @@ def main() -> None:
         list(pool.map(lambda family: run(family, COLUMNS), chosen))
     if arguments.vllm:
         last_start = time.monotonic() + arguments.vllm_minutes * 60
-        done = read_results(results, found)
+        done, known = read_results(results, found), _known_to_vllm(all_families)
         for family in arguments.only or all_families:
-            known = done.get(family, {}).get("cells", {})
-            if known and (VLLM not in known or arguments.only) and time.monotonic() < last_start:
+            cells = done.get(family, {}).get("cells", {})
+            if not cells or (VLLM in cells and not arguments.only):
+                continue
+            if family not in known:
+                write({"family": family, "cells": {VLLM: "unknown to vLLM"}}, (VLLM,))
+            elif time.monotonic() < last_start:
                 run(family, (VLLM,), "spawn")
     arguments.out.write_text(table(read_results(results, found), all_families, found))
 

@@ -97,6 +97,7 @@ class VllmEngine:
         self._section = section
         self._stop_ids = sorted(set(stop_ids))
         self._as_saved = SavedWeights(model)
+        self._policy_classes = {type(module) for module in model.modules()}
         self._transposes = has_transposed_matrices(parameter_shapes(model))
         self._statistics = EngineStatistics()
         self._folder = tempfile.TemporaryDirectory(prefix="masa-vllm-")
@@ -278,7 +279,7 @@ class VllmEngine:
         self._engine = self._build()
 
     def _build(self) -> Any:
-        return build_engine(self._arguments, self._statistics, on_cpu=self._on_cpu)
+        return build_engine(self._arguments, self._statistics, on_cpu=self._on_cpu, policy_classes=self._policy_classes)
 
     def _check(self, requests: Sequence[RolloutRequest]) -> None:
         if not self._has_weights:

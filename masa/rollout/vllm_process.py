@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from masa.rollout.process_state import preserved_process
+from masa.rollout.shared_classes import classes_kept
 
 # Read by vLLM while an engine is constructed. The engine shares the process, so that weights are handed over by
 # reference and no child process can be left behind; its CPU threads stay where the run has put them.
@@ -20,9 +21,9 @@ _VARIABLES = {
 }
 
 
-def build_engine(arguments: Mapping[str, Any], statistics: Any, *, on_cpu: bool) -> Any:
-    """vLLM's ``LLMEngine`` with ``arguments``, which reports to ``statistics``."""
-    with preserved_process(_VARIABLES):
+def build_engine(arguments: Mapping[str, Any], statistics: Any, *, on_cpu: bool, policy_classes: Iterable[type]) -> Any:
+    """vLLM's ``LLMEngine`` with ``arguments``, which reports to ``statistics``; ``policy_classes`` stay usable."""
+    with preserved_process(_VARIABLES), classes_kept(policy_classes):
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
