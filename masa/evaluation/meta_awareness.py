@@ -195,9 +195,14 @@ def calibration_curve(outcomes: Sequence[Outcome], bins: int = 8) -> list[dict[s
 
     Bins are centred on the multiples of 1 / ``bins``, so that answers out of 8 fall in the middle of theirs.
     """
-    pairs = np.array(
-        [(predicted, outcome.pass_rate) for outcome in outcomes for predicted in outcome.predicted_pass_rates]
-    ).reshape(-1, 2)
+    return calibration_bins(
+        [(predicted, outcome.pass_rate) for outcome in outcomes for predicted in outcome.predicted_pass_rates], bins
+    )
+
+
+def calibration_bins(found: Sequence[tuple[float, float]], bins: int = 8) -> list[dict[str, float]]:
+    """`calibration_curve` of pairs of a predicted and an actual pass rate."""
+    pairs = np.array(found).reshape(-1, 2)
     cells = np.round(pairs[:, 0] * bins).astype(int)
     return [
         {

@@ -13,9 +13,11 @@ from markupsafe import Markup
 
 from masa.reporting.baselines import baselines_table
 from masa.reporting.cold_starts import cold_starts_table
+from masa.reporting.equal_budgets import equal_budgets_table
 from masa.reporting.evaluation_tables import evaluation_tables
 from masa.reporting.facts import facts_of
 from masa.reporting.figure import ReportFigure, panel_svg, write_csv, write_png
+from masa.reporting.figures_analysis import calibration_figure, cutoff_error_figure, paired_figure
 from masa.reporting.figures_meta import baselines_figure, contributions_figure, predictions_figure
 from masa.reporting.figures_training import accuracy_figure, alignment_figure, gating_figure, rewards_figure
 from masa.reporting.function_table import functions_table
@@ -57,6 +59,9 @@ def figures_of(groups: Sequence[RunGroup]) -> list[ReportFigure]:
         rewards_figure(groups),
         gating_figure(groups),
         contributions_figure(groups),
+        paired_figure(groups),
+        cutoff_error_figure(groups),
+        calibration_figure(groups),
     ]
 
 
@@ -120,6 +125,7 @@ def render(groups: Sequence[RunGroup], figures: Sequence[ReportFigure], title: s
         cost=cost_table(groups),
         # Accuracies on other problems are no goal that both could reach.
         reached=None if other_problems(groups) else reached_table(groups),
+        equal=None if other_problems(groups) else equal_budgets_table(groups),
         samples=sample_sets(groups),
         solutions=solution_sets(groups),
         differences=differences_table(groups),

@@ -121,6 +121,12 @@ def group_predictions(
             correct_lengths=tuple(group.statistics.correct_lengths),
             predicted_pass_rate=tuple(prediction.pass_rate for prediction in group.predictions),
             predicted_length=tuple(prediction.length for prediction in group.predictions),
+            wrong_lengths=tuple(
+                len(solution.token_ids)
+                for solution, verdict in zip(group.solutions, group.verdicts, strict=True)
+                if not verdict.correct
+            ),
+            r_meta=_mean([reward.total for reward in group.meta_rewards]),
         )
         for group in groups
         if group.metas
@@ -137,3 +143,7 @@ def group_predictions(
         for one in gated
         if one.metas
     ]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

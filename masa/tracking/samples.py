@@ -36,9 +36,9 @@ class Sample:
 class Prediction:
     """What the metas of one problem predicted, beside what its solutions showed.
 
-    ``pass_rate`` is in [0, 1] and None where no solution was generated; ``correct_lengths`` are the lengths, in
-    tokens, of the correct solutions. The two predicted lists have one entry per meta rollout, None where it could not
-    be parsed.
+    ``pass_rate`` is in [0, 1] and None where no solution was generated; ``correct_lengths`` and ``wrong_lengths`` are
+    the lengths, in tokens, of the correct solutions and of the others. The two predicted lists have one entry per meta
+    rollout, None where it could not be parsed. ``r_meta`` is the mean over the metas, None where they had no reward.
     """
 
     step: int
@@ -47,6 +47,8 @@ class Prediction:
     correct_lengths: tuple[int, ...]
     predicted_pass_rate: tuple[float | None, ...]
     predicted_length: tuple[int | None, ...]
+    wrong_lengths: tuple[int, ...] = ()
+    r_meta: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.predicted_pass_rate) != len(self.predicted_length):

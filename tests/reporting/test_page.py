@@ -34,6 +34,7 @@ FIGURES = (
     "rewards",
     "gating",
     "contributions",
+    "calibration",
 )
 
 # What Chromium asks for on its own account, whatever it shows: the time, updates of its components.

@@ -237,6 +237,8 @@ def test_samples_and_predictions_are_written_with_the_documented_fields(director
             "correct_lengths": [10, 12],
             "predicted_pass_rate": [0.5, None],
             "predicted_length": [11, None],
+            "wrong_lengths": [],
+            "r_meta": None,
         }
     ]
 

@@ -1,0 +1,106 @@
+"""The paper's second analyses, as numbers: one problem at two steps, lengths beside their predictions, calibration.
+
+Each reads the rows of ``predictions.jsonl``. Rows of earlier versions lack what the first two need, and give nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from masa.evaluation.meta_awareness import calibration_bins, calibration_error
+from masa.reporting.curves import Spread, spread
+from masa.reporting.runs import Run
+
+_WINDOWS = 12
+_BINS = 8
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one problem changed between two steps in a row that solved it: in pass rate and r_meta; the steps between."""
+
+    gain: float
+    r_meta: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The changes of one bin: the mean of what they are binned by, and the mean gain with its interval."""
+
+    center: float
+    gain: Spread
+    count: int
+
+
+def changes(predictions: Iterable[Mapping[str, Any]]) -> list[Change]:
+    """Every pair of consecutive steps at which a run solved the same problem and rewarded its metas.
+
+    The problem is its own control: what makes one problem harder than another is in neither difference.
+    """
+    last: dict[str, tuple[int, float, float]] = {}
+    found = []
+    for row in sorted(predictions, key=lambda one: int(one["step"])):
+        rate, r_meta = row.get("pass_rate"), row.get("r_meta")
+        if rate is None or r_meta is None:
+            continue
+        problem, now = str(row["problem"]), (int(row["step"]), float(rate), float(r_meta))
+        before = last.get(problem)
+        if before is not None and now[0] > before[0]:
+            found.append(Change(now[1] - before[1], now[2] - before[2], now[0] - before[0]))
+        last[problem] = now
+    return found
+
+
+def binned(found: Sequence[Change], by: Callable[[Change], float], bins: int = _BINS) -> list[Bin]:
+    """Bins of about equal counts by ``by``; equal values are never parted. Intervals are by Student's t over pairs."""
+    if not found:
+        return []
+    values = np.array([by(one) for one in found])
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
+    places = np.searchsorted(edges, values, side="right")
+    rows = []
+    for place in np.unique(places):
+        chosen = places == place
+        gains = [one.gain for one, taken in zip(found, chosen, strict=True) if taken]
+        rows.append(Bin(float(values[chosen].mean()), spread(gains), len(gains)))
+    return rows
+
+
+def standardised_errors(predictions: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """(length - mean predicted length) / standard deviation of the predictions, of correct and of wrong solutions.
+
+    This is how far, in the predictions' own spread, solutions run beyond what was predicted: early cutoff pays where
+    wrong ones do and correct ones do not. Problems with fewer than two predictions, or equal ones, are left out.
+    """
+    found: dict[str, list[float]] = {"correct": [], "wrong": []}
+    for row in predictions:
+        lengths = [float(one) for one in row.get("predicted_length", ()) if one is not None]
+        if row.get("pass_rate") is None or len(lengths) < 2 or "wrong_lengths" not in row:
+            continue
+        mean, deviation = float(np.mean(lengths)), float(np.std(lengths, ddof=1))
+        if deviation > 0:
+            for name in found:
+                found[name] += [(actual - mean) / deviation for actual in row[f"{name}_lengths"]]
+    return found
+
+
+def calibration_windows(run: Run) -> list[dict[str, float]]:
+    """Expected calibration error of the predicted pass rates in each twelfth of a run, at the last step of each."""
+    by_step: dict[int, list[tuple[float, float]]] = {}
+    for row in run.predictions:
+        if row.get("pass_rate") is not None:
+            pairs = [(float(one), float(row["pass_rate"])) for one in row["predicted_pass_rate"] if one is not None]
+            by_step.setdefault(int(row["step"]), []).extend(pairs)
+    steps = sorted(step for step, pairs in by_step.items() if pairs)
+    size = max(1, -(-len(steps) // _WINDOWS))
+    rows = []
+    for start in range(0, len(steps), size):
+        window = steps[start : start + size]
+        error = calibration_error(calibration_bins([pair for step in window for pair in by_step[step]]))
+        rows.append({"step": window[-1], "calibration": error})
+    return rows
