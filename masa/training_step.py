@@ -69,7 +69,10 @@ class TrainingStep:
 
             # Advantages within each group of either path, and one policy update over both.
             mask_cut = self.config.controls.cutoff.mask_cut
-            parts = training_rows(training, self.algorithm.advantage, self.config.algorithm, mask_cut=mask_cut)
+            gated = session.controls.reward_gated(step, batch.gated)
+            parts = training_rows(
+                training, self.algorithm.advantage, self.config.algorithm, mask_cut=mask_cut, gated=gated
+            )
             with timed(metrics, "time/update"):
                 metrics.lasts(session.updater.update(parts))
 

@@ -83,6 +83,9 @@ class GatingSection(Section):
     """Largest share of a step's problems that may be gated; the surest go first. No limit to methods that rank."""
     gated: Literal["replace", "leave_out"] = "replace"
     """`replace`: fresh problems keep the batch full; `leave_out`: the step has fewer problems."""
+    gated_metas: Literal["unrewarded", "history"] = "unrewarded"
+    """Metas of gated problems: `unrewarded` ones take no part in the update; with `history` they are rewarded by
+    r_difficulty against the pass rate of the problem's earlier solutions, where it has been solved before."""
     max_rounds: PositiveInt = 3
     """Draws of replacements a step; those of the last one are solved whatever is predicted, so the batch is full."""
 

@@ -11,6 +11,7 @@ from masa.config import Config
 from masa.config.controls import ExpertSection
 from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget, token_budget
 from masa.controls.expert import Expert, ExpertBuffer
+from masa.controls.gated_metas import GatedMetaRewards, RewardedMetas
 from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, decide
 from masa.controls.hinting import NotionHinting
 from masa.controls.intervals import Estimate
@@ -64,6 +65,9 @@ class Controls:
         self.read_prompts = read_prompts
         self.selector = make_selector(config)
         self.gate = PredictiveGate(section.gating) if self.selector is not None else None
+        self.gated_metas: GatedMetaRewards | None = None
+        if self.gate is not None and section.gating.gated_metas == "history":
+            self.gated_metas = GatedMetaRewards(config)
         self.cutoff = EarlyCutoff(section.cutoff) if section.cutoff.enabled else None
         special = tuple(str(token) for token in builder.tokenizer.get_added_vocab())
         self.hinting = (
@@ -159,6 +163,10 @@ class Controls:
         decision = keep_nearest(judgements, places, section.audit_share, seed, step)
         return Selected(decision, frozenset((*decision.gated, *decision.audited)))
 
+    def reward_gated(self, step: int, gated: Sequence[PredictedProblem]) -> list[RewardedMetas]:
+        """The metas of gated problems that the problem's history rewards; mostly none."""
+        return self.gated_metas(step, gated) if self.gated_metas is not None else []
+
     def observe(self, step: int, batch: ShapedBatch, groups: Sequence[GradedGroup]) -> StepMetrics:
         """Learn from a step: audits, rewards, experts. Every process sees all groups, so all learn the same."""
         metrics = StepMetrics()
@@ -172,8 +180,13 @@ class Controls:
                 metrics.last("control/predictions_kept_share", _share_of_kept(batch, groups))
                 self.kept.observe(step, (_measured(group, flagged) for group in groups))
                 metrics.last("control/predictions_kept", len(self.kept))
+        outcomes = [outcome_of(group) for group in groups]
+        if self.gated_metas is not None:
+            rewards = [reward for one in self.reward_gated(step, batch.gated) for reward in one.rewards]
+            metrics.sum("control/gated_metas_rewarded", len(rewards))
+            metrics.means("control/gated_r_difficulty", [reward.difficulty for reward in rewards])
+            self.gated_metas.observe(step, outcomes)
         if self.selector is not None:
-            outcomes = [outcome_of(group) for group in groups]
             metrics.lasts(self.selector.observe(step, outcomes, batch.evidence))
         if self.cutoff is not None:
             self._observe_cutoff(metrics, self.cutoff, batch, groups)
@@ -220,6 +233,7 @@ class Controls:
             "gate": self.gate,
             "selector": self.selector,
             "kept": self.kept,
+            "gated_metas": self.gated_metas,
             "cutoff": self.cutoff,
             "expert": self.expert,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from masa.config.algorithm import AlgorithmSection
 from masa.policy.advantages import group_advantages
@@ -11,6 +12,9 @@ from masa.policy.update import TrainingRow
 from masa.rewards.grading import GradedGroup
 from masa.rollout.engine import Rollout
 
+if TYPE_CHECKING:
+    from masa.controls.gated_metas import RewardedMetas
+
 
 def training_rows(
     groups: Sequence[GradedGroup],
@@ -18,12 +22,13 @@ def training_rows(
     section: AlgorithmSection,
     *,
     mask_cut: bool = False,
+    gated: Sequence[RewardedMetas] = (),
 ) -> list[list[TrainingRow]]:
     """The rows of each of ``algorithm.updates_per_step`` updates; all rows of a problem belong to one update.
 
     The G solutions of a problem are one advantage group and its M metas another (docs/method.md); hinted and plain
     solutions share a group, each with the prompt it was sampled from. ``mask_cut`` leaves cut solutions out of the
-    loss; as incorrect ones they still count in their group's mean.
+    loss; as incorrect ones they still count in their group's mean. ``gated`` are metas of problems without solutions.
     """
     solutions = _path_rows(
         [group.solutions for group in groups],
@@ -33,13 +38,18 @@ def training_rows(
         mask_cut,
     )
     metas = _path_rows(
-        [group.metas for group in groups],
-        [[reward.total for reward in group.meta_rewards] for group in groups],
+        [*(group.metas for group in groups), *(one.metas for one in gated)],
+        [
+            *([reward.total for reward in group.meta_rewards] for group in groups),
+            *([reward.total for reward in one.rewards] for one in gated),
+        ],
         parameters,
         section,
         mask_cut,
     )
-    by_problem = [one + other for one, other in zip(solutions, metas, strict=True)]
+    # Behind the last solved problem come the gated ones.
+    without: list[list[TrainingRow]] = [[] for _ in gated]
+    by_problem = [one + other for one, other in zip([*solutions, *without], metas, strict=True)]
     updates = max(1, min(section.updates_per_step, len(by_problem)))
     return [[row for problem in by_problem[part::updates] for row in problem] for part in range(updates)]
 

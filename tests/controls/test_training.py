@@ -55,6 +55,7 @@ CHEAP = (
     *GATING[1:],
     "controls.selection.method=combined",
     "controls.selection.keep_predictions=8",
+    "controls.gating.gated_metas=history",
     "algorithm.num_metas={at_first: 3, when_calibrated: 2}",
     "controls.gating.min_audits=1",
     "controls.gating.target_precision=0.0",
@@ -129,6 +130,7 @@ def _acts(name: str, folder: Path) -> None:
         assert 2 in [row["control/num_metas"] for row in rows]
         assert total("control/predictions_kept_share") > 0
         assert rows[-1]["control/combined_problems"] > 0
+        assert all("control/gated_metas_rewarded" in row for row in rows)
     if name in ("cutoff", "all"):
         assert total("control/cut_share") > 0
     if name in ("hinting", "all"):
