@@ -233,7 +233,7 @@ class TrainingRun:
         writing: list[Callback] = [
             WarningSigns(parts.config.run.stop_when),
             RunFiles(parts.prepared.builder),
-            Trackers(),
+            Trackers(parts.prepared.builder),
             self._display,
         ]
         return Callbacks([FailureNotes(), *(writing if first else ()), CheckpointSchedule(), *parts.callbacks])

@@ -1,7 +1,7 @@
 """Every option of a run, with its type, range, default and meaning: the one place where defaults live.
 
 Sections of their own file: `masa.config.algorithm` (the update), `masa.config.cold_start`, `masa.config.controls`
-(MASA-efficient), `masa.config.prompts`, `masa.config.rewards`.
+(MASA-efficient), `masa.config.prompts`, `masa.config.rewards`, `masa.config.tracking`.
 
 A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
 nor any engine.
@@ -31,6 +31,7 @@ from masa.config.section import (
 )
 from masa.config.selection import require_gate_by_metas, require_selection_fits
 from masa.config.signs import SignName
+from masa.config.tracking import TrackingSection
 
 
 class LoraSection(Section):
@@ -221,27 +222,6 @@ class CheckpointSection(Section):
     """The checkpoint with the best value of this metric, measured at its own step, is kept as well; null: none."""
     best_is: Literal["highest", "lowest"] = "highest"
     """Which value of `best_metric` is the best."""
-
-
-class WandbSection(Section):
-    """Tracking by Weights & Biases."""
-
-    mode: Literal["disabled", "offline", "online"] = "disabled"
-    """Whether the run is tracked by Weights & Biases; `online` without an API key falls back to `offline`."""
-    project: str = "masa"
-    """Project of Weights & Biases that the run belongs to."""
-    name: str | None = None
-    """Name of the run in Weights & Biases; null: it chooses one."""
-
-
-class TrackingSection(Section):
-    """Tracking: what a run records beside its metrics."""
-
-    samples_per_step: NonNegativeInt = 2
-    """Of so many problems of each step one solution and one meta-prediction are written to samples.jsonl."""
-    figures: bool = True
-    """Draw figures at the end of the run, as figures/*.png in the run directory."""
-    wandb: WandbSection = WandbSection()
 
 
 class CallbackSource(ImportedSource):
