@@ -44,14 +44,12 @@ def _checks(config: Config, on_gpu: bool | None, model_given: bool) -> list[Call
     from masa.rewards.notions import require_lemmatizer
     from masa.rollout.factory import choose_engine
     from masa.rollout.vllm import require_vllm, require_wakeful
-    from masa.tracking.trackers.choice import require_trackers
 
     model, rollout = config.model, config.rollout
     gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
     checks: list[Callable[[], None]] = [require_deepspeed, partial(require_peft, model.lora)]
     checks.append(partial(require_lemmatizer, config.rewards.notion_match))
     checks.append(partial(require_liger_kernel, model.liger_kernel, on_gpu=gpu))
-    checks.append(partial(require_trackers, config))
     if not model_given:
         checks.append(partial(require_attention, model, on_gpu=gpu))
         checks.append(partial(require_gguf, model.path))
