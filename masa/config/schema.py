@@ -1,7 +1,7 @@
 """Every option of a run, with its type, range, default and meaning: the one place where defaults live.
 
 Sections of their own file: `masa.config.algorithm` (the update), `masa.config.cold_start`, `masa.config.controls`
-(MASA-efficient), `masa.config.prompts`, `masa.config.rewards`, `masa.config.tracking`.
+(MASA-efficient), `masa.config.hub`, `masa.config.prompts`, `masa.config.rewards`, `masa.config.tracking`.
 
 A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
 nor any engine.
@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from masa.config.algorithm import AlgorithmSection, OptimizerSection
 from masa.config.cold_start import ColdStartSection
 from masa.config.controls import ControlsSection
+from masa.config.hub import HubSection
 from masa.config.prompts import PromptsSection
 from masa.config.rewards import RewardsSection
 from masa.config.section import (
@@ -282,6 +283,7 @@ class Config(Section):
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()
+    hub: HubSection = HubSection()
     run: RunSection = RunSection()
 
     @property
