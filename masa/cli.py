@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("masa.predict", "what a policy predicts of problems before solving them"),
     "problems": ("masa.problems.command", "look at problems before training: rows, prompts, lengths, gold answers"),
     "report": ("masa.report", "compare runs and evaluations in one HTML page"),
+    "push": ("masa.push", "upload a run's policy to the Hugging Face hub, with a model card"),
     "study": ("masa.study", "train several configurations with the same seeds and compare them"),
 }
 

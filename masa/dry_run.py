@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from masa.callbacks import load_callbacks
-from masa.config import Config
+from masa.config import Config, ConfigError
 from masa.planning.devices import find_device, find_utilization
 from masa.planning.disk import show_disk
 from masa.planning.launch import is_first, launch_at_work, planned_launch, sharding_of
@@ -42,6 +42,7 @@ from masa.rollout.requests import RequestBuilder
 from masa.rollout.room import load_model_config
 from masa.tracking.run_directory import RunDirectory
 from masa.tracking.run_folder import planned_folder
+from masa.tracking.trackers.choice import require_trackers
 
 _STAND_IN = Problem(
     id="stand-in",
@@ -90,6 +91,7 @@ def dry_run(
     device = find_device(gpu)
     elsewhere = launch is not None or gpu is not None
     missing = require_launch(config, started, device, elsewhere=elsewhere)
+    missing += _missing_trackers(config, elsewhere=elsewhere)
     sharding = sharding_of(started, config)
     checked = _check(config, [f"not installed here: {line}" for line in missing])
     _show_prompts(config, checked, console)
@@ -105,6 +107,21 @@ def dry_run(
     for note in checked.notes:
         console.print(note, highlight=False)
     console.print("The configuration is valid. No model was loaded.")
+
+
+def _missing_trackers(config: Config, *, elsewhere: bool) -> list[str]:
+    """What is lacking here of the trackers; of a run on another machine that is no mistake.
+
+    Raises:
+        ConfigError: the run would be refused here.
+    """
+    try:
+        require_trackers(config)
+    except ConfigError as error:
+        if not elsewhere:
+            raise
+        return [str(error)]
+    return []
 
 
 def _check(config: Config, notes: list[str]) -> _Checked:

@@ -17,6 +17,7 @@ from masa.callable_modules import make_callable
 if TYPE_CHECKING:
     from masa.config import Config
     from masa.config.changes import Changes
+    from masa.evaluation.benchmarks.own import OwnBenchmarks
     from masa.evaluation.settings import EvaluationSettings
 
 
@@ -31,6 +32,8 @@ def evaluate(
     out: str | Path | None = None,
     compare: Sequence[str | Path] = (),
     data: Mapping[str, str | Path] | None = None,
+    problems: Any = None,
+    declarations: str | Path | None = None,
     rescore: bool = False,
     console: Console | None = None,
     **options: Any,
@@ -49,6 +52,9 @@ def evaluate(
         out: folder for samples and results; None with ``run``: in the run directory.
         compare: folders of other evaluations, compared problem by problem.
         data: local files of benchmarks, by name.
+        problems: problems of your own as a benchmark: anything that ``problems.train`` names, ``NAME=SOURCE``, rows
+            (mappings, `Problem` objects, a DataFrame, a Dataset), a list of sources, or a mapping of names to these.
+        declarations: a YAML file with further benchmarks, whose names ``benchmarks`` may hold.
         rescore: score the samples in ``out`` again and generate none.
         console: where progress is shown.
         **options: those of the command line, with underscores: ``samples=32``, ``metas=8``, ``temperature=0.6``,
@@ -80,6 +86,8 @@ def evaluate(
         out=out,
         compare=list(compare),
         data=[f"{name}={path}" for name, path in (data or {}).items()],
+        problems=problems,
+        declarations=declarations,
         rescore=rescore,
     )
     return _evaluate(asked, console or Console())
@@ -98,9 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         if options.list:
+            from masa.config import load_config
             from masa.evaluation.listing import print_benchmarks
 
-            print_benchmarks(console)
+            print_benchmarks(console, _own_benchmarks(options, load_config(options.config, options.overrides)))
             return 0
         _evaluate(options, console)
         return 0
@@ -126,7 +135,8 @@ def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from masa.evaluation.store import EvaluationStore
     from masa.evaluation.terminal import print_results
 
-    if options.rescore and options.out and not options.benchmarks:
+    named = options.benchmarks or options.problems is not None
+    if options.rescore and options.out and not named:
         settings = settings_from_row(EvaluationStore(options.out).read_settings())
         out = Path(options.out)
     else:
@@ -137,8 +147,8 @@ def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         folder = options.out or inside_run
         if folder is None:
             raise ConfigError("--out: a folder for the results is needed")
-        if not options.benchmarks:
-            raise ConfigError("--benchmarks: names or suites are needed; --list shows them")
+        if not named:
+            raise ConfigError("--benchmarks: names or suites are needed (--list shows them), or --problems")
         out = Path(folder)
         settings = _settings(options, config)
     results = run_evaluation(settings, out, compare=options.compare, rescore=options.rescore, console=console)
@@ -154,6 +164,9 @@ def _settings(options: argparse.Namespace, config: Config) -> EvaluationSettings
     from masa.evaluation.meta_awareness import ControlThresholds
     from masa.evaluation.settings import Budget, EvaluationSettings
 
+    own = _own_benchmarks(options, config)
+    benchmarks = resolve_benchmarks(options.benchmarks, own.benchmarks, own.suites) if options.benchmarks else []
+    asked_by_source = [one for name, one in own.benchmarks.items() if name in own.asked and one not in benchmarks]
     budget = Budget()
     asked = {one.name: getattr(options, one.name) for one in fields(Budget)}
     budget = replace(budget, **{name: value for name, value in asked.items() if value is not None})
@@ -167,18 +180,36 @@ def _settings(options: argparse.Namespace, config: Config) -> EvaluationSettings
         raise ConfigError(f"thresholds: {error}") from None
     return EvaluationSettings(
         config=config,
-        benchmarks=tuple(resolve_benchmarks(options.benchmarks)),
+        benchmarks=(*benchmarks, *asked_by_source),
         budget=budget,
         data=DataChoice(
-            files=choose_files(options.data),
+            files=choose_files(options.data, own.benchmarks),
             folder=Path(options.data_dir).expanduser() if options.data_dir else None,
             options=options.options,
             options_seed=options.options_seed,
             limit=options.limit,
+            rows=own.rows,
         ),
         thresholds=thresholds,
         ks=options.pass_at,
         resamples=options.resamples,
+        suites=own.suites,
+    )
+
+
+def _own_benchmarks(options: argparse.Namespace, config: Config) -> OwnBenchmarks:
+    """The benchmarks of ``--declarations`` and of ``--problems``."""
+    from masa.evaluation.benchmarks.own import OwnBenchmarks, benchmarks_of_problems, read_declarations, together
+
+    own = OwnBenchmarks() if options.declarations is None else read_declarations(options.declarations)
+    if options.problems is None:
+        return own
+    section = config.problems
+    return together(
+        own,
+        benchmarks_of_problems(
+            options.problems, split=section.eval_split, columns=section.columns, verifier=section.verifier
+        ),
     )
 
 
@@ -199,6 +230,16 @@ def _parser() -> argparse.ArgumentParser:
 
     what = parser.add_argument_group("benchmarks")
     what.add_argument("--benchmarks", metavar="A,B", help="names and suites, separated by commas")
+    what.add_argument(
+        "--problems",
+        action="append",
+        metavar="[NAME=]SOURCE",
+        help="problems of your own as a benchmark, named like problems.train; columns, verifier and split are those of "
+        "the configuration (problems.columns, problems.verifier, problems.eval_split); may be given several times",
+    )
+    what.add_argument(
+        "--declarations", metavar="FILE", help="YAML file with benchmarks of your own, for --benchmarks to name"
+    )
     what.add_argument("--list", action="store_true", help="show the declared benchmarks and suites, and leave")
     what.add_argument("--data", action="append", default=[], metavar="NAME=PATH", help="a local file of a benchmark")
     what.add_argument("--data-dir", metavar="DIR", help="folder with local files, named like the benchmarks")

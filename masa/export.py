@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accelerate import PartialState
 
-from masa.errors import brief
 from masa.policy.copies import is_sharded
+from masa.publishing.upload import HubPushError, upload
 from masa.saving import write_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-class HubPushError(RuntimeError):
-    """The hub did not take an upload."""
 
 
 def save_policy(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
@@ -46,26 +43,27 @@ def push_policy(
     private: bool,
     token: str | None,
     message: str,
+    describe: Callable[[Path], None] | None = None,
 ) -> str:
-    """Upload what `save_policy` writes; returns the address of the commit, and on processes but the first "".
+    """Upload what `save_policy` writes, and what ``describe`` puts into the folder (a model card).
+
+    Returns the address of the commit, and on processes but the first "".
 
     Raises:
         ValueError: the model is sharded over processes.
         HubPushError: the hub cannot be reached, or refuses.
     """
-    from huggingface_hub import HfApi
-
-    with tempfile.TemporaryDirectory() as folder:
-        save_policy(Path(folder), model, tokenizer)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_policy(folder, model, tokenizer)
         if not PartialState().is_main_process:
             return ""
-        api = HfApi(token=token)
+        if describe is not None:
+            describe(folder)
         try:
-            found = api.create_repo(repo_id, private=private, exist_ok=True)
-            commit = api.upload_folder(repo_id=found.repo_id, folder_path=folder, commit_message=message)
-        except Exception as error:  # of the network, of the token, of the hub's rules: all are one to the user
+            return upload(folder, repo_id, private=private, token=token, message=message)
+        except HubPushError as error:
             raise HubPushError(
-                f"{repo_id} was not uploaded: {brief(error)}. Log in with `hf auth login` or set HF_TOKEN, "
-                "or write the policy with save(folder) and upload the folder later"
+                f"{error}. Log in with `hf auth login` or set HF_TOKEN, or write the policy with save(folder) and "
+                "upload the folder later"
             ) from error
-    return str(commit.commit_url)

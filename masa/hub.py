@@ -9,7 +9,12 @@ _TIMEOUT_SECONDS = 5.0
 
 @cache
 def hub_is_reachable() -> bool:
-    """Whether the hub answers; False at once where HF_HUB_OFFLINE says so."""
+    """Whether the hub answered when this was asked first; False at once where HF_HUB_OFFLINE says so."""
+    return ask_hub()
+
+
+def ask_hub() -> bool:
+    """Whether the hub answers now; False at once where HF_HUB_OFFLINE says so."""
     import httpx
     from huggingface_hub import constants
 

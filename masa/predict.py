@@ -46,6 +46,8 @@ def predict(
         num_metas: meta-predictions a problem.
         temperature: None: that of training; 0: greedy.
 
+    The model is loaded on the GPU where there is one, like that of an evaluation.
+
     Returns: the columns of `MASATrainer.predict`.
 
     Raises:
@@ -54,14 +56,17 @@ def predict(
     """
     from masa.answering import open_answering
     from masa.evaluation.model_choice import ModelChoice, chosen_model
+    from masa.evaluation.placing import sampling_device
     from masa.policy.loading import load_policy, load_tokenizer
     from masa.preflight import make_templates
     from masa.rollout.requests import RequestBuilder
+    from masa.software import require_software
 
     choice = ModelChoice(None if model is None else str(model), run, step, config, overrides)
     chosen, _ = chosen_model(choice)
     builder = RequestBuilder(chosen, make_templates(chosen), load_tokenizer(chosen.model))
-    policy = load_policy(chosen.model)
+    require_software(chosen)
+    policy = load_policy(chosen.model, sampling_device(chosen.rollout))
     with open_answering(chosen, builder, policy) as answering:
         return answering.predict(problems, num_metas, temperature)
 

@@ -26,6 +26,7 @@ from masa.rollout.engine import RolloutPath
 from masa.rollout.requests import RequestBuilder
 from masa.rollout.room import load_model_config, require_embeddings, require_room
 from masa.software import require_software
+from masa.tracking.trackers.choice import require_trackers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -84,6 +85,7 @@ def prepare(
         ProblemDataError: a problem file or row that is no problem.
     """
     require_software(config, model_given=model_config is not None)
+    require_trackers(config)
     resolve_model_path(config.model)
     templates = make_templates(config)
     if config.cold_start.enabled:

@@ -25,6 +25,7 @@ from masa.export import push_policy, save_policy
 from masa.policy.algorithm import resolve_algorithm
 from masa.policy.own_model import check_model_object, check_tokenizer_object, own_tokenizer
 from masa.preflight import Prepared, prepare, problems_of_rows, total_steps
+from masa.publishing.publish import card_writer
 from masa.rewards.functions import RewardFunction, checked_reward_functions, load_reward_functions, with_names
 from masa.rewards.own_parts import Verifier, check_verifier_object
 from masa.rollout.ahead import require_correction
@@ -291,9 +292,11 @@ class MASATrainer:
     ) -> str:
         """Upload what `save` writes to the Hugging Face hub; returns the address of the commit.
 
+        Once a run has recorded steps, a model card made from it goes along.
+
         Args:
             repo_id: ``owner/name``, or the name alone; made where there is none.
-            private: whether a repository that is made is private.
+            private: make a private repository, and refuse one that is public.
             token: None: that of ``huggingface-cli login`` or HF_TOKEN.
             message: of the commit.
 
@@ -301,7 +304,15 @@ class MASATrainer:
             ValueError: the policy is sharded over processes, as for `save`.
             HubPushError: the hub cannot be reached, or refuses.
         """
-        return push_policy(repo_id, self.model, self.tokenizer, private=private, token=token, message=message)
+        return push_policy(
+            repo_id,
+            self.model,
+            self.tokenizer,
+            private=private,
+            token=token,
+            message=message,
+            describe=card_writer(self.directory, repo_id) if self.has_begun else None,
+        )
 
     def _open_run(self, resume: bool) -> TrainingRun:
         """The run that is open, or a new start of one."""

@@ -18,6 +18,7 @@ from masa.cold_start.run import cold_start_within
 from masa.config import Config
 from masa.policy.optimizer import describe_new_decay
 from masa.preflight import total_steps
+from masa.publishing.callback import HubUploads
 from masa.run_parts import RunParts
 from masa.run_state import RunState
 from masa.together import from_first
@@ -230,10 +231,13 @@ class TrainingRun:
         parts = self._parts
         prepared = parts.prepared
         self._display = ProgressDisplay(parts.console, problems=(len(prepared.train), len(prepared.evaluation)))
+        # Events at the end come in reverse order: an upload has all that the others have written.
+        uploads: list[Callback] = [HubUploads()] if parts.config.hub.repo else []
         writing: list[Callback] = [
+            *uploads,
             WarningSigns(parts.config.run.stop_when),
             RunFiles(parts.prepared.builder),
-            Trackers(),
+            Trackers(parts.prepared.builder),
             self._display,
         ]
         return Callbacks([FailureNotes(), *(writing if first else ()), CheckpointSchedule(), *parts.callbacks])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -51,3 +52,29 @@ def test_predictions_of_a_problem_source_are_written_as_a_table(tmp_path: Path) 
 def test_a_mistake_is_one_message(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "engine", "device"),
+    [(True, "transformers", "cuda"), (True, "vllm_server", "cpu"), (False, "transformers", "cpu")],
+)
+def test_the_model_is_loaded_where_an_evaluation_loads_it(
+    on_gpu: bool, engine: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from masa.config import load_config
+    from masa.evaluation.generation import Policy
+    from masa.evaluation.settings import Budget
+    from masa.policy import loading
+
+    def load(section: Any, found: torch.device) -> None:
+        raise RuntimeError(f"loaded on {found.type}")
+
+    monkeypatch.setattr(loading, "load_policy", load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
+    overrides = [f"rollout.engine={engine}", "rollout.servers=[http://nowhere:1]", "model.liger_kernel=off"]
+    with pytest.raises(RuntimeError, match=f"loaded on {device}"):
+        masa.predict("1 + 1", "embedded", overrides=overrides)
+    with pytest.raises(RuntimeError, match=f"loaded on {device}"):
+        Policy(load_config(overrides=overrides)).engine(Budget())

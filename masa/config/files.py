@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from masa.config.schema import Config
 
@@ -46,7 +47,8 @@ def read_config_files(path: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
         if any(following.resolve() == one.resolve() for one in chain):
             circle = " -> ".join(map(str, [*chain, following]))
             raise ConfigError(f"{chain[-1]}: {EXTENDS}: the files extend one another in a circle: {circle}")
-        values = _read_yaml(following, extended_by=chain[-1] if chain else None)
+        whose = f", which {chain[-1]} extends" if chain else ""
+        values = read_yaml(following, "configuration file", "sections", Config, whose)
         chain.append(following)
         following = _extended_file(values, chain[-1])
         layers.append(values)
@@ -80,14 +82,18 @@ def _extended_file(values: dict[str, Any], path: Path) -> Path | None:
     return path.parent / Path(named).expanduser()
 
 
-def _read_yaml(path: Path, extended_by: Path | None = None) -> dict[str, Any]:
-    whose = f", which {extended_by} extends" if extended_by else ""
+def read_yaml(path: Path, kind: str, keys: str, schema: type[BaseModel], whose: str = "") -> dict[str, Any]:
+    """The mapping that a YAML file holds; ``kind``, ``keys`` (of ``schema``) and ``whose`` are words of the errors.
+
+    Raises:
+        ConfigError: the file is missing, empty, no UTF-8 text or no YAML mapping.
+    """
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder{whose}, a YAML file is needed")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file{whose}") from None
+        raise ConfigError(f"{path}: no such {kind}{whose}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
     try:
@@ -97,7 +103,7 @@ def _read_yaml(path: Path, extended_by: Path | None = None) -> dict[str, Any]:
         place = f", line {where.line + 1}" if where else ""
         raise ConfigError(f"{path}{place}: is not valid YAML: {getattr(error, 'problem', error)}") from None
     if values is None:
-        raise ConfigError(f"{path}: the file is empty; sections allowed: {', '.join(Config.model_fields)}")
+        raise ConfigError(f"{path}: the file is empty; {keys} allowed: {', '.join(schema.model_fields)}")
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}, a mapping of sections is needed")
+        raise ConfigError(f"{path}: holds a {type(values).__name__}, a mapping of {keys} is needed")
     return values

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from masa.config.changes import Changes, apply_changes, section_type
 from masa.config.files import ConfigError, read_config_files
@@ -62,8 +62,13 @@ def config_from_mapping(values: Mapping[str, Any], origin: str = "the configurat
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors() if not _is_of_another_kind(item)]
-        raise ConfigError(f"{origin}: " + "\n".join(lines)) from None
+        raise explained(error, origin) from None
+
+
+def explained(error: ValidationError, origin: str, schema: type[BaseModel] = Config) -> ConfigError:
+    """What pydantic found wrong with values of ``schema``, one line a key; ``origin`` names their source."""
+    lines = [_explain(item, schema) for item in error.errors() if not _is_of_another_kind(item)]
+    return ConfigError(f"{origin}: " + "\n".join(lines))
 
 
 def dump_config(config: Config) -> str:
@@ -95,14 +100,14 @@ def _is_of_another_kind(item: Any) -> bool:
     return (kind == "str" and isinstance(found, list)) or (kind.startswith(_LIST_OF) and not isinstance(found, list))
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, schema: type[BaseModel]) -> str:
     kinds = [str(part) for part in item["loc"]]
     location = [part for part in kinds if part != "str" and not part.startswith(_LIST_OF)]
     key = ".".join(location)
     found = item["input"]
     match item["type"]:
         case "extra_forbidden":
-            return _explain_unknown_key(location)
+            return _explain_unknown_key(location, schema)
         case "value_error":
             message = str(item["ctx"]["error"])
             return f"{key}: {message}" if key else message
@@ -132,18 +137,19 @@ def _allowed(item: Any) -> str:
             return str(item["msg"])
 
 
-def _explain_unknown_key(location: list[str]) -> str:
+def _explain_unknown_key(location: list[str], schema: type[BaseModel]) -> str:
     *parents, unknown = location
-    section: Any = Config
+    section: Any = schema
     for parent in parents:
-        if not parent.isdigit():  # the place in a list
+        if parent in section.model_fields:  # else the place in a list, or a key of a mapping
             section = section_type(section.model_fields[parent].annotation)
     siblings = list(section.model_fields)
     key = ".".join(location)
     near = difflib.get_close_matches(unknown, siblings, n=1)
     if near:
         return f"{key}: unknown key; did you mean {'.'.join([*parents, near[0]])}?"
-    elsewhere = [known for known in flatten(Config().model_dump()) if known.rsplit(".", 1)[-1] == unknown]
+    known_keys = flatten(Config().model_dump()) if schema is Config else ()
+    elsewhere = [known for known in known_keys if known.rsplit(".", 1)[-1] == unknown]
     if elsewhere:
         return f"{key}: unknown key; did you mean {elsewhere[0]}?"
     allowed = ", ".join(siblings) if siblings else "none in this section"

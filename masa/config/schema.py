@@ -1,7 +1,7 @@
 """Every option of a run, with its type, range, default and meaning: the one place where defaults live.
 
 Sections of their own file: `masa.config.algorithm` (the update), `masa.config.cold_start`, `masa.config.controls`
-(MASA-efficient), `masa.config.prompts`, `masa.config.rewards`.
+(MASA-efficient), `masa.config.hub`, `masa.config.prompts`, `masa.config.rewards`, `masa.config.tracking`.
 
 A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
 nor any engine.
@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from masa.config.algorithm import AlgorithmSection, OptimizerSection
 from masa.config.cold_start import ColdStartSection
 from masa.config.controls import ControlsSection
+from masa.config.hub import HubSection
 from masa.config.prompts import PromptsSection
 from masa.config.rewards import RewardsSection
 from masa.config.section import (
@@ -31,6 +32,7 @@ from masa.config.section import (
 )
 from masa.config.selection import require_gate_by_metas, require_selection_fits
 from masa.config.signs import SignName
+from masa.config.tracking import TrackingSection
 
 
 class LoraSection(Section):
@@ -223,27 +225,6 @@ class CheckpointSection(Section):
     """Which value of `best_metric` is the best."""
 
 
-class WandbSection(Section):
-    """Tracking by Weights & Biases."""
-
-    mode: Literal["disabled", "offline", "online"] = "disabled"
-    """Whether the run is tracked by Weights & Biases; `online` without an API key falls back to `offline`."""
-    project: str = "masa"
-    """Project of Weights & Biases that the run belongs to."""
-    name: str | None = None
-    """Name of the run in Weights & Biases; null: it chooses one."""
-
-
-class TrackingSection(Section):
-    """Tracking: what a run records beside its metrics."""
-
-    samples_per_step: NonNegativeInt = 2
-    """Of so many problems of each step one solution and one meta-prediction are written to samples.jsonl."""
-    figures: bool = True
-    """Draw figures at the end of the run, as figures/*.png in the run directory."""
-    wandb: WandbSection = WandbSection()
-
-
 class CallbackSource(ImportedSource):
     """A callback of the user's own."""
 
@@ -302,6 +283,7 @@ class Config(Section):
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()
+    hub: HubSection = HubSection()
     run: RunSection = RunSection()
 
     @property

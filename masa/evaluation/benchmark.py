@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from masa.problems.choices import LETTERS, Options, choice_statement, letter_of, read_options
@@ -26,6 +26,10 @@ class Benchmark:
     None: the row is of a schema that `masa.problems` knows. ``template`` is the solution template (a name or jinja2
     text) where the common one, which asks according to the verifier, does not fit. ``rows`` is the number of rows that
     the split is known to hold, ``max_tokens`` bounds responses where the benchmark asks for less than the usual limit.
+
+    A benchmark of the user's own has its declaration as JSON values in ``declared``. It is read from ``source``, which
+    is anything that ``problems.train`` reads (None: rows handed in from Python), with ``mapping`` as
+    ``problems.columns``; where its ``verifier`` is empty each problem has that of its row.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Benchmark:
     licence: str
     rows: int | None
     hub: str | None = None
+    source: str | None = None
     revision: str = "main"
     split: str = "test"
     read: Callable[[Row, Reading], Problem] | None = None
@@ -43,6 +48,8 @@ class Benchmark:
     meta_template: str = "default"
     max_tokens: int | None = None
     max_meta_tokens: int | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    declared: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def read_row(row: Row, reading: Reading) -> Problem:
         problem = benchmark.read(row, reading)
     else:
         problem = known_schema(row, reading)
-    return replace(problem, source=benchmark.name, verifier=benchmark.verifier)
+    return replace(problem, source=benchmark.name, verifier=benchmark.verifier or problem.verifier)
 
 
 def known_schema(row: Row, reading: Reading) -> Problem:

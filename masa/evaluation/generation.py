@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
 from masa.config.schema import RolloutSection
+from masa.evaluation.placing import sampling_device
 from masa.evaluation.settings import Budget
 from masa.evaluation.store import EvaluationStore, StoredSample
 from masa.problems.chat import ChatFormat, describe_chat
@@ -84,16 +85,13 @@ class Policy:
         weights from the host's memory, and the model is dropped.
         """
         if self._engine is None:
-            import torch
-
             from masa.policy.attention import settle_attention
             from masa.policy.loading import load_policy
             from masa.policy.stops import stop_tokens
             from masa.rollout.factory import choose_engine, make_engine
 
-            model: Any = load_policy(self._config.model)
+            model: Any = load_policy(self._config.model, sampling_device(self._config.rollout))
             if choose_engine(self._config.rollout) == "transformers":
-                model.to("cuda" if torch.cuda.is_available() else "cpu")
                 self.notes += [line for line in [settle_attention(model, self._config.model.attention)] if line]
             section = sampling_section(self._config.rollout, budget)
             stop_ids, lines = stop_tokens(model.generation_config, self.tokenizer, self._config)

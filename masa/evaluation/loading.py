@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from masa.evaluation.benchmark import Benchmark, OptionOrder, Reading, read_row
 from masa.evaluation.benchmarks import BENCHMARKS
 from masa.evaluation.benchmarks.embedded import EMBEDDED_BENCHMARKS
-from masa.problems.errors import ProblemDataError, RowError, nearest
+from masa.problems.errors import ProblemDataError, RowError, nearest, shown
 from masa.problems.files import READERS, Unreadable, file_rows
 from masa.problems.hub import hub_rows
+from masa.problems.loading import open_rows, with_columns_checked
 from masa.problems.problem import Problem
+from masa.problems.schemas import check_answer
 
 _BAD_ROWS_SHOWN = 5
 
@@ -24,7 +26,8 @@ class DataChoice:
 
     ``files`` maps a benchmark's name to a local file and ``folder`` may hold more of them, named after the benchmark
     (``mbpp.jsonl``) or with its split (``mbpp_test.jsonl``). What has neither comes from the hub. ``options`` takes the
-    place of every benchmark's own order of options.
+    place of every benchmark's own order of options. ``rows`` maps benchmarks of the user's own to rows handed in from
+    Python.
     """
 
     files: Mapping[str, Path] | None = None
@@ -32,6 +35,7 @@ class DataChoice:
     options: OptionOrder | None = None
     options_seed: int = 0
     limit: int | None = None
+    rows: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_benchmark(benchmark: Benchmark, choice: DataChoice | None = None) -> list[Problem]:
@@ -62,27 +66,29 @@ def load_benchmark(benchmark: Benchmark, choice: DataChoice | None = None) -> li
         more = "; ..." if len(bad) > _BAD_ROWS_SHOWN else ""
         raise ProblemDataError(
             f"{label}: {len(bad)} of {count} rows are no problem of {benchmark.name}: "
-            f"{'; '.join(bad[:_BAD_ROWS_SHOWN])}{more}. Columns that are read: {', '.join(benchmark.columns)}"
+            f"{'; '.join(bad[:_BAD_ROWS_SHOWN])}{more}"
+            + (f". Columns that are read: {', '.join(benchmark.columns)}" if benchmark.columns else "")
         )
     if not problems:
         raise ProblemDataError(f"{label}: holds no rows")
     return list(problems.values())
 
 
-def choose_files(named: Sequence[str]) -> dict[str, Path]:
-    """``NAME=PATH`` texts as a mapping.
+def choose_files(named: Sequence[str], own: Iterable[str] = ()) -> dict[str, Path]:
+    """``NAME=PATH`` texts as a mapping; ``own`` are names of benchmarks beside those that masa declares.
 
     Raises:
         ProblemDataError: another form, or a name that is no benchmark.
     """
+    known = [*BENCHMARKS, *own]
     files = {}
     for text in named:
         name, separator, path = text.partition("=")
         if not separator or not path:
             raise ProblemDataError(f"--data: found {text!r}, written as NAME=PATH, for example mbpp=mbpp_test.jsonl")
-        if name not in BENCHMARKS:
+        if name not in known:
             raise ProblemDataError(
-                f"--data: found the benchmark {name!r}{nearest(name, BENCHMARKS)}, allowed: {', '.join(BENCHMARKS)}"
+                f"--data: found the benchmark {name!r}{nearest(name, known)}, allowed: {', '.join(known)}"
             )
         files[name] = Path(path).expanduser()
     return files
@@ -112,6 +118,8 @@ def _open(benchmark: Benchmark, choice: DataChoice) -> tuple[str, Iterable[Any]]
         from masa.embedded.worlds import embedded_problems
 
         return f"benchmark {benchmark.name}", embedded_problems(EMBEDDED_BENCHMARKS[benchmark.name])
+    if benchmark.declared is not None:
+        return _open_own(benchmark, choice)
     if benchmark.hub is None:
         names = " or ".join(f"{benchmark.name}{middle}.json" for middle in ("", f"_{benchmark.split}"))
         raise ProblemDataError(
@@ -119,6 +127,19 @@ def _open(benchmark: Benchmark, choice: DataChoice) -> tuple[str, Iterable[Any]]
             f"folder that holds {names} with --data-dir"
         )
     return f"benchmark {benchmark.name}, hub data set {benchmark.hub!r}", _hub(benchmark)
+
+
+def _open_own(benchmark: Benchmark, choice: DataChoice) -> tuple[str, Iterable[Any]]:
+    source = choice.rows.get(benchmark.name, benchmark.source)
+    if source is None:
+        raise ProblemDataError(
+            f"benchmark {benchmark.name} was evaluated on rows that were handed in from Python; hand in the same rows "
+            "again: masa.evaluate(..., problems=ROWS)"
+        )
+    label, _, rows = open_rows(source, benchmark.split, choice.limit)
+    if benchmark.mapping:
+        rows = with_columns_checked(rows, f"benchmark {benchmark.name}, {label}", benchmark.mapping)
+    return f"benchmark {benchmark.name}, {label}", rows
 
 
 def _hub(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
@@ -129,8 +150,13 @@ def _hub(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
 
 def _problem(row: Any, benchmark: Benchmark, choice: DataChoice, index: int) -> Problem:
     if isinstance(row, Problem):
-        return replace(row, id=f"{benchmark.name}/{row.id}", source=benchmark.name)
+        verifier = benchmark.verifier or row.verifier
+        answer = check_answer(row.answer, verifier)
+        return replace(row, id=f"{benchmark.name}/{row.id}", source=benchmark.name, verifier=verifier, answer=answer)
+    if not isinstance(row, Unreadable | Mapping):
+        raise RowError(f"{shown(row)} ({type(row).__name__}), a mapping or a Problem is needed")
     if isinstance(row, Unreadable):
         raise RowError(row.reason)
-    order = benchmark.options and (choice.options or benchmark.options)
+    chosen = choice.options or benchmark.options
+    order = chosen if benchmark.options or benchmark.declared is not None else None
     return read_row(row, Reading(benchmark, index, order, choice.options_seed))

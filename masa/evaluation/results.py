@@ -20,9 +20,6 @@ from masa.evaluation.metrics import compare_outcomes, estimates, samples_per_pro
 from masa.evaluation.outcomes import Outcome
 from masa.evaluation.statistics import RESAMPLES
 
-# Programs have no final answer that could be voted on.
-_NO_VOTE = ("code",)
-
 
 def benchmark_results(
     benchmark: Benchmark,
@@ -32,11 +29,15 @@ def benchmark_results(
     ks: Sequence[int] | None = None,
     resamples: int = RESAMPLES,
     verifier: Mapping[str, int] | None = None,
+    votes: bool = True,
 ) -> dict[str, Any]:
-    """All metrics of one benchmark, each with its 95 % interval; ``verifier`` counts verdicts by status."""
+    """All metrics of one benchmark, each with its 95 % interval.
+
+    ``verifier`` counts verdicts by status; ``votes`` says whether the responses have final answers to vote on.
+    """
     thresholds = thresholds or ControlThresholds()
     problems = len(outcomes)
-    statistics = solution_statistics(outcomes, ks, votes=benchmark.verifier not in _NO_VOTE)
+    statistics = solution_statistics(outcomes, ks, votes=votes)
     found: dict[str, Any] = {
         "title": benchmark.title,
         "problems": problems,
@@ -82,9 +83,10 @@ def all_results(
     return {
         "model_name": settings["model"]["path"],
         "results": {name: _flat(found) for name, found in benchmarks.items()},
-        "n-samples": {name: {"original": BENCHMARKS[name].rows, "effective": found["problems"]}
+        "n-samples": {name: {"original": BENCHMARKS[name].rows if name in BENCHMARKS else None,
+                             "effective": found["problems"]}
                       for name, found in benchmarks.items()},
-        "suites": _suites(benchmarks),
+        "suites": _suites(benchmarks, settings["own"]["suites"]),
         "benchmarks": dict(benchmarks),
         "comparisons": dict(comparisons),
         "config": dict(settings),
@@ -101,10 +103,10 @@ def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _suites(benchmarks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _suites(benchmarks: Mapping[str, Mapping[str, Any]], own: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Mean of pass@1 over the benchmarks of each suite that was evaluated as a whole."""
     suites = {}
-    for suite, members in SUITES.items():
+    for suite, members in {**SUITES, **own}.items():
         if all(member in benchmarks for member in members):
             values = [benchmarks[member]["metrics"]["pass@1"]["value"] for member in members]
             suites[suite] = {"pass@1": math.fsum(values) / len(values), "benchmarks": len(members)}

@@ -22,6 +22,7 @@ from masa.evaluation.results import all_results, benchmark_results, comparison
 from masa.evaluation.scoring import score
 from masa.evaluation.settings import EvaluationSettings, benchmark_config
 from masa.evaluation.store import EvaluationStore, StoredSample
+from masa.preflight import check_verifiers
 from masa.problems.problem import Problem
 from masa.rewards.failures import VerifierFailedError, describe_failure
 from masa.rewards.own_parts import Verifier
@@ -29,6 +30,9 @@ from masa.rewards.pool import VerifierPool
 from masa.rewards.verdict import Verdict
 from masa.tracking import jsonl
 from masa.tracking.environment import describe_environment
+
+# Programs have no final answer that could be voted on.
+_NO_VOTE = ("code",)
 
 
 def run_evaluation(
@@ -53,7 +57,8 @@ def run_evaluation(
 
     Raises:
         ConfigError: the directory holds an evaluation with other settings, or lacks samples that ``rescore`` needs;
-            the model has no room for a prompt and its response, or no embedding for a token.
+            a verifier cannot be used here; the model has no room for a prompt and its response, or no embedding for a
+            token.
         ProblemDataError: a benchmark's data cannot be read; nothing was generated.
         VerifierFailedError: the verifier raised on every response of a benchmark; all samples are kept.
     """
@@ -61,6 +66,8 @@ def run_evaluation(
     store = EvaluationStore(out)
     others = {str(other): _outcomes_in(EvaluationStore(other)) for other in compare}
     problems = {benchmark.name: load_benchmark(benchmark, settings.data) for benchmark in settings.benchmarks}
+    if verifier is None:
+        check_verifiers([problem for members in problems.values() for problem in members])
     sampled = policy or Policy(settings.config)
     store.check(settings.row())
     if not rescore:
@@ -161,6 +168,7 @@ def _score_all(
             ks=settings.ks,
             resamples=settings.resamples,
             verifier=statuses,
+            votes=not any(problem.verifier in _NO_VOTE for problem in problems[benchmark.name]),
         )
         accuracy = found[benchmark.name]["metrics"]["pass@1"]["value"]
         console.print(f"{benchmark.title}: pass@1 {100 * accuracy:.1f} over {len(outcomes)} problems")
@@ -252,8 +260,9 @@ def _write(
     store: EvaluationStore,
 ) -> dict[str, Any]:
     earlier = jsonl.read_object(store.results)["benchmarks"] if store.results.exists() else {}
-    # In the order of declaration, whatever the order in which benchmarks were asked for.
-    merged = {name: {**earlier, **found}[name] for name in BENCHMARKS if name in earlier or name in found}
+    # In the order of declaration, whatever the order in which benchmarks were asked for; those of the user's own last.
+    every = {**earlier, **found}
+    merged = {name: every[name] for name in dict.fromkeys([*BENCHMARKS, *every]) if name in every}
     ours = {name: store.read_outcomes(name) for name in merged}
     comparisons = {name: comparison(ours, theirs, settings.resamples) for name, theirs in others.items()}
     row = {**settings.row(), "benchmarks": list(merged)}

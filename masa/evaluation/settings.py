@@ -56,6 +56,8 @@ class EvaluationSettings:
     thresholds: ControlThresholds = field(default_factory=ControlThresholds)
     ks: tuple[int, ...] | None = None
     resamples: int = RESAMPLES
+    suites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Suites of the user's own, by name."""
 
     def __post_init__(self) -> None:
         too_large = [k for k in self.ks or () if k > self.budget.samples]
@@ -81,6 +83,10 @@ class EvaluationSettings:
             "verifier": rewards.model_dump(mode="json"),
             "ks": None if self.ks is None else list(self.ks),
             "resamples": self.resamples,
+            "own": {
+                "benchmarks": {one.name: dict(one.declared) for one in self.benchmarks if one.declared is not None},
+                "suites": {name: list(members) for name, members in self.suites.items()},
+            },
         }
 
 
@@ -93,7 +99,10 @@ def settings_from_row(row: Mapping[str, Any]) -> EvaluationSettings:
     from pathlib import Path
 
     from masa.evaluation.benchmarks import resolve_benchmarks
+    from masa.evaluation.benchmarks.own import Declaration, own_benchmark
 
+    declared = row.get("own", {"benchmarks": {}, "suites": {}})
+    own = {name: own_benchmark(name, Declaration(**one)) for name, one in declared["benchmarks"].items()}
     config = config_from_mapping(
         {
             "model": row["model"],
@@ -105,7 +114,7 @@ def settings_from_row(row: Mapping[str, Any]) -> EvaluationSettings:
     )
     return EvaluationSettings(
         config=config,
-        benchmarks=tuple(resolve_benchmarks(row["benchmarks"])),
+        benchmarks=tuple(resolve_benchmarks(row["benchmarks"], own)),
         budget=Budget(**{one.name: row[one.name] for one in fields(Budget)}),
         data=DataChoice(
             files={name: Path(path) for name, path in row["files"].items()},
@@ -117,6 +126,7 @@ def settings_from_row(row: Mapping[str, Any]) -> EvaluationSettings:
         thresholds=ControlThresholds(**row["thresholds"]),
         ks=None if row["ks"] is None else tuple(row["ks"]),
         resamples=row["resamples"],
+        suites={name: tuple(members) for name, members in declared["suites"].items()},
     )
 
 

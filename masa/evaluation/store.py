@@ -22,7 +22,9 @@ from masa.rollout.engine import FinishReason, RolloutPath
 from masa.tracking import jsonl
 
 # What may differ between the starts of one evaluation: where things are, and how samples are scored.
-FREE_SETTINGS = ("benchmarks", "files", "folder", "thresholds", "verifier", "resamples", "ks")
+FREE_SETTINGS = ("benchmarks", "files", "folder", "thresholds", "verifier", "resamples", "ks", "own")
+# Likewise, of a benchmark of the user's own; the statements of its samples are compared one by one.
+_FREE_DECLARED = ("title", "licence", "verifier", "source", "split", "columns")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class EvaluationStore:
                 for key in dict.fromkeys([*before, *wanted])
                 if key not in FREE_SETTINGS and before.get(key) != wanted.get(key)
             ]
+            changed += _changed_declarations(_declared(before), _declared(wanted))
             if changed:
                 raise ConfigError(
                     f"{self.path} holds an evaluation with other settings; choose another --out, or ask for the same:\n"
@@ -155,3 +158,21 @@ class EvaluationStore:
     def read_outcomes(self, benchmark: str) -> list[Outcome]:
         """What the details of a benchmark say; empty where it was not evaluated here."""
         return [outcome_from_row(row) for row in jsonl.read_rows(self.details(benchmark))]
+
+
+def _declared(settings: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    found: Mapping[str, Mapping[str, Any]] = settings.get("own", {}).get("benchmarks", {})
+    return found
+
+
+def _changed_declarations(
+    before: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """What would have been sampled otherwise of benchmarks that both declare."""
+    return [
+        f"benchmark {name}, {key}: it has {before[name].get(key)!r}, found {value!r}"
+        for name in wanted
+        if name in before
+        for key, value in wanted[name].items()
+        if key not in _FREE_DECLARED and before[name].get(key) != value
+    ]

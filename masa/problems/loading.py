@@ -62,10 +62,11 @@ def load_problems(
         ProblemDataError: a source that is not there or cannot be read, a mapping to columns it does not have, a bad row
             where those are refused, or not one problem in it.
     """
-    _check_arguments(columns, verifier, on_bad_row, limit)
-    label, name, rows = _open(source, split, limit)
+    check_mapping(columns, verifier)
+    _check_arguments(on_bad_row, limit)
+    label, name, rows = open_rows(source, split, limit)
     if columns:
-        rows = _with_columns_checked(rows, label, columns)
+        rows = with_columns_checked(rows, label, columns)
     collected = _Collected(label, name, columns, verifier)
     for index, row in enumerate(rows):
         collected.add(index, row)
@@ -137,8 +138,12 @@ class _Collected:
         return problem_from_row(row, self._name, self._columns, self._verifier)
 
 
-def _open(source: Any, split: str, limit: int | None) -> tuple[str, str, Iterator[Any]]:
-    """What messages call the source, the name its problems carry as their source, and its rows."""
+def open_rows(source: Any, split: str, limit: int | None) -> tuple[str, str, Iterator[Any]]:
+    """What messages call a source, the name its problems carry as their source, and its rows.
+
+    Raises:
+        ProblemDataError: no source that there could be; others are found at the first row asked for.
+    """
     if isinstance(source, Path):
         return f"problems file {str(source)!r}", source.stem, file_rows(source, split)
     if not isinstance(source, str):
@@ -157,7 +162,7 @@ def _open(source: Any, split: str, limit: int | None) -> tuple[str, str, Iterato
     if source in PRESETS:
         return f"preset {source!r} ({PRESETS[source]})", source, hub_rows(PRESETS[source], split)
     path = Path(source).expanduser()
-    if (source and path.exists()) or path.suffix.lower() in _FILE_SUFFIXES or source.startswith((".", "/", "~")):
+    if (source and path.exists()) or names_a_file(source):
         return f"problems file {source!r}", path.stem, file_rows(path, split)
     if _HUB_ID.fullmatch(source):
         return f"hub data set {source!r}", source.partition(":")[0], hub_rows(source, split)
@@ -171,6 +176,11 @@ def _open(source: Any, split: str, limit: int | None) -> tuple[str, str, Iterato
     )
 
 
+def names_a_file(source: str) -> bool:
+    """Whether a source is written like a path, be there such a file or not."""
+    return Path(source).suffix.lower() in _FILE_SUFFIXES or source.startswith((".", "/", "~"))
+
+
 def _embedded(source: str) -> list[Problem]:
     from masa.embedded.worlds import EMBEDDED_SOURCES, embedded_problems
 
@@ -181,28 +191,36 @@ def _embedded(source: str) -> list[Problem]:
     return embedded_problems(source)
 
 
-def _check_arguments(
-    columns: Mapping[str, str] | None, verifier: str | None, on_bad_row: str, limit: int | None
-) -> None:
+def check_mapping(columns: Mapping[str, str] | None, verifier: str | None, where: str = "problems.") -> None:
+    """Raises:
+    ProblemDataError: a field that problems do not have, or a verifier that is not known; ``where`` begins the keys.
+    """
     for field in columns or {}:
         if field not in MAPPED_FIELDS:
             raise ProblemDataError(
-                f"problems.columns: unknown field {field!r}{nearest(field, MAPPED_FIELDS)}, "
+                f"{where}columns: unknown field {field!r}{nearest(field, MAPPED_FIELDS)}, "
                 f"allowed: {', '.join(MAPPED_FIELDS)}"
             )
     if verifier is not None:
         try:
             known_verifier(verifier)
         except ValueError as error:
-            raise ProblemDataError(f"problems.verifier: {error}") from None
+            raise ProblemDataError(f"{where}verifier: {error}") from None
+
+
+def _check_arguments(on_bad_row: str, limit: int | None) -> None:
     if on_bad_row not in ("refuse", "skip"):
         raise ProblemDataError(f"problems.on_bad_row: found {on_bad_row!r}, allowed: 'refuse', 'skip'")
     if limit is not None and limit < 1:
         raise ProblemDataError(f"problems.limit: found {limit}, allowed: 1 or more")
 
 
-def _with_columns_checked(rows: Iterator[Any], label: str, columns: Mapping[str, str]) -> Iterator[Any]:
-    """The same rows, once every mapped column was seen in one of the first of them."""
+def with_columns_checked(rows: Iterator[Any], label: str, columns: Mapping[str, str]) -> Iterator[Any]:
+    """The same rows, once every mapped column was seen in one of the first of them.
+
+    Raises:
+        ProblemDataError: one was not.
+    """
     head = list(islice(rows, _ROWS_LOOKED_AT_FOR_COLUMNS))
     mappings = [row for row in head if isinstance(row, Mapping)]
     found = list(dict.fromkeys(str(name) for row in mappings for name in row))

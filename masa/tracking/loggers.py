@@ -1,30 +1,22 @@
-"""Where metrics go besides the run directory: Weights & Biases, on request and never in the way of a run."""
+"""Where metrics go besides the run directory: the trackers that are asked for, never in the way of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 from masa.callbacks import Callback
-from masa.errors import brief
+from masa.config.tracking import TrackingSection
+from masa.rollout.requests import RequestBuilder
 from masa.run_state import RunState
+from masa.tracking.groups import group_samples
+from masa.tracking.samples import Sample, choose_samples
+from masa.tracking.trackers.accelerated import MlflowLogger, OwnTrackerLogger, TensorBoardLogger, TrackioLogger
+from masa.tracking.trackers.choice import chosen_trackers, own_tracker
+from masa.tracking.trackers.tracked import MetricLogger, TrackedRun
+from masa.tracking.trackers.weights_and_biases import WandbLogger
 
-WandbMode = Literal["disabled", "offline", "online"]
-_INIT_SECONDS = 60
-_FINISH_SECONDS = 120
-
-
-class MetricLogger(Protocol):
-    """Something that takes a step's metrics. Neither method raises."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take one step's metrics."""
-        ...
-
-    def finish(self) -> None:
-        """Hand over what is left; safe to call twice."""
-        ...
+_KINDS = {kind.name: kind for kind in (TensorBoardLogger, TrackioLogger, MlflowLogger)}
 
 
 class CompositeLogger:
@@ -37,153 +29,75 @@ class CompositeLogger:
         for logger in self.loggers:
             logger.log(step, metrics)
 
+    def log_samples(self, step: int, samples: Sequence[Sample]) -> None:
+        for logger in self.loggers:
+            logger.log_samples(step, samples)
+
+    def log_figures(self, step: int, paths: Sequence[Path]) -> None:
+        for logger in self.loggers:
+            logger.log_figures(step, paths)
+
     def finish(self) -> None:
         for logger in self.loggers:
             logger.finish()
 
 
-class WandbLogger:
-    """Metrics to Weights & Biases.
-
-    ``mode="online"`` without a key, or without a reachable server, falls back to offline files under
-    ``folder/wandb``, which ``wandb sync`` uploads later. Whatever goes wrong in wandb is told once through ``warn``,
-    and the logger switches itself off; the run goes on.
-
-    ``run_id`` ties the parts of a resumed run together: the same id continues the same W&B run.
-    """
-
-    def __init__(
-        self,
-        mode: Literal["offline", "online"],
-        *,
-        project: str,
-        folder: Path,
-        config: Mapping[str, Any],
-        warn: Callable[[str], None],
-        name: str | None = None,
-        run_id: str | None = None,
-    ) -> None:
-        self._warn = warn
-        self._run: Any = None
-        options = {
-            "project": project,
-            "dir": str(folder),
-            "config": dict(config),
-            "name": name,
-            "id": run_id,
-            "resume": "allow" if run_id else None,
-        }
-        self._guarded("start", lambda: self._start(mode, options))
-
-    @property
-    def active(self) -> bool:
-        """Whether metrics still reach wandb."""
-        return self._run is not None
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if self._run is not None:
-            self._guarded(f"log step {step}", lambda: self._run.log({"step": step, **metrics}))
-
-    def finish(self) -> None:
-        if self._run is not None:
-            self._guarded("finish", lambda: self._run.finish())
-        self._run = None
-
-    def _start(self, mode: Literal["offline", "online"], options: dict[str, Any]) -> None:
-        import wandb
-
-        if mode == "online" and not _has_credentials(wandb):
-            self._warn("wandb: no API key found; metrics are kept offline (upload them later with `wandb sync`)")
-            mode = "offline"
-        try:
-            self._run = _init(wandb, mode, options)
-        except Exception as error:
-            if mode == "offline":
-                raise
-            self._warn(f"wandb: not reachable ({brief(error)}); metrics are kept offline")
-            self._run = _init(wandb, "offline", options)
-        # A resumed run logs some steps twice; wandb refuses to go back along its own step axis, but not along this one.
-        self._run.define_metric("step")
-        self._run.define_metric("*", step_metric="step")
-
-    def _guarded(self, action: str, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except Exception as error:
-            self._run = None
-            self._warn(f"wandb: could not {action} ({brief(error)}); it is off from here on, the run goes on")
-
-
 class Trackers(Callback):
-    """Hands each step's metrics to what ``tracking`` asks for."""
+    """Hands each step's metrics, some of its samples and the run's figures to what ``tracking`` asks for."""
 
-    def __init__(self) -> None:
+    def __init__(self, builder: RequestBuilder) -> None:
+        self._prompt_text = builder.prompt_text
         self._logger = CompositeLogger()
 
     def on_run_begin(self, run: RunState) -> None:
-        section = run.config.tracking.wandb
-        self._logger = make_logger(
-            section.mode,
-            project=section.project,
-            name=section.name,
+        section = run.config.tracking
+        tracked = TrackedRun(
             folder=run.directory.path,
+            project=section.project,
+            name=run.directory.path.name,
             config=run.config.model_dump(mode="json"),
             warn=run.message,
+            say=run.message,
+            step=run.start_step,
+            arguments=section.arguments,
         )
+        self._logger = make_logger(section, tracked)
 
     def on_log(self, run: RunState) -> None:
         self._logger.log(run.step, run.metrics)
+        every = run.config.tracking.samples_to_trackers_every
+        if self._logger.loggers and every and run.step > 0 and run.step % every == 0:
+            shown = run.groups[: run.config.tracking.samples_per_step]
+            samples = choose_samples(group_samples(run.step, shown, self._prompt_text), len(shown))
+            self._logger.log_samples(run.step, samples)
 
     def on_run_end(self, run: RunState) -> None:
+        if self._logger.loggers and run.summary is not None and run.config.tracking.figures:
+            self._logger.log_figures(run.step, _drawn(run))
         self._logger.finish()
 
 
-def make_logger(
-    mode: WandbMode,
-    *,
-    project: str,
-    folder: Path,
-    config: Mapping[str, Any],
-    warn: Callable[[str], None],
-    name: str | None = None,
-) -> CompositeLogger:
-    """The loggers a configuration asks for; with ``mode="disabled"`` wandb is not even imported.
+def make_logger(section: TrackingSection, run: TrackedRun) -> CompositeLogger:
+    """The loggers a configuration asks for; without any, no package of a tracker is imported.
 
-    ``folder`` is the run directory: wandb's files and the id of its run live there, so a resumed run continues.
+    Raises:
+        ConfigError: a tracker of the user's own cannot be imported; `require_trackers` finds that before a run.
     """
-    if mode == "disabled":
-        return CompositeLogger()
-    wandb_logger = WandbLogger(
-        mode,
-        project=project,
-        folder=folder,
-        config=config,
-        warn=warn,
-        name=name,
-        run_id=_run_id(folder),
-    )
-    return CompositeLogger([wandb_logger])
+    loggers: list[MetricLogger] = []
+    for name in chosen_trackers(section):
+        if name == "wandb":
+            loggers.append(WandbLogger(run, section.wandb))
+        elif name in _KINDS:
+            loggers.append(_KINDS[name](run))
+        else:
+            loggers.append(OwnTrackerLogger(run, own_tracker(name), name))
+    return CompositeLogger(loggers)
 
 
-def _init(wandb: Any, mode: str, options: dict[str, Any]) -> Any:
-    settings = wandb.Settings(silent=True, console="off", init_timeout=_INIT_SECONDS)
-    if hasattr(settings, "finish_timeout"):
-        settings.finish_timeout = _FINISH_SECONDS
-    return wandb.init(mode=mode, settings=settings, **options)
+def _drawn(run: RunState) -> list[Path]:
+    from masa.tracking.figures import draw_figures
 
-
-def _has_credentials(wandb: Any) -> bool:
     try:
-        return bool(wandb.login(prompt=False))
-    except TypeError:
-        # Before `prompt` existed, asking for a key that is not there would have waited for someone to type it.
-        return bool(wandb.api.api_key)
-
-
-def _run_id(folder: Path) -> str:
-    from uuid import uuid4
-
-    path = folder / "wandb_id"
-    if not path.exists():
-        path.write_text(uuid4().hex)
-    return path.read_text().strip()
+        return draw_figures(run.directory.path)
+    except Exception:  # the end of the run draws them once more, and says what went wrong
+        return []

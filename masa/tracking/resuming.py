@@ -17,6 +17,7 @@ _FREE_TO_CHANGE = (
     "run.callbacks",
     "checkpoint.",
     "tracking.",
+    "hub.",
     "rewards.verifier_workers",
     # Where servers are and how long to wait for them: a run that lost its servers goes on with others.
     "rollout.servers",

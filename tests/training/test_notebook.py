@@ -138,6 +138,9 @@ class FakeHub:
         FakeHub.uploads |= {"private": private, "exist_ok": exist_ok}
         return type("Url", (), {"repo_id": f"me/{repo_id}"})
 
+    def model_info(self, repo_id: str) -> Any:
+        return type("Info", (), {"private": "public" not in repo_id})
+
     def upload_folder(self, repo_id: str, *, folder_path: str, commit_message: str) -> Any:
         if "refuse" in repo_id:
             raise PermissionError("you may not")
@@ -153,6 +156,12 @@ def test_a_policy_is_pushed_to_the_hub_in_private(tiny: MakeConfig, monkeypatch:
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= set(FakeHub.uploads["me/policy"])
     with pytest.raises(HubPushError, match=r"refuse was not uploaded: PermissionError: you may not.*save\(folder\)"):
         trainer.push_to_hub("refuse")
+    with pytest.raises(HubPushError, match="me/public is public, and a private repository was asked for"):
+        trainer.push_to_hub("public")
+    assert "README.md" not in FakeHub.uploads.get("me/policy", [])
+    trainer.train()
+    trainer.push_to_hub("public", private=False)
+    assert {"README.md", "model.safetensors"} <= set(FakeHub.uploads["me/public"])
 
 
 def test_a_run_is_read_as_tables(tiny: MakeConfig) -> None:

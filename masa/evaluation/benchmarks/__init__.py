@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from masa.evaluation.benchmark import Benchmark
 from masa.evaluation.benchmarks.code import CODE
@@ -25,27 +25,36 @@ SUITES: dict[str, tuple[str, ...]] = {
 }
 
 
-def resolve_benchmarks(names: str | Iterable[str]) -> list[Benchmark]:
+def resolve_benchmarks(
+    names: str | Iterable[str],
+    own: Mapping[str, Benchmark] | None = None,
+    own_suites: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[Benchmark]:
     """The benchmarks of names and suites (a list, or one text with commas), each once, in the order asked for.
+
+    ``own`` and ``own_suites`` are of the user's own, beside those declared here.
 
     Raises:
         ProblemDataError: a name that is neither; the message names what is allowed.
     """
     wanted = names.split(",") if isinstance(names, str) else names
+    benchmarks = {**BENCHMARKS, **(own or {})}
+    suites = {**SUITES, **(own_suites or {})}
     found: dict[str, Benchmark] = {}
     for name in (name.strip() for name in wanted):
-        if name in SUITES:
-            found.update((member, BENCHMARKS[member]) for member in SUITES[name])
-        elif name in BENCHMARKS:
-            found[name] = BENCHMARKS[name]
+        if name in suites:
+            found.update((member, benchmarks[member]) for member in suites[name])
+        elif name in benchmarks:
+            found[name] = benchmarks[name]
         else:
             raise ProblemDataError(
-                f"benchmarks: found {name!r}{nearest(name, [*BENCHMARKS, *SUITES])}, allowed: the suites "
-                f"{', '.join(SUITES)}, and {', '.join(BENCHMARKS)}"
+                f"benchmarks: found {name!r}{nearest(name, [*benchmarks, *suites])}, allowed: the suites "
+                f"{', '.join(suites)}, and {', '.join(benchmarks)}"
             )
     return list(found.values())
 
 
-def suite_of(name: str) -> str:
-    """The suite that a benchmark belongs to; its own name for one that belongs to none."""
-    return next((suite for suite in ("math", "logic", "science", "code") if name in SUITES[suite]), name)
+def suite_of(name: str, own: Mapping[str, tuple[str, ...]] | None = None) -> str:
+    """The suite that a benchmark belongs to, perhaps of the user's ``own``; its own name for one of no suite."""
+    known = {suite: SUITES[suite] for suite in ("math", "logic", "science", "code")} | dict(own or {})
+    return next((suite for suite, members in known.items() if name in members), name)
