@@ -24,7 +24,8 @@ run() { "$environment/bin/python" "$@"; }
 
 run scripts/smollm2_weights.py --out "$out/model"
 if [ ! -e "$out/cold_start/summary.json" ]; then
-  run -m masa.cold_start --config "$config" "model.path=$out/model" "${larger[@]}" --out "$out/cold_start" --resume
+  run -m masa.cold_start --config "$config" "model.path=$out/model" rollout.temperature=0.7 \
+    "${larger[@]}" --out "$out/cold_start" --resume
 fi
 for method in grpo masa; do
   meta=true
