@@ -24,13 +24,14 @@ run() { "$environment/bin/python" "$@"; }
 
 run scripts/smollm2_weights.py --out "$out/model"
 if [ ! -e "$out/cold_start/summary.json" ]; then
-  run -m masa.cold_start --config "$config" "model.path=$out/model" "${larger[@]}" --out "$out/cold_start" --resume
+  run -m masa.cold_start --config "$config" "model.path=$out/model" rollout.temperature=0.7 \
+    "${larger[@]}" --out "$out/cold_start" --resume
 fi
 for method in grpo masa; do
-  meta=true
-  [ "$method" = grpo ] && meta=false
+  meta=(algorithm.meta=true)
+  [ "$method" = grpo ] && meta=(algorithm.meta=false controls.expert.enabled=false)
   if [ ! -e "$out/$method/summary.json" ]; then
-    run -m masa.train --config "$config" "model.path=$out/cold_start" "algorithm.meta=$meta" "run.dir=$out/$method" \
+    run -m masa.train --config "$config" "model.path=$out/cold_start" "${meta[@]}" "run.dir=$out/$method" \
       "${larger[@]}" "$@" --resume
   fi
 done
