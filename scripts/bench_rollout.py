@@ -2,6 +2,7 @@
 
     python scripts/bench_rollout.py [--prompts 32] [--samples 8] [--tokens 128] [--rounds 5] [--dtype float32]
     python scripts/bench_rollout.py --trainer [--steps 10]
+    python scripts/bench_rollout.py --refilling [--batch 64] [--waves 8] [--rounds 5]
 
 The bare loop is ``LLM.generate``'s own: requests added, the engine stepped until none is left, outputs kept. Both run
 on the very same vLLM engine, so that nothing but the code around it differs. On a machine with a GPU the policy is as
@@ -9,6 +10,8 @@ large as Qwen3-0.6B, with random weights, and one update with sleep and wake is 
 
 With ``--trainer`` it is the trainer of ``configs/quickstart_vllm.yaml`` that samples, and its ``time/rollout`` that is
 compared: the bare loop makes the rollouts of each step again, between rollouts and update.
+
+With ``--refilling`` it is the transformers engine, with and without refilling of rows (`bench_refilling.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import bench_refilling
 import torch
 
 from masa.config import load_config
@@ -37,7 +41,9 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart_vllm.yaml"
 
 def main() -> None:
     options = _options()
-    if options.trainer:
+    if options.refilling:
+        bench_refilling.measure(options.batch, options.waves, options.samples, options.rounds)
+    elif options.trainer:
         _measure_trainer(options.steps)
     else:
         _measure_engine(options)
@@ -175,6 +181,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trainer", action="store_true", help="compare the trainer's rollout seconds instead")
     parser.add_argument("--steps", type=int, default=10, help="steps of the trainer that are counted")
+    parser.add_argument("--refilling", action="store_true", help="compare the transformers engine with itself instead")
+    parser.add_argument("--batch", type=int, default=64, help="sequences that it decodes at a time")
+    parser.add_argument("--waves", type=int, default=8, help="batches' worth of responses that it is asked for")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)

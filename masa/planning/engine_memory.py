@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from masa.config.schema import RolloutSection
 from masa.planning.shapes import BYTES, DecoderShape
 from masa.rollout.kv_cache import GROWTH
+from masa.rollout.refilling import prompts_ahead
 from masa.rollout.vllm_arguments import CPU_CACHE_GB
 
 # Assumed: CUDA's context, NCCL's buffers, and vLLM's activations and graphs.
@@ -53,14 +54,20 @@ def engine_memory(
     )
 
 
-def transformers_cache(shape: DecoderShape, dtype: str, *, sequences: int, length: int) -> int:
+def transformers_cache(shape: DecoderShape, dtype: str, *, sequences: int, length: int, ahead: int = 0) -> int:
     """Bytes of the transformers engine's cache when so many sequences of ``length`` tokens each are decoded together.
 
-    Buffers grow by blocks (`masa.rollout.kv_cache`), one layer at a time while its smaller buffer is still there.
+    Buffers grow by blocks (`masa.rollout.kv_cache`), one layer at a time while its smaller buffer is still there. Where
+    more sequences wait for a row, their prompts of ``ahead`` tokens are read ahead (`masa.rollout.refilling`).
     """
-    room = (length // GROWTH + 1) * GROWTH
+    room = _room(length)
     one_layer = 2 * shape.key_width * BYTES[dtype] * sequences
-    return one_layer * room * shape.layers + one_layer * (room - GROWTH) // 2
+    waiting = 2 * shape.key_width * BYTES[dtype] * prompts_ahead(sequences) * _room(ahead) if ahead else 0
+    return (one_layer * room + waiting) * shape.layers + one_layer * (room - GROWTH) // 2
+
+
+def _room(length: int) -> int:
+    return (length // GROWTH + 1) * GROWTH
 
 
 def slowdown(engine: EngineMemory, roomy: int, length: int, *, running: int) -> float:

@@ -129,8 +129,7 @@ def _show_memory(
         "peak of an update as configured": state.peak(chosen.peak, micro_batches=2) + copies,
     }
     if choose_engine(rollout, on_gpu=device.memory is not None) == "transformers":
-        at_once = _decoded_together(config, sharding, longest)
-        cache = transformers_cache(shape, dtype, sequences=at_once, length=longest + response)
+        at_once, cache = _transformers_cache(config, shape, sharding, longest)
         parts[f"KV cache of {at_once:,} sequences, transformers engine"] = cache
     for name, value in parts.items():
         table.add_row(name, f"{value / 1e9:.2f}")
@@ -157,13 +156,16 @@ def _passes(
     }
 
 
-def _decoded_together(config: Config, sharding: Sharding, longest: int) -> int:
-    """Sequences that the transformers engine of one process decodes at a time, at most.
+def _transformers_cache(config: Config, shape: DecoderShape, sharding: Sharding, longest: int) -> tuple[int, int]:
+    """Sequences that the transformers engine of one process decodes at a time, at most, and the bytes of their cache.
 
     Both paths go out as one batch; where metas go first, in two of them, this is an upper bound.
     """
-    sampled = plan_step(config, longest)
-    return min(config.rollout.max_batch_size, -(-(sampled.solutions + sampled.metas) // sharding.processes))
+    planned = plan_step(config, longest)
+    sampled = -(-(planned.solutions + planned.metas) // sharding.processes)
+    at_once = min(config.rollout.max_batch_size, sampled)
+    length, ahead = longest + _longest_response(config), longest if sampled > at_once else 0
+    return at_once, transformers_cache(shape, config.model.dtype, sequences=at_once, length=length, ahead=ahead)
 
 
 def _longest_response(config: Config) -> int:
@@ -184,8 +186,7 @@ def _show_host(
     engine = engine_memory(shape, config.rollout, config.model.dtype, gpu=device.memory, training=0)
     sampling = 0
     if sampler == "transformers":
-        at_once, length = _decoded_together(config, sharding, longest), longest + _longest_response(config)
-        sampling = transformers_cache(shape, config.model.dtype, sequences=at_once, length=length)
+        sampling = _transformers_cache(config, shape, sharding, longest)[1]
     elif sampler == "vllm":
         sampling = engine.weights + engine.cache
     host = host_memory(

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from masa.policy.routers import configs_with_router_losses
-from masa.rollout.decode_attention import decoding
+from masa.rollout.decode_attention import Block, blocks_of, decoding
 from masa.rollout.kv_cache import GrowingCache
 
 # What models call their cache in what they take and give, the newest name first.
@@ -33,6 +33,8 @@ class Batch:
     cache: Any
     attended: Tensor
     lengths: Tensor
+    blocks: tuple[Block, ...] = ()
+    """Where rows were given away: rows of like lengths."""
 
     def give_out(self, rows: Tensor) -> None:
         """Make a batch of ``rows`` (indices, repeats allowed), in that order."""
@@ -46,10 +48,49 @@ class Batch:
         """Drop all sequences but ``kept`` (bool); the indices of those that remain, in their new order."""
         if isinstance(self.cache, GrowingCache):
             order = self.cache.keep(kept)
+            if self.blocks:
+                self.blocks = blocks_of(self.lengths[order], self.attended.shape[1])
         else:
             order = kept.nonzero().squeeze(1)
             self.cache.reorder_cache(order)
         self._take(order)
+        return order
+
+    def refill(self, rows: Tensor, prompts: Batch, taken: Tensor) -> None:
+        """Give ``rows`` to the prompts in the rows ``taken`` of another batch, all but the last token of each.
+
+        That token is for the next `Decoder.advance` to feed; until then these rows have no logits.
+        """
+        assert isinstance(self.cache, GrowingCache)
+        assert isinstance(prompts.cache, GrowingCache)
+        lengths = prompts.lengths[taken] - 1
+        width = int(lengths.max())
+        missing = width - self.attended.shape[1]
+        if missing > 0:
+            self.cache.widen(missing)
+            self.attended = torch.nn.functional.pad(self.attended, (missing, 0))
+        end = prompts.attended.shape[1] - 1
+        columns = slice(end - width, end)
+        self.cache.refill(rows, prompts.cache, taken, columns)
+        self.attended[rows] = False
+        self.attended[rows, self.attended.shape[1] - width :] = prompts.attended[taken, columns]
+        self.lengths[rows] = lengths
+        self.blocks = blocks_of(self.lengths, self.attended.shape[1])
+
+    def tidy(self) -> Tensor | None:
+        """Where the cache is full: long sequences first, and no column that none of them uses.
+
+        Returns:
+            the indices of the rows in their new order; None where nothing was done.
+        """
+        if not isinstance(self.cache, GrowingCache) or not self.cache.is_full:
+            return None
+        order = torch.argsort(self.lengths, descending=True, stable=True)
+        unused = self.attended.shape[1] - int(self.lengths.max())
+        self.cache.tidy(order, unused)
+        self.attended = self.attended[:, unused:]
+        self._take(order)
+        self.blocks = blocks_of(self.lengths, self.attended.shape[1])
         return order
 
     def _take(self, rows: Tensor) -> None:
@@ -61,8 +102,11 @@ class Batch:
 class Decoder(Protocol):
     """One way to decode."""
 
+    model: PreTrainedModel
     equal_lengths: bool
     """Whether the prompts of a batch must be of one length."""
+    refills: bool
+    """Whether a row of a batch can be given to another prompt (`Batch.refill`)."""
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Batch:
         """Run each prompt; a batch of one row a prompt."""
@@ -83,6 +127,7 @@ class GrowingDecoder:
     """
 
     equal_lengths = False
+    refills = True
 
     def __init__(self, model: PreTrainedModel, *, four_dimensional: bool) -> None:
         self.model = model
@@ -98,7 +143,7 @@ class GrowingDecoder:
     def advance(self, batch: Batch, drawn: Tensor) -> None:
         batch.attended = torch.cat([batch.attended, batch.attended.new_ones((len(drawn), 1))], dim=1)
         mask = self._attention_mask(batch.attended)
-        with decoding(self.model) if self.four_dimensional else nullcontext():
+        with decoding(self.model, batch.blocks) if self.four_dimensional else nullcontext():
             outputs = self._call(drawn.unsqueeze(1), mask, batch.lengths.unsqueeze(1), batch.cache)
         batch.logits = outputs.logits[:, -1]
         batch.lengths = batch.lengths + 1
@@ -113,6 +158,8 @@ class GrowingDecoder:
 
 class OwnCacheDecoder:
     """The cache that the model itself makes, as `generate` uses it; ``padded``: prompts of any length, left-padded."""
+
+    refills = False
 
     def __init__(self, model: PreTrainedModel, *, padded: bool) -> None:
         self.model = model

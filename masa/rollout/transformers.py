@@ -1,7 +1,8 @@
 """Rollouts with a `transformers` model in this process: batched, cached, seeded per sample, on any machine.
 
-A wave of sequences is decoded together: prompts are left-padded and run once each, their caches are shared out to the
-samples, and sequences that end leave the batch so that they cost nothing more.
+A batch of sequences is decoded together: prompts are left-padded and run once each, and their caches are shared out to
+the samples. The row of a sequence that ends is given to the next sample; where none waits, or the model's cache has no
+rows that could be given away, it leaves the batch so that it costs nothing more.
 """
 
 from __future__ import annotations
@@ -9,30 +10,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
 from masa.rollout.decode_probe import choose_decoder, trusted_decoder
-from masa.rollout.decoders import Batch, Decoder, sampling_alone
+from masa.rollout.decoders import Decoder, sampling_alone
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest, Sampling
-from masa.rollout.sampling import draw_tokens, uniform_streams
+from masa.rollout.refilling import SampleQueue
+from masa.rollout.sampling import draw_tokens
+from masa.rollout.sequences import Sample, Sequences, runs
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.weights import Weights, named_tensors, policy_weights
 
-# Dropping rows costs a little for each layer, so a few finished sequences are carried along until they are worth it.
-_DROP_SHARE = 1 / 16
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """One sequence to decode: where it belongs and what it may use."""
-
-    request: int
-    index: int
-    seed: int
-    max_new_tokens: int
+# Dropping rows, or giving them away, costs a little for each layer, so a few finished sequences are carried along until
+# they are worth it.
+_ENDED_SHARE = 1 / 16
 
 
 class TransformersEngine:
@@ -67,8 +60,9 @@ class TransformersEngine:
         decoder = self._decoder
         assert decoder is not None
         with sampling_alone(self.model):
-            for sampling, wave in _waves(requests, self.max_batch_size, equal_lengths=decoder.equal_lengths):
-                for sample, rollout in self._decode(decoder, requests, wave, sampling):
+            size, lengths, refills = self.max_batch_size, decoder.equal_lengths, decoder.refills
+            for sampling, samples in runs(requests, size, equal_lengths=lengths, refills=refills):
+                for sample, rollout in self._decode(decoder, requests, samples, sampling):
                     results[sample.request][sample.index] = rollout
         rollouts = [[rollout for rollout in group if rollout is not None] for group in results]
         self._statistics.sampled(rollouts, time.perf_counter() - started)
@@ -118,87 +112,34 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _decode(
-        self, decoder: Decoder, requests: Sequence[RolloutRequest], wave: list[_Sample], sampling: Sampling
-    ) -> Iterator[tuple[_Sample, Rollout]]:
-        start = time.perf_counter()
+        self, decoder: Decoder, requests: Sequence[RolloutRequest], samples: list[Sample], sampling: Sampling
+    ) -> Iterator[tuple[Sample, Rollout]]:
         device = self.model.device
-        limits = torch.tensor([sample.max_new_tokens for sample in wave], device=device)
-        longest = int(limits.max())
-        uniforms = uniform_streams([sample.seed for sample in wave], longest).to(device)
-        tokens = torch.zeros((len(wave), longest), dtype=torch.long, device=device)
-        logprobs = torch.zeros((len(wave), longest), dtype=torch.float32, device=device)
-
-        batch = self._prefill(decoder, requests, wave)
-        rows = torch.arange(len(wave), device=device)  # batch row -> position in the wave
-        ended = torch.zeros(len(wave), dtype=torch.bool, device=device)  # by batch row
-        for step in range(longest):
+        queue = SampleQueue(decoder, requests, samples, self.max_batch_size)
+        batch, first = queue.open()
+        sequences = Sequences(len(first), max(sample.max_new_tokens for sample in samples), device)
+        places = torch.arange(len(first), device=device)  # batch row -> place in the sequences
+        sequences.start(places, first)
+        ended = torch.zeros(len(first), dtype=torch.bool, device=device)  # by batch row
+        while True:
             if self._closing.is_set():
                 raise RolloutError("the engine was closed while it sampled")
-            drawn, drawn_logprobs = draw_tokens(batch.logits, uniforms[rows, step], sampling)
-            tokens[rows, step] = drawn
-            logprobs[rows, step] = drawn_logprobs
+            drawn, logprobs = draw_tokens(batch.logits, sequences.uniforms(places), sampling)
             stopped = torch.isin(drawn, self._stop_ids)
-            newly_ended = (stopped | (limits[rows] == step + 1)) & ~ended
+            newly_ended = (sequences.add(places, drawn, logprobs) | stopped) & ~ended
             if bool(newly_ended.any()):
-                seconds = time.perf_counter() - start
-                for position, by_stop in zip(rows[newly_ended].tolist(), stopped[newly_ended].tolist(), strict=True):
-                    ids, values = tokens[position, : step + 1].tolist(), logprobs[position, : step + 1].tolist()
-                    sample = wave[position]
-                    yield sample, self._rollout(requests, sample, ids, values, by_stop, seconds)
+                yield from sequences.rollouts(places[newly_ended], stopped[newly_ended], requests, self.weight_version)
                 ended |= newly_ended
-                if bool(ended.all()):
-                    return
-                if int(ended.sum()) >= max(1, int(len(rows) * _DROP_SHARE)):
-                    order = batch.keep(~ended)
-                    rows, drawn, ended = rows[order], drawn[order], ended[order]
+                if int(ended.sum()) >= max(1, int(len(places) * _ENDED_SHARE)):
+                    if queue:
+                        rows, begun, fed = queue.refill(batch, ended.nonzero().squeeze(1))
+                        drawn[rows], ended[rows] = fed, False
+                        sequences.start(places[rows], begun)
+                    if bool(ended.all()):
+                        return
+                    if bool(ended.any()):
+                        order = batch.keep(~ended)
+                        places, drawn, ended = places[order], drawn[order], ended[order]
+            if len(samples) > len(first) and (tidied := batch.tidy()) is not None:
+                places, drawn, ended = places[tidied], drawn[tidied], ended[tidied]
             decoder.advance(batch, drawn)
-
-    def _rollout(
-        self,
-        requests: Sequence[RolloutRequest],
-        sample: _Sample,
-        token_ids: list[int],
-        logprobs: list[float],
-        by_stop: bool,
-        seconds: float,
-    ) -> Rollout:
-        request = requests[sample.request]
-        return Rollout(
-            problem_id=request.problem_id,
-            path=request.path,
-            index=sample.index,
-            prompt_ids=request.prompt_ids,
-            token_ids=tuple(token_ids),
-            logprobs=tuple(logprobs),
-            finish_reason="stop" if by_stop else "length",
-            weight_version=self.weight_version,
-            seconds=seconds,
-        )
-
-    def _prefill(self, decoder: Decoder, requests: Sequence[RolloutRequest], wave: list[_Sample]) -> Batch:
-        """Run each prompt once and share its cache out to its samples."""
-        distinct = sorted({sample.request for sample in wave})
-        batch = decoder.prefill([requests[request].prompt_ids for request in distinct])
-        row_of = {request: row for row, request in enumerate(distinct)}
-        batch.give_out(torch.tensor([row_of[sample.request] for sample in wave], device=self.model.device))
-        return batch
-
-
-def _waves(
-    requests: Sequence[RolloutRequest], size: int, *, equal_lengths: bool
-) -> Iterator[tuple[Sampling, list[_Sample]]]:
-    """Samples in batches of at most ``size`` that share their sampling parameters; alike limits stand together.
-
-    With ``equal_lengths`` the prompts of a batch have the same number of tokens.
-    """
-    by_kind: dict[tuple[Sampling, int], list[_Sample]] = {}
-    for position, request in enumerate(requests):
-        samples = by_kind.setdefault((request.sampling, len(request.prompt_ids) if equal_lengths else 0), [])
-        samples.extend(
-            _Sample(position, index, seed, request.max_new_tokens) for index, seed in enumerate(request.seeds)
-        )
-    for (sampling, _), samples in by_kind.items():
-        if len(samples) > size:
-            samples.sort(key=lambda sample: sample.max_new_tokens, reverse=True)
-        for start in range(0, len(samples), size):
-            yield sampling, samples[start : start + size]

@@ -27,6 +27,8 @@ def test_buffers_of_grown_sequences_are_what_the_formula_says() -> None:
     held = sum(one.untyped_storage().nbytes() for layer in cache.layers for one in (layer.keys, layer.values))
     growing = held // shape.layers // 4  # keys of one layer at half the room: 64 of 128 tokens
     assert transformers_cache(shape, "float32", sequences=rows, length=length) == held + growing
+    # Of three sequences a quarter is at least one: its prompt of 100 tokens has the room that one of the three has.
+    assert transformers_cache(shape, "float32", sequences=rows, length=length, ahead=100) == held * 4 // 3 + growing
 
 
 @pytest.mark.parametrize(("meta", "count"), [("true", "12 sequences"), ("false", "8 sequences")])

@@ -6,8 +6,10 @@ import pytest
 import torch
 from small_policies import small_qwen3
 
+from masa.rollout.decode_attention import blocks_of
+from masa.rollout.decoders import GrowingDecoder
 from masa.rollout.engine import Rollout, RolloutRequest
-from masa.rollout.kv_cache import GrowingCache
+from masa.rollout.kv_cache import GROWTH, GrowingCache
 from masa.rollout.transformers import TransformersEngine
 
 LIMIT = 80  # more than one block of the cache
@@ -65,6 +67,106 @@ def test_sequences_that_have_ended_cost_nothing(model: Any) -> None:
     needed = sum(len(one.token_ids) - 1 for one in rollouts)
     assert needed <= decoded <= 1.05 * needed + len(computed)
     assert decoded < 0.7 * len(rollouts) * LIMIT
+
+
+def _without_refilling(model: Any, **options: Any) -> TransformersEngine:
+    engine = TransformersEngine(model, stop_ids=[1], **options)
+    engine.check_decoding()
+    assert engine._decoder is not None
+    engine._decoder.refills = False
+    return engine
+
+
+def _passes(model: Any, engine: TransformersEngine, requests: list[RolloutRequest]) -> list[int]:
+    """The token positions of each pass that sampling takes."""
+    computed: list[int] = []
+    hook = model.model.embed_tokens.register_forward_hook(lambda _, inputs, __: computed.append(inputs[0].numel()))
+    try:
+        engine.generate(requests)
+    finally:
+        hook.remove()
+    return computed
+
+
+def test_a_row_that_ends_is_given_to_the_next_sample(model: Any) -> None:
+    engine = TransformersEngine(model, stop_ids=[1], max_batch_size=4)
+    rollouts = [one for group in engine.generate(_requests()) for one in group]
+    passes = _passes(model, engine, _requests())
+    in_waves = _passes(model, _without_refilling(model, max_batch_size=4), _requests())
+    tokens = sum(len(one.token_ids) for one in rollouts)
+    read = sum(len(request.prompt_ids) for request in _requests())
+    # Two prompts are cut in two by the end of a batch and read twice; no row is decoded that nobody needs.
+    assert sum(passes) <= tokens + 2 * read
+    assert len(passes) < 0.8 * len(in_waves)
+
+
+def test_the_same_requests_are_decoded_alike_to_the_last_bit(model: Any) -> None:
+    first, second = (_generate(model, _requests(), max_batch_size=5) for _ in range(2))
+    assert [one.logprobs for one in first] == [one.logprobs for one in second]
+    assert [one.token_ids for one in first] == [one.token_ids for one in second]
+
+
+def test_log_probs_in_refilled_rows_are_those_of_whole_sequences(model: Any) -> None:
+    # Prompts of one token and of more tokens than any sequence before them, and enough rows for blocks of like lengths.
+    prompts = [(5, 6), (8,), tuple(2 + place % 30 for place in range(90)), (9, 10, 11), (12,)]
+    requests = [
+        RolloutRequest(str(place), "solution", prompt, tuple(range(100 * place, 100 * place + 32)), LIMIT)
+        for place, prompt in enumerate(prompts)
+    ]
+    for rows in (1, 3, 48):
+        for one in _generate(model, requests, max_batch_size=rows)[:: 1 if rows == 48 else 8]:
+            ids = torch.tensor([[*one.prompt_ids, *one.token_ids]])
+            with torch.no_grad():
+                expected = model(input_ids=ids).logits[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
+            chosen = expected.gather(1, torch.tensor(one.token_ids)[:, None])[:, 0]
+            torch.testing.assert_close(torch.tensor(one.logprobs), chosen, rtol=1e-4, atol=1e-4)
+
+
+def test_limits_of_their_own_and_samples_of_one_token_end_where_they_should(model: Any) -> None:
+    requests = [
+        RolloutRequest(str(limit), "solution", (5, 6, 7), (limit, 50 + limit), limit) for limit in (1, 2, 30, 1, 4, 7)
+    ]
+    engine = TransformersEngine(model, stop_ids=[40], max_batch_size=3)
+    lengths = [[len(one.token_ids) for one in group] for group in engine.generate(requests)]
+    assert lengths == [[request.max_new_tokens] * 2 for request in requests]
+
+
+def test_a_cache_whose_rows_cannot_be_given_away_is_decoded_in_waves(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [one.token_ids for one in _generate(model, _requests())]
+
+    def forgetful(self: GrowingCache, rows: torch.Tensor, *_: Any) -> None:
+        for layer in self.layers:
+            layer.keys[rows] = 1.0
+
+    monkeypatch.setattr(GrowingCache, "refill", forgetful)
+    engine = TransformersEngine(model, stop_ids=[1], max_batch_size=4)
+    engine.check_decoding()
+    assert engine._decoder is not None
+    assert not engine._decoder.refills
+    assert [one.token_ids for group in engine.generate(_requests()) for one in group] == wanted
+
+
+def test_rows_of_like_lengths_are_blocks_that_read_their_own_columns() -> None:
+    lengths = torch.tensor([500] * 20 + [60] * 30 + [3] * 14)
+    blocks = blocks_of(lengths, 512)
+    assert [(block.rows.start, block.rows.stop, block.first) for block in blocks] == [(0, 32, 12), (32, 64, 452)]
+    assert blocks_of(torch.full((64,), 500), 512) == ()
+
+
+def test_columns_that_no_row_uses_leave_a_full_cache(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns: list[int] = []
+    own = GrowingDecoder.advance
+
+    def noting(self: GrowingDecoder, batch: Any, drawn: torch.Tensor) -> None:
+        own(self, batch, drawn)
+        columns.append(batch.attended.shape[1])
+
+    monkeypatch.setattr(GrowingDecoder, "advance", noting)
+    _generate(model, _requests(samples=40), max_batch_size=8)
+    assert len(columns) > 3 * LIMIT
+    assert max(columns) <= LIMIT + 6 + GROWTH
 
 
 def test_rows_of_a_cache_are_kept_with_what_they_hold() -> None:

@@ -1,0 +1,90 @@
+"""The simulator of a step against sums that can be made by hand."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from simulate_step import Clock, Engine, Job, Machine, Plan, Verifier, draw, simulate
+
+# One second a token, whatever else is sampled; two sequences at a time.
+ONE = Machine(gpus=1, rows=2, token_seconds=1.0, row_seconds=0.0, workers_per_gpu=1, update_seconds_per_token=0.0)
+SMALL = Job(problems=12, solutions=4, metas=2, solution_tokens=300.0, meta_tokens=100.0, limit=900)
+GPUS = Machine(gpus=4, rows=32, token_seconds=0.01, row_seconds=0.001, update_seconds_per_token=1e-4)
+
+
+def _noting(clock: Clock, times: list[float]) -> Callable[[], None]:
+    return lambda: times.append(clock.now)
+
+
+def test_a_row_that_ends_is_given_to_the_next_sequence() -> None:
+    clock, times = Clock(), list[float]()
+    engine = Engine(clock, ONE)
+    for tokens in (10.0, 4.0, 3.0, 5.0):
+        engine.submit(tokens, _noting(clock, times))
+    clock.run(lambda: False)
+    assert times == pytest.approx([4, 7, 10, 12])
+    assert engine.busy == pytest.approx(12)
+    assert engine.sequence_seconds == pytest.approx(22)
+
+
+def test_sequences_that_run_together_slow_each_other_down_until_one_ends() -> None:
+    clock, times = Clock(), list[float]()
+    engine = Engine(clock, replace(ONE, token_seconds=1.0, row_seconds=0.5))
+    for tokens in (2.0, 4.0):
+        engine.submit(tokens, _noting(clock, times))
+    clock.run(lambda: False)
+    # Two at two seconds a token, then two more tokens at one and a half.
+    assert times == pytest.approx([4, 7])
+
+
+def test_what_is_put_aside_goes_on_where_it_was() -> None:
+    clock = Clock()
+    engine = Engine(clock, ONE)
+    for tokens in (10.0, 4.0, 3.0):
+        engine.submit(tokens, lambda: None)
+    clock.at(5.0, lambda: None)
+    clock.run(lambda: clock.now >= 5)
+    assert engine.put_aside() == pytest.approx([2, 5])
+
+
+def test_answers_wait_for_a_free_verifier() -> None:
+    clock, times = Clock(), list[float]()
+    verifier = Verifier(clock, 2)
+    for seconds in (3.0, 1.0, 1.0):
+        verifier.submit(seconds, _noting(clock, times))
+    clock.run(lambda: False)
+    assert times == pytest.approx([1, 2, 3])
+
+
+def test_lengths_have_the_mean_that_was_asked_for_and_a_tail() -> None:
+    job = replace(SMALL, problems=2000)
+    lengths = [one for problem in draw(job, False, 0) for one in problem.solutions]
+    assert sum(lengths) / len(lengths) == pytest.approx(job.solution_tokens, rel=0.05)
+    assert max(lengths) == job.limit
+
+
+def test_controls_leave_problems_out_and_cut_solutions_of_the_same_lengths() -> None:
+    job = replace(SMALL, problems=500, sample_spread=0.8)
+    free, controlled = draw(job, False, 0), draw(job, True, 0)
+    assert sum(not one.solutions for one in controlled) / 500 == pytest.approx(job.gated, abs=0.06)
+    solved = [(one, other) for one, other in zip(free, controlled, strict=True) if other.solutions]
+    pairs = [pair for one, other in solved for pair in zip(one.solutions, other.solutions, strict=True)]
+    assert all(b <= a for a, b in pairs)
+    assert any(b < a for a, b in pairs)
+
+
+def test_a_step_without_a_wall_is_shorter_and_the_same_seed_gives_it_again() -> None:
+    for controls in (False, True):
+        walls = simulate(SMALL, GPUS, Plan(streams=False, controls=controls), steps=2, seed=0)
+        streams = simulate(SMALL, GPUS, Plan(streams=True, controls=controls), steps=2, seed=0)
+        assert streams.seconds < walls.seconds
+        assert streams.idle < walls.idle
+        assert streams.tokens == walls.tokens
+        assert streams == simulate(SMALL, GPUS, Plan(streams=True, controls=controls), steps=2, seed=0)
+
+
+def test_stragglers_put_aside_shorten_sampling_and_are_finished_in_the_next_step() -> None:
+    whole = simulate(SMALL, GPUS, Plan(streams=True, controls=False), steps=4, seed=0)
+    part = simulate(SMALL, GPUS, Plan(streams=True, controls=False, partial=0.8), steps=4, seed=0)
+    assert part.sampling < whole.sampling
+    assert part.tokens < whole.tokens
