@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from masa.policy.copies import is_sharded
 from masa.publishing.upload import HubPushError, upload
-from masa.saving import write_model
+from masa.saving import write_policy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,8 +30,7 @@ def save_policy(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToken
         )
     if PartialState().is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        write_model(folder, model)
-        tokenizer.save_pretrained(folder)
+        write_policy(folder, model, tokenizer)
     return folder
 
 

@@ -90,10 +90,18 @@ def complete_policy(folder: Path) -> None:
     (folder / _INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def write_model(folder: Path, model: PreTrainedModel) -> None:
-    """Write a model as `transformers` loads it, adapters merged; not where it is sharded over processes."""
-    write_settings(folder, model)
-    write_parts(folder, _model_parts(model, ALONE))
+def write_policy(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    updater: PolicyUpdater | None = None,
+) -> None:
+    """Write a model as `transformers` loads it, adapters merged and beside it; not where it is sharded over processes.
+
+    With ``updater`` the folder also holds what training needs to go on.
+    """
+    write_settings(folder, model, tokenizer)
+    write_parts(folder, policy_parts(model, updater))
     complete_policy(folder)
 
 

@@ -36,7 +36,7 @@ from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest, Sampling
 from masa.rollout.process_state import preserved_random_states
 from masa.rollout.requests import RequestBuilder
 from masa.rollout.weights import plain_name, policy_weights
-from masa.saving import write_model
+from masa.saving import write_policy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -250,7 +250,7 @@ def _written_and_read(model: Any, rows: Sequence[TokenRow], temperature: float) 
     logging.disable_progress_bar()
     try:
         with tempfile.TemporaryDirectory(prefix="masa-start-check-") as folder:
-            write_model(Path(folder), model)
+            write_policy(Path(folder), model)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=model.dtype, attn_implementation=model.config._attn_implementation, local_files_only=True
             )

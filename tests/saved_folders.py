@@ -10,18 +10,11 @@ from masa.config.schema import ModelSection
 from masa.policy.lora import adapter_parts, save_settings_beside
 from masa.policy.tensor_files import TensorFiles, write_parts
 from masa.policy.update import PolicyUpdater
-from masa.saving import complete_policy, policy_parts, restore_policy, write_settings
-
-
-def write_policy(folder: Path, model: Any, tokenizer: Any, updater: PolicyUpdater) -> None:
-    """Write model, tokenizer and optimiser as a checkpoint has them."""
-    write_settings(folder, model, tokenizer)
-    write_parts(folder, policy_parts(model, updater))
-    complete_policy(folder)
+from masa.saving import restore_policy
 
 
 def read_policy(folder: Path, updater: PolicyUpdater, state: dict[str, int]) -> None:
-    """Take up what `write_policy` wrote."""
+    """Take up what `masa.saving.write_policy` wrote."""
     checked = checked_files(folder)
     restore_policy(checked, ModelSection(path=str(folder)), updater, state)
     assert checked.damage is None

@@ -32,7 +32,7 @@ from masa.policy.shared_prompts import can_share_prompts
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutError, RolloutRequest
 from masa.rollout.factory import make_engine
 from masa.rollout.weights import policy_weights
-from masa.saving import write_model
+from masa.saving import write_policy
 from masa.start_check import LAYOUTS, Places, check_checkpoint, check_engine, check_update, unused_layouts
 
 COLUMNS = ("padded", "packed", "shared", "engine", "lora", "checkpoint")
@@ -251,7 +251,7 @@ def checkpoint(opened: Opened) -> Cell:
     check_checkpoint(opened.places, checked, _own(model, checked), 1.0)
     attention = model.config._attn_implementation
     with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder), model)
+        write_policy(Path(folder), model)
         loaded = AutoModelForCausalLM.from_pretrained(Path(folder), dtype=model.dtype, attn_implementation=attention)
     rows = probe_rows()
     return Cell(distance(_own(loaded.eval(), rows), _own(model, rows)))

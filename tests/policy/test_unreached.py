@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from saved_folders import optimizer_tensors, read_policy, write_policy
+from saved_folders import optimizer_tensors, read_policy
 from small_policies import small_qwen3
 from tiny import tiny_model
 from torch import nn
@@ -21,7 +21,7 @@ from masa.policy.policy_module import PolicyModule
 from masa.policy.row_checks import own_logprobs
 from masa.policy.unreached import freeze_unreached
 from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER
+from masa.saving import TRAINING_FOLDER, write_policy
 
 _ROWS = [TrainingRow((5, 6, 7), (9, 8, 2 + index), (-4.0,) * 3, 1.0 - 2 * index) for index in range(2)]
 

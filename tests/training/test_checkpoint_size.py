@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from saved_folders import write_policy
 from small_policies import small_qwen3
 from transformers import AutoTokenizer
 
@@ -21,7 +20,7 @@ from masa.policy.optimizer import make_optimizer
 from masa.policy.parameters import LossParameters
 from masa.policy.policy_module import PolicyModule
 from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER
+from masa.saving import TRAINING_FOLDER, write_policy
 
 _NEEDS_PEFT = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs peft (the extra lora)")
 

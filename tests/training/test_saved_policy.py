@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from saved_folders import optimizer_tensors, read_policy, write_policy
+from saved_folders import optimizer_tensors, read_policy
 from small_policies import small_qwen3
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -17,7 +17,7 @@ from masa.policy.optimizer import make_optimizer
 from masa.policy.parameters import LossParameters
 from masa.policy.policy_module import PolicyModule
 from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER, write_settings
+from masa.saving import TRAINING_FOLDER, write_policy, write_settings
 
 _ROWS = [TrainingRow((5, 6, 7), (9, 8, 2 + index), (-4.0,) * 3, 1.0 - 2 * index) for index in range(2)]
 _EXPERTS = {

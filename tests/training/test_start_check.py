@@ -160,7 +160,7 @@ def test_what_a_checkpoint_would_not_keep_is_found(monkeypatch: pytest.MonkeyPat
         changed.get_output_embeddings().weight.data.mul_(0.5)
         changed.save_pretrained(folder)
 
-    monkeypatch.setattr(start_check, "write_model", incomplete)
+    monkeypatch.setattr(start_check, "write_policy", incomplete)
     places, _ = _places(tiny_model("qwen3").eval())
     with pytest.raises(ConfigError, match=r"log-probs of a checkpoint, loaded again, are up to .* nats"):
         _check(places)
