@@ -110,6 +110,12 @@ class CheckedFiles:
         # A block that one part ends in is where the next part of its file begins.
         self._last: dict[str, tuple[int, bytes]] = {}
 
+    @classmethod
+    def as_they_are(cls, folder: Path) -> CheckedFiles:
+        """All files of a folder that has no record of them."""
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return cls(folder, {path.relative_to(folder).as_posix(): checksum_of(path) for path in files})
+
     def read(self, name: str, start: int, stop: int) -> bytearray:
         """Bytes from ``start`` to ``stop`` of the file ``name``."""
         found = bytearray(stop - start)

@@ -149,18 +149,22 @@ def _file_numbers(sizes: Sequence[int], processes: int) -> list[int]:
 
 
 def restore_policy(
-    checked: CheckedFiles, section: ModelSection, updater: PolicyUpdater, state: Mapping[str, int]
+    saved: CheckedFiles | Path, section: ModelSection, updater: PolicyUpdater, state: Mapping[str, int]
 ) -> None:
     """Give the policy in training the weights of a checkpoint, and its optimiser what it kept; all processes together.
 
-    The checkpoint may have been written by another number of processes, or under another sharding.
+    The checkpoint may have been written by another number of processes, or under another sharding. ``saved`` may be the
+    folder that `write_policy` wrote.
     """
-    saved = training_tensors(checked)
+    checked = CheckedFiles.as_they_are(saved) if isinstance(saved, Path) else saved
+    optimizer = training_tensors(checked)
     buffers = persistent_buffers(updater.module)
     trained = updater.trained_names
-    own = all(f"value|{name}" in saved.names for name in trained)
+    own = all(f"value|{name}" in optimizer.names for name in trained)
     values = _saved_weights(checked, section, [*(() if own else trained), *buffers])
-    updater.load_state(state, saved, _Renamed(saved, {name: f"value|{name}" for name in trained}) if own else values)
+    updater.load_state(
+        state, optimizer, _Renamed(optimizer, {name: f"value|{name}" for name in trained}) if own else values
+    )
     for name, buffer in buffers.items():
         buffer.copy_(values.read_part(name, 0, buffer.numel()).reshape(buffer.shape))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from masa.checked_files import CheckedFiles, checksum_of
+from masa.checked_files import CheckedFiles
 from masa.config.schema import ModelSection
 from masa.policy.lora import adapter_parts, save_settings_beside
 from masa.policy.tensor_files import TensorFiles, write_parts
@@ -15,7 +15,7 @@ from masa.saving import restore_policy
 
 def read_policy(folder: Path, updater: PolicyUpdater, state: dict[str, int]) -> None:
     """Take up what `masa.saving.write_policy` wrote."""
-    checked = checked_files(folder)
+    checked = CheckedFiles.as_they_are(folder)
     restore_policy(checked, ModelSection(path=str(folder)), updater, state)
     assert checked.damage is None
 
@@ -28,15 +28,9 @@ def save_adapters(model: Any, folder: Path | None) -> None:
         write_parts(folder, parts)
 
 
-def checked_files(folder: Path) -> CheckedFiles:
-    """The files of a folder, with their checksums as they are now."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return CheckedFiles(folder, {path.relative_to(folder).as_posix(): checksum_of(path) for path in files})
-
-
 def tensor_files(folder: Path, name: str) -> TensorFiles:
     """The tensors of the files whose names begin so, pieces of several processes put together."""
-    checked = checked_files(folder)
+    checked = CheckedFiles.as_they_are(folder)
     return TensorFiles(checked, [one for one in checked.records if one.startswith(name) and one.endswith("tensors")])
 
 
