@@ -9,7 +9,7 @@ from masa.policy.advantages import group_advantages
 from masa.policy.parameters import AdvantageParameters
 from masa.policy.update import TrainingRow
 from masa.rewards.grading import GradedGroup
-from masa.rollout.engine import Rollout
+from masa.rollout.engine import Rollout, RolloutPath
 
 
 def training_rows(
@@ -31,6 +31,7 @@ def training_rows(
         parameters,
         section,
         mask_cut,
+        "solution",
     )
     metas = _path_rows(
         [group.metas for group in groups],
@@ -38,6 +39,7 @@ def training_rows(
         parameters,
         section,
         mask_cut,
+        "meta",
     )
     by_problem = [one + other for one, other in zip(solutions, metas, strict=True)]
     updates = max(1, min(section.updates_per_step, len(by_problem)))
@@ -50,16 +52,10 @@ def _path_rows(
     parameters: AdvantageParameters,
     section: AlgorithmSection,
     mask_cut: bool,
+    path: RolloutPath,
 ) -> list[list[TrainingRow]]:
     """Rows of one path, a list for each problem."""
-    advantages = group_advantages(
-        [reward for group in rewards for reward in group],
-        [number for number, group in enumerate(rewards) for _ in group],
-        scale=parameters.scale,
-        leave_one_out=parameters.leave_one_out,
-        eps=parameters.eps,
-    )
-    values = iter(advantages.tolist())
+    values = iter(_advantages(rewards, parameters, path))
     return [
         [
             TrainingRow(
@@ -73,3 +69,18 @@ def _path_rows(
         ]
         for group in rollouts
     ]
+
+
+def _advantages(rewards: Sequence[Sequence[float]], parameters: AdvantageParameters, path: RolloutPath) -> list[float]:
+    """Of all groups of a path, one behind another."""
+    if parameters.own is not None:
+        return [value for group in rewards if group for value in parameters.own(group, path)]
+    advantages = group_advantages(
+        [reward for group in rewards for reward in group],
+        [number for number, group in enumerate(rewards) for _ in group],
+        scale=parameters.scale,
+        leave_one_out=parameters.leave_one_out,
+        eps=parameters.eps,
+    )
+    found: list[float] = advantages.tolist()
+    return found
