@@ -40,6 +40,9 @@ class Callback:
     def on_update(self, run: RunState) -> None:
         """The policy has been updated, and the engine has its weights; ``run.metrics`` has the update's measures."""
 
+    def on_evaluate_begin(self, run: RunState) -> None:
+        """Held-out problems are about to be solved, after ``run.step``; 0: before the first step."""
+
     def on_evaluate(self, run: RunState) -> None:
         """``run.evaluation`` holds the metrics of an evaluation, ``run.evaluated`` its graded problems.
 

@@ -26,6 +26,7 @@ from masa.preflight import (
     benchmark_problems_of,
     check_verifiers,
     load_problems_of,
+    longest_prompt,
     make_templates,
     plan_step,
     require_enough,
@@ -36,6 +37,7 @@ from masa.problems import Problem
 from masa.problems.chat import describe_chat
 from masa.problems.errors import HubUnavailableError
 from masa.problems.prompts import PromptTemplates
+from masa.publishing.upload import missing_for_upload
 from masa.rewards.functions import load_reward_functions
 from masa.rollout.ahead import require_correction
 from masa.rollout.requests import RequestBuilder
@@ -50,7 +52,6 @@ _STAND_IN = Problem(
     answer="24",
     source="stand-in",
 )
-_SHOWN_PROBLEMS = 64
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ def _check(config: Config, notes: list[str]) -> _Checked:
     check_verifiers([*train, *held_out])
     if train:
         require_enough(config, train)
+    if config.hub.repo and (missing := missing_for_upload()):
+        notes.append(f"hub.repo: nothing can be uploaded from here: {missing}")
     directory = RunDirectory(config.run.dir)
     earlier = directory.check(resume=True)
     directory.require_writable()
@@ -205,7 +208,5 @@ def _longest_prompt(config: Config, problems: Sequence[Problem], notes: list[str
     builder = RequestBuilder(config, make_templates(config), tokenizer)
     notes += describe_chat(tokenizer, builder.format)
     notes += stop_tokens(known_stops(resolve_model_path(config.model)), tokenizer, config)[1]
-    paths = ("solution", "meta") if config.algorithm.meta else ("solution",)
     require_model_fits(config, builder, problems, load_model_config(config.model))
-    shown = problems[:_SHOWN_PROBLEMS]
-    return max(len(builder.prompt_ids(problem, path)) for problem in shown for path in paths)  # type: ignore[arg-type]
+    return longest_prompt(config, builder, problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ def predict(
     overrides: Changes = (),
     num_metas: int = _METAS,
     temperature: float | None = None,
+    console: Console | None = None,
 ) -> pandas.DataFrame:
     """What a policy predicts of problems before solving them: one row a meta-prediction.
 
@@ -45,6 +47,7 @@ def predict(
         overrides: changes of it.
         num_metas: meta-predictions a problem.
         temperature: None: that of training; 0: greedy.
+        console: where it is shown that a model is loaded; None: nowhere.
 
     The model is loaded on the GPU where there is one, like that of an evaluation.
 
@@ -61,13 +64,16 @@ def predict(
     from masa.preflight import make_templates
     from masa.rollout.requests import RequestBuilder
     from masa.software import require_software
+    from masa.tracking.working import working
 
     choice = ModelChoice(None if model is None else str(model), run, step, config, overrides)
     chosen, _ = chosen_model(choice)
     builder = RequestBuilder(chosen, make_templates(chosen), load_tokenizer(chosen.model))
     require_software(chosen)
-    policy = load_policy(chosen.model, sampling_device(chosen.rollout))
-    with open_answering(chosen, builder, policy) as answering:
+    with ExitStack() as stack:
+        with working(console, f"Loading the model {chosen.model.path}"):
+            policy = load_policy(chosen.model, sampling_device(chosen.rollout))
+            answering = stack.enter_context(open_answering(chosen, builder, policy))
         return answering.predict(problems, num_metas, temperature)
 
 
@@ -88,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             overrides=options.set,
             num_metas=options.metas,
             temperature=options.temperature,
+            # Beside the table, which may go into a file.
+            console=Console(stderr=True),
         )
         if options.out:
             _write(found, Path(options.out))

@@ -170,6 +170,12 @@ def plan_step(config: Config, longest_prompt: int) -> StepPlan:
     )
 
 
+def longest_prompt(config: Config, builder: RequestBuilder, problems: Sequence[Problem]) -> int:
+    """Tokens of the longest prompt among the first of ``problems``."""
+    paths: list[RolloutPath] = ["solution", "meta"] if config.algorithm.meta else ["solution"]
+    return max(len(builder.prompt_ids(problem, path)) for problem in problems[:_SHOWN_PROMPTS] for path in paths)
+
+
 def load_problems_of(config: Config, which: str, notes: list[str]) -> list[Problem]:
     """The problems of ``problems.train`` or ``problems.eval``; what was left out is added to ``notes``.
 

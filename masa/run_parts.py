@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,15 @@ from masa.problems.mixture import Sampler
 from masa.problems.sources import make_sampler
 from masa.rewards.functions import RewardFunction
 from masa.rewards.own_parts import Verifier
-from masa.rollout.factory import require_divided_processes
+from masa.rollout.factory import choose_engine, require_divided_processes
 from masa.session import Session
+from masa.tracking.working import working
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# What a run does between loading and its first step, in words.
+CHECKING = "Comparing the log-probs of model, update and engine"
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,16 @@ class RunParts:
             verifier=self.verifier,
             reward_functions=self.reward_functions,
         )
+
+    @contextmanager
+    def opened_session(self, *, first: bool) -> Iterator[Session]:
+        """`session`, entered; the first process shows that a model is loaded and an engine started."""
+        engine = choose_engine(self.config.rollout)
+        named = f"Loading the model {self.config.model.path}, starting the engine {engine}"
+        with ExitStack() as stack:
+            with working(self.console if first else None, named):
+                session = stack.enter_context(self.session())
+            yield session
 
     def sampler(self) -> Sampler:
         """The order of the training problems, from its beginning."""

@@ -16,10 +16,11 @@ from masa.checkpoint_schedule import CheckpointSchedule
 from masa.cold_start.folder import cold_start_folder, cold_start_metrics
 from masa.cold_start.run import cold_start_within
 from masa.config import Config
+from masa.planning.estimate import estimated_time
 from masa.policy.optimizer import describe_new_decay
-from masa.preflight import total_steps
+from masa.preflight import longest_prompt, total_steps
 from masa.publishing.callback import HubUploads
-from masa.run_parts import RunParts
+from masa.run_parts import CHECKING, RunParts
 from masa.run_state import RunState
 from masa.together import from_first
 from masa.tracking.display import ProgressDisplay
@@ -33,6 +34,7 @@ from masa.tracking.run_files import RunFiles
 from masa.tracking.run_folder import directory_to_resume, fresh_directory
 from masa.tracking.summary import close_with_summary
 from masa.tracking.warning_signs import WarningSigns
+from masa.tracking.working import working
 from masa.training_step import TrainingStep, sample_step
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ class TrainingRun:
             require_resumable(directory.checkpoints)
         with (
             self._directory(directory, resume, first=process.is_main_process) as opened,
-            parts.session() as self.session,
+            parts.opened_session(first=process.is_main_process) as self.session,
         ):
             yield from self._steps_within(opened, resume, first=process.is_main_process)
         if process.is_main_process and self.state.summary is not None:
@@ -127,7 +129,7 @@ class TrainingRun:
         callbacks = self._callbacks = self._make_callbacks(first=first)
         step = TrainingStep(parts.config, parts.algorithm, parts.prepared, session, sampler, callbacks, state)
         started = StepMetrics()
-        with timed(started, "time/start_check"):
+        with timed(started, "time/start_check"), working(parts.console if first else None, CHECKING):
             lines = session.check_at_start()
         session.sample_with(lambda step: sample_step(step, session, sampler, parts.prepared, parts.config))
         # After the check: the engine's caches of its prompts go with the weights that it is given here.
@@ -230,7 +232,8 @@ class TrainingRun:
         """The project's own, of which those that write and show belong to the first process, and then the user's."""
         parts = self._parts
         prepared = parts.prepared
-        self._display = ProgressDisplay(parts.console, problems=(len(prepared.train), len(prepared.evaluation)))
+        problems = len(prepared.train), len(prepared.evaluation)
+        self._display = ProgressDisplay(parts.console, problems=problems, estimate=self._estimated_time)
         # Events at the end come in reverse order: an upload has all that the others have written.
         uploads: list[Callback] = [HubUploads()] if parts.config.hub.repo else []
         writing: list[Callback] = [
@@ -241,6 +244,17 @@ class TrainingRun:
             self._display,
         ]
         return Callbacks([FailureNotes(), *(writing if first else ()), CheckpointSchedule(), *parts.callbacks])
+
+    def _estimated_time(self, state: RunState) -> str | None:
+        prepared = self._parts.prepared
+        return estimated_time(
+            state.config,
+            self.session.model.config,
+            longest=longest_prompt(state.config, prepared.builder, [*prepared.train, *prepared.evaluation]),
+            held_out=len(prepared.evaluation),
+            steps=(state.step, state.total_steps),
+            recorded=state.directory.read_metrics(),
+        )
 
     def _directory(
         self, directory: RunDirectory, resume: bool, *, first: bool

@@ -94,6 +94,7 @@ class TrainingStep:
             return
         run = self.run
         run.step = step
+        self.callbacks.call("on_evaluate_begin", run)
         metrics, groups = measure_held_out(self.config, self.prepared, self.session)
         run.evaluation, run.evaluated = metrics.flatten(), groups
         run.collected.merge(metrics)

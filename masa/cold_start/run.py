@@ -50,7 +50,7 @@ def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, A
         say(note)
     records = ColdStartRecords(out, parts.config, say, writes=state.is_main_process)
     records.open(resume=resume)
-    with parts.session() as session:
+    with parts.opened_session(first=state.is_main_process) as session:
         sampler = parts.sampler()
         session.sample_with(lambda step: sample_step(step, session, sampler, parts.prepared, parts.config))
         for line in session.check_at_start():

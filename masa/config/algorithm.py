@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from masa.config.section import AutoSwitch, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from masa.config.section import (
+    AutoSwitch,
+    ImportedSource,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+)
 
 
 class OverlongSection(Section):
@@ -61,6 +70,29 @@ class CorrectionSection(Section):
         return self
 
 
+class LossTermSource(ImportedSource):
+    """A loss term of the user's own."""
+
+    path: str
+    """`module:name` of a function, or of a class whose objects are called like one."""
+    name: str | None = None
+    """Under which its mean stands in the metrics, `policy/term_NAME`; null: the function's own name."""
+    weight: float = 1.0
+    """What it is multiplied with before it is added to the loss of each token."""
+
+
+class OwnAlgorithmSection(Section):
+    """Parts of the algorithm of your own, by import path."""
+
+    advantage: str | None = None
+    """`module:function` that computes the advantages of one group: `function(rewards, path)` gets the rewards of the
+    group and `solution` or `meta`, and returns as many numbers. Null: as `name` and `advantage_scale` say."""
+    loss_terms: list[LossTermSource] = Field(default_factory=list)
+    """Terms that are added to the loss of each token: a list of `{path: module:function, name, weight, arguments}`. The
+    function gets `logprobs`, `old_logprobs`, `advantages` and `mask` by name, each of responses times tokens, and
+    returns a tensor of that shape."""
+
+
 class AlgorithmSection(Section):
     """The policy-gradient method. Null means: as the preset `name` says."""
 
@@ -103,6 +135,7 @@ class AlgorithmSection(Section):
     """What advantages are divided by: the group's standard deviation, nothing, or that of the path's whole batch."""
     overlong: OverlongSection = OverlongSection()
     dynamic_sampling: DynamicSamplingSection = DynamicSamplingSection()
+    own: OwnAlgorithmSection = OwnAlgorithmSection()
 
     @property
     def corrects(self) -> bool:
@@ -132,6 +165,14 @@ class AlgorithmSection(Section):
         fewer = self.num_metas_when_calibrated
         if fewer is not None and fewer > self.num_metas:
             raise ValueError(f"num_metas_when_calibrated is {fewer}, allowed is at most num_metas ({self.num_metas})")
+        return self
+
+    @model_validator(mode="after")
+    def _one_advantage(self) -> AlgorithmSection:
+        if self.own.advantage is not None and self.advantage_scale is not None:
+            raise ValueError(
+                f"advantage_scale is {self.advantage_scale!r}, allowed beside own.advantage: null, for it has no effect"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from masa.config import ConfigError
 from masa.evaluation.benchmark import Benchmark
@@ -18,6 +17,7 @@ from masa.evaluation.generation import Policy, generate_missing, missing_chunks,
 from masa.evaluation.loading import load_benchmark
 from masa.evaluation.markdown import results_markdown
 from masa.evaluation.outcomes import Outcome
+from masa.evaluation.progress import evaluation_progress
 from masa.evaluation.results import all_results, benchmark_results, comparison
 from masa.evaluation.scoring import score
 from masa.evaluation.settings import EvaluationSettings, benchmark_config
@@ -30,6 +30,7 @@ from masa.rewards.pool import VerifierPool
 from masa.rewards.verdict import Verdict
 from masa.tracking import jsonl
 from masa.tracking.environment import describe_environment
+from masa.tracking.working import working
 
 # Programs have no final answer that could be voted on.
 _NO_VOTE = ("code",)
@@ -94,14 +95,14 @@ def _generate(
     store: EvaluationStore,
     console: Console,
 ) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        # In a notebook rich needs widgets, and warns where there are none.
-        with Progress(*columns, console=console, transient=True, disable=console.is_jupyter) as progress:
+        if own and any(_lacks_samples(settings, one.name, problems[one.name], store) for one in settings.benchmarks):
+            with working(console, f"Loading the model {settings.config.model.path}"):
+                policy.engine(settings.budget)
+        with evaluation_progress(console) as progress:
             for benchmark in settings.benchmarks:
                 members = problems[benchmark.name]
                 total = sum(len(sample_keys(problem, settings.budget)) for problem in members)
-                task = progress.add_task(benchmark.title, total=total)
                 generate_missing(
                     benchmark.name,
                     members,
@@ -109,7 +110,7 @@ def _generate(
                     settings.budget,
                     policy,
                     store,
-                    report=lambda count, task=task: progress.advance(task, count),  # type: ignore[misc]
+                    report=progress(benchmark.title, total),
                 )
         for note in policy.notes:
             console.print(note, highlight=False)
@@ -124,15 +125,17 @@ def _require_fits(
     settings: EvaluationSettings, problems: Mapping[str, list[Problem]], policy: Policy, store: EvaluationStore
 ) -> int:
     """Check the prompts of the benchmarks that lack samples, before the model is loaded; the longest, in tokens."""
-    lacking = {
-        name: members
-        for name, members in problems.items()
-        if any(missing_chunks(members, set(store.read_samples(name, members)), settings.budget))
-    }
+    lacking = {name: members for name, members in problems.items() if _lacks_samples(settings, name, members, store)}
     if not lacking:
         return 0
     policy.require_software(settings.budget)
     return require_evaluation_fits(settings, lacking, policy.tokenizer, policy.model_config)
+
+
+def _lacks_samples(
+    settings: EvaluationSettings, name: str, problems: Sequence[Problem], store: EvaluationStore
+) -> bool:
+    return any(missing_chunks(problems, set(store.read_samples(name, problems)), settings.budget))
 
 
 def _refuse_missing(
@@ -160,7 +163,9 @@ def _score_all(
     found = {}
     store.error.unlink(missing_ok=True)  # of an earlier scoring
     for benchmark in settings.benchmarks:
-        outcomes, statuses = _score(benchmark, settings, problems[benchmark.name], store, verifier, console)
+        members = problems[benchmark.name]
+        with working(console if console.is_terminal else None, f"Verifying the answers of {benchmark.title}"):
+            outcomes, statuses = _score(benchmark, settings, members, store, verifier, console)
         found[benchmark.name] = benchmark_results(
             benchmark,
             outcomes,
@@ -168,7 +173,7 @@ def _score_all(
             ks=settings.ks,
             resamples=settings.resamples,
             verifier=statuses,
-            votes=not any(problem.verifier in _NO_VOTE for problem in problems[benchmark.name]),
+            votes=not any(problem.verifier in _NO_VOTE for problem in members),
         )
         accuracy = found[benchmark.name]["metrics"]["pass@1"]["value"]
         console.print(f"{benchmark.title}: pass@1 {100 * accuracy:.1f} over {len(outcomes)} problems")

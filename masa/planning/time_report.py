@@ -129,7 +129,7 @@ def step_seconds(config: Config, shape: DecoderShape, run: Run, sampling: Speed,
 def show_time(config: Config, shape: DecoderShape, run: Run, console: Console) -> None:
     """Print the seconds of a step, of an evaluation and of the run."""
     table = Table(title="Time, by arithmetic, at most: every response as long as its limit", show_header=False)
-    sampling, learning = _speeds(config, run)
+    sampling, learning = run_speeds(config, run)
     if sampling is None or learning is None:
         rows = {
             f"speed of a {run.device.name}": "unknown: give its GB, TFLOP/s and GB/s, as in --gpu 80,989,3350",
@@ -159,8 +159,8 @@ def duration(seconds: float | None) -> str:
     raise ValueError(f"seconds: found {seconds}, allowed: a number")
 
 
-def _speeds(config: Config, run: Run) -> tuple[Speed | None, Speed | None]:
-    """Of one process's device in the engine's type, and in the update's."""
+def run_speeds(config: Config, run: Run) -> tuple[Speed | None, Speed | None]:
+    """The speed of one process's device in the engine's type, and in the update's; None where it is not known."""
     dtype, engine = config.model.dtype, config.rollout.dtype
     threads = None
     if run.device.memory is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from masa.config import ConfigError
 from masa.config.algorithm import AlgorithmSection
+from masa.policy.own_parts import load_advantage, load_loss_terms
 from masa.policy.parameters import Correction
 from masa.policy.presets import Algorithm, preset
 
@@ -26,7 +27,8 @@ def resolve_algorithm(section: AlgorithmSection) -> Algorithm:
     """The preset ``algorithm.name`` with every parameter that is not null in the configuration put in its place.
 
     Raises:
-        ConfigError: a combination in which one option would be without effect, k1 as a term of the loss included.
+        ConfigError: a combination in which one option would be without effect, k1 as a term of the loss included; a
+            part of the user's own that cannot be imported or does not work.
     """
     algorithm = preset(section.name)
     changed: dict[str, Any] = {
@@ -36,6 +38,8 @@ def resolve_algorithm(section: AlgorithmSection) -> Algorithm:
     if asked.mode != "none":
         assert asked.upper is not None
         changed["correction"] = Correction(asked.level, asked.mode, asked.upper, asked.lower)
+    if section.own.loss_terms:
+        changed["terms"] = load_loss_terms(section.own.loss_terms)
     try:
         loss = replace(algorithm.loss, **changed)
     except ValueError as error:
@@ -46,6 +50,8 @@ def resolve_algorithm(section: AlgorithmSection) -> Algorithm:
             "gradient of k1 = log pi - log pi_ref is that of log pi, whose expectation is zero: it would add noise and "
             "hold nothing near the reference"
         )
+    if section.own.advantage is not None:
+        return Algorithm(replace(algorithm.advantage, own=load_advantage(section.own.advantage)), loss)
     if section.advantage_scale is None:
         return Algorithm(algorithm.advantage, loss)
     return Algorithm(replace(algorithm.advantage, scale=section.advantage_scale), loss)

@@ -122,6 +122,11 @@ def policy_loss(
         if params.entropy_coefficient:
             per_token = per_token - params.entropy_coefficient * bonus
 
+    for term in params.terms:
+        value = term(new, old, advantage, keep)
+        metrics[f"term_{term.name}"] = _mean(value, keep)
+        per_token = per_token + term.weight * value
+
     per_token = per_token.masked_fill(~keep, 0.0)
     if params.aggregation == "sequence":
         total = (per_token.sum(1) / length.clamp(min=1)).sum()
@@ -151,7 +156,7 @@ def contributing_rows(
 ) -> list[int]:
     """Indices of the responses that can have a gradient; leaving the others out changes no gradient.
 
-    Left out are responses without a counted token and, where the loss has neither a KL nor an entropy term, those of
+    Left out are responses without a counted token and, where the loss has no KL, entropy or own term, those of
     zero advantage. The normaliser is still computed from the lengths of all.
     """
     pairs = enumerate(zip(_as_list(advantages), _as_list(lengths), strict=True))

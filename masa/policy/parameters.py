@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,11 +18,15 @@ CorrectionMode = Literal["truncate", "mask"]
 
 @dataclass(frozen=True)
 class AdvantageParameters:
-    """The arguments of :func:`masa.policy.advantages.group_advantages`, named as there."""
+    """The arguments of :func:`masa.policy.advantages.group_advantages`, named as there.
+
+    ``own`` computes the advantages of a group in its place (`masa.policy.own_parts.OwnAdvantage`).
+    """
 
     scale: AdvantageScale = "std"
     leave_one_out: bool = False
     eps: float = 1e-6
+    own: Callable[..., list[float]] | None = None
 
     def __post_init__(self) -> None:
         _require_choice("scale", self.scale, AdvantageScale)
@@ -72,7 +77,8 @@ class LossParameters:
     one length-normalised ratio per response (GSPO). ``objective`` ``cispo`` stops the gradient of the clipped ratio
     and differentiates the log-probability instead. ``tis_cap`` bounds the weights that correct for the rollout
     engine's own log-probs, token by token; ``correction`` says any other kind of such weights; ``None``: no correction.
-    ``docs/policy.md`` has each formula.
+    ``terms`` are added to the loss of each token (`masa.policy.own_parts.OwnLossTerm`). ``docs/policy.md`` has each
+    formula.
 
     Raises:
         ValueError: a value out of its range, or a combination in which one option would be without effect.
@@ -89,6 +95,7 @@ class LossParameters:
     entropy_coefficient: float = 0.0
     tis_cap: float | None = None
     correction: Correction | None = None
+    terms: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         _require_number("clip_low", self.clip_low, low=0.0, high=1.0)
@@ -124,8 +131,8 @@ class LossParameters:
 
     @property
     def trains_on_zero_advantage(self) -> bool:
-        """Whether a response whose advantage is zero still has a gradient (a KL or an entropy term)."""
-        return self.kl_coefficient != 0.0 or self.entropy_coefficient != 0.0
+        """Whether a response whose advantage is zero still has a gradient (a KL, an entropy or an own term)."""
+        return self.kl_coefficient != 0.0 or self.entropy_coefficient != 0.0 or bool(self.terms)
 
 
 def _require_choice(name: str, value: object, choices: Any) -> None:

@@ -10,7 +10,7 @@ from masa.policy.advantages import group_advantages
 from masa.policy.parameters import AdvantageParameters
 from masa.policy.update import TrainingRow
 from masa.rewards.grading import GradedGroup
-from masa.rollout.engine import Rollout
+from masa.rollout.engine import Rollout, RolloutPath
 
 if TYPE_CHECKING:
     from masa.controls.gated_metas import RewardedMetas
@@ -36,6 +36,7 @@ def training_rows(
         parameters,
         section,
         mask_cut,
+        "solution",
     )
     metas = _path_rows(
         [*(group.metas for group in groups), *(one.metas for one in gated)],
@@ -46,6 +47,7 @@ def training_rows(
         parameters,
         section,
         mask_cut,
+        "meta",
     )
     # Behind the last solved problem come the gated ones.
     without: list[list[TrainingRow]] = [[] for _ in gated]
@@ -60,16 +62,10 @@ def _path_rows(
     parameters: AdvantageParameters,
     section: AlgorithmSection,
     mask_cut: bool,
+    path: RolloutPath,
 ) -> list[list[TrainingRow]]:
     """Rows of one path, a list for each problem."""
-    advantages = group_advantages(
-        [reward for group in rewards for reward in group],
-        [number for number, group in enumerate(rewards) for _ in group],
-        scale=parameters.scale,
-        leave_one_out=parameters.leave_one_out,
-        eps=parameters.eps,
-    )
-    values = iter(advantages.tolist())
+    values = iter(_advantages(rewards, parameters, path))
     return [
         [
             TrainingRow(
@@ -83,3 +79,18 @@ def _path_rows(
         ]
         for group in rollouts
     ]
+
+
+def _advantages(rewards: Sequence[Sequence[float]], parameters: AdvantageParameters, path: RolloutPath) -> list[float]:
+    """Of all groups of a path, one behind another."""
+    if parameters.own is not None:
+        return [value for group in rewards if group for value in parameters.own(group, path)]
+    advantages = group_advantages(
+        [reward for group in rewards for reward in group],
+        [number for number, group in enumerate(rewards) for _ in group],
+        scale=parameters.scale,
+        leave_one_out=parameters.leave_one_out,
+        eps=parameters.eps,
+    )
+    found: list[float] = advantages.tolist()
+    return found

@@ -7,22 +7,24 @@ from masa.rollout.factory import choose_engine
 from masa.run_state import RunState
 
 
-def banner(run: RunState, training: int, held_out: int) -> list[str]:
+def banner(run: RunState, training: int, held_out: int, time: str | None = None) -> list[str]:
     """The lines, for a run whose model is loaded.
 
     Args:
         run: at its beginning.
         training: problems to train on.
         held_out: problems to evaluate with.
+        time: what is estimated of it; None where nothing is known.
     """
     config = run.config
     problems = f"{training:,} to train on, {held_out:,} held out"
-    return [
+    lines = [
         f"Run: {run.directory.path}",
         f"Policy: {_policy(run)}",
         f"Rollouts: engine {choose_engine(config.rollout)}; {_step(config)}",
         f"Problems: {problems}; {run.total_steps - run.step:,} of {run.total_steps:,} steps to take",
     ]
+    return lines if time is None else [*lines, time]
 
 
 def _policy(run: RunState) -> str:

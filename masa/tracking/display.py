@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from rich.console import Console
@@ -23,10 +24,18 @@ class ProgressDisplay(Callback):
     Args:
         console: where to.
         problems: how many there are to train on, and held out.
+        estimate: the line that says how long the run will take; None of it where nothing is known.
     """
 
-    def __init__(self, console: Console, *, problems: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        problems: tuple[int, int],
+        estimate: Callable[[RunState], str | None] = lambda run: None,
+    ) -> None:
         self._console = console
+        self._estimate = estimate
         self._problems = problems
         self._progress: Progress | None = None
         self._shown = ExitStack()
@@ -36,18 +45,35 @@ class ProgressDisplay(Callback):
         self._progress = Progress(run.total_steps, run.step, self._console, earlier=earlier)
         self._shown.enter_context(self._progress)
         run.say = self._progress.message
-        for line in banner(run, *self._problems):
+        for line in banner(run, *self._problems, self._estimate(run)):
             run.say(line)
 
     def on_step_begin(self, run: RunState) -> None:
         assert self._progress is not None
         self._progress.go_on()
+        self._progress.phase("sampling")
+
+    def on_rollouts(self, run: RunState) -> None:
+        assert self._progress is not None
+        self._progress.phase("verifying")
+
+    def on_rewards(self, run: RunState) -> None:
+        assert self._progress is not None
+        self._progress.phase("updating")
+
+    def on_evaluate_begin(self, run: RunState) -> None:
+        assert self._progress is not None
+        held_out = f"{self._problems[1]:,} held-out problems"
+        self._progress.phase(f"evaluating {held_out}")
+        if run.step == 0:
+            self._progress.announce(f"Evaluating {held_out} before the first step")
 
     def on_log(self, run: RunState) -> None:
         assert self._progress is not None
         every = max(1, run.total_steps // _SAMPLES_A_RUN)
         if self._progress.shows_samples and run.groups and (run.step - run.start_step - 1) % every == 0:
             self._progress.sample(_sample(run.step, run.groups[0]))
+        self._progress.phase("")
         self._progress.step(run.step, run.metrics)
 
     def on_run_end(self, run: RunState) -> None:

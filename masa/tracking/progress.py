@@ -60,11 +60,12 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("[dim]left"),
             TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[phase]}"),
             console=self._console,
             expand=True,
             speed_estimate_period=1800,
         )
-        self._task = self._bar.add_task("steps", total=total_steps, completed=start_step)
+        self._task = self._bar.add_task("steps", total=total_steps, completed=start_step, phase="")
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
@@ -118,6 +119,17 @@ class Progress:
     def sample(self, text: str) -> None:
         """Show ``text``, a sample of what the policy writes, below the table, in place of the one before."""
         self._sample = text
+
+    def phase(self, text: str) -> None:
+        """Show beside the bar of a terminal what is being done now; "": nothing."""
+        self._bar.update(self._task, phase=text)
+        if self._live is not None:
+            self._live.update(self._render())
+
+    def announce(self, text: str) -> None:
+        """A line before something long, where no bar shows that it is being done."""
+        if not self._interactive and self._notebook is None:
+            self.message(text)
 
     def message(self, text: str) -> None:
         """A line of its own, above the live display or between the plain lines."""
