@@ -6,6 +6,7 @@
 tokens. ``--scale`` divides the length of each rollout where something is held in memory; what is shown is a token's.
 
 - *vLLM's log-probs*: rollouts of what vLLM gives back, with a mapping a token (as it was) and in flat lists.
+- *Connections*: threads that wait for the last response of a batch, one for each of 256 connections to each server.
 - *Dealing*: how many times the mean the process with most tokens has, problems dealt by number (as it was) and by the
   lengths that metas predict, for several errors of those predictions (the standard deviation of their logarithm).
 """
@@ -16,6 +17,7 @@ import argparse
 import gc
 import random
 import statistics
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -29,8 +31,10 @@ from masa.controls.plan import PredictedProblem
 from masa.problems import Problem
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout import RolloutRequest
+from masa.rollout.dispatch import Dispatcher
 from masa.rollout.vllm_sampling import finished_rollout
 
+CONNECTIONS = 256
 PROBLEMS, OF_EACH, SOLUTION_TOKENS, META_TOKENS = 128, 16, 6251, 2293
 
 
@@ -38,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scale", type=int, default=64, help="divides the length of each synthetic rollout")
     _show_logprobs(parser.parse_args().scale)
+    _show_connections()
     _show_dealing()
 
 
@@ -94,6 +99,49 @@ def _measured(make: Callable[[], Any]) -> tuple[float, int]:
     tracemalloc.stop()
     del made
     return seconds, held
+
+
+class _Polling(Dispatcher):
+    """Threads that look for work five times a second, as they did."""
+
+    def take(self, server: str) -> int | None:
+        with self._changed:
+            while self._open and self._error is None:
+                if self._may_work(server):
+                    for queue, sample in self._candidates(server):
+                        if self._may_make(server, sample):
+                            queue.remove(sample)
+                            return sample
+                self._changed.wait(0.2)
+            return None
+
+
+def _show_connections() -> None:
+    print("| servers | connections | CPU-seconds a second, polling | event-driven |")
+    print("| --- | --- | --- | --- |")
+    for servers in (2, 8):
+        busy = " | ".join(f"{_waiting(kind, servers):.3f}" for kind in (_Polling, Dispatcher))
+        print(f"| {servers} | {servers * CONNECTIONS} | {busy} |")
+    print()
+
+
+def _waiting(kind: type[Dispatcher], servers: int) -> float:
+    """What connections cost that wait for the last response of a batch, in CPU-seconds a second."""
+    names = [f"server {number}" for number in range(servers)]
+    dispatcher = kind([1], names, lambda _: True)
+    assert dispatcher.take(names[0]) == 0
+    threads = [threading.Thread(target=dispatcher.take, args=(name,)) for name in names for _ in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    dispatcher.wait(0.5)
+    cpu, start = time.process_time(), time.perf_counter()
+    while time.perf_counter() < start + 5:
+        dispatcher.wait(0.5)
+    found = (time.process_time() - cpu) / (time.perf_counter() - start)
+    dispatcher.abort(RuntimeError("measured"))
+    for thread in threads:
+        thread.join()
+    return found
 
 
 def _show_dealing() -> None:
