@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from accelerate import PartialState
 
-from masa.policy.copies import is_sharded
+from masa.policy.sharded import is_sharded
 from masa.publishing.upload import HubPushError, upload
 from masa.saving import write_policy
 

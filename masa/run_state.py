@@ -14,7 +14,7 @@ from masa.tracking.run_directory import RunDirectory
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from masa.controls.rollouts import ShapedBatch
+    from masa.controls.batch import ShapedBatch
     from masa.rewards.grading import GradedGroup
 
 

@@ -229,7 +229,11 @@ class Session:
         self.accelerator = make_accelerator(config.run.timeout_minutes)
         self._stack.enter_context(PeerWatch())
         self._stop = self._stack.enter_context(StopRequest())
-        self.grader = Grader(config, self._prepared.tokenizer, self._open_verifier(), self._open_functions())
+        verifier, functions = self._open_verifier(), self._open_functions()
+        # A verifier handed in may bear no second thread. Batches that are sampled ahead hide their sampling anyway, and
+        # what the pool counts in a step would depend on how far ahead it is.
+        early = self._pool is not None and not config.rollout.async_steps
+        self.grader = Grader(config, self._prepared.tokenizer, verifier, functions, early=early)
 
         dynamic = config.algorithm.dynamic_sampling
         self.dynamic_sampling: DynamicSampling | None = None

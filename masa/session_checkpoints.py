@@ -11,11 +11,11 @@ import socket
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psutil
 
@@ -24,9 +24,15 @@ from masa.checked_files import CheckedFiles, FileRecord
 from masa.checkpoint import CheckpointError
 from masa.checkpoint_writing import CheckpointWriting
 from masa.config import Config
+from masa.controls.controls import Controls
+from masa.policy.dynamic_sampling import DynamicSampling
 from masa.policy.tensor_files import Part, write_parts
+from masa.policy.update import PolicyUpdater
 from masa.preflight import Prepared
+from masa.problems import Problem
 from masa.problems.mixture import Sampler
+from masa.rollout.ahead import RolloutsAhead
+from masa.rollout.engine import RolloutEngine
 from masa.rollout.waiting import Waiting
 from masa.rollout.weights import weight_sizes
 from masa.saved_rollouts import CARRIED_OVER, read_carried_over, read_rollouts_ahead, rollout_parts, rollouts_ahead
@@ -35,7 +41,8 @@ from masa.together import Together, from_first
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from masa.session import Session
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
 
 _Answer = TypeVar("_Answer")
 _CONTAINER = Path("/sys/fs/cgroup")
@@ -43,10 +50,26 @@ _CONTAINER = Path("/sys/fs/cgroup")
 _LARGEST_SHARE = 0.7
 
 
+class Saved(Protocol):
+    """What checkpoints hold, of an open session, and how its processes share work."""
+
+    accelerator: Accelerator
+    model: PreTrainedModel
+    engine: RolloutEngine
+    updater: PolicyUpdater
+    controls: Controls
+    rollouts: RolloutsAhead
+    dynamic_sampling: DynamicSampling | None
+
+    def share(self, problems: Sequence[Problem]) -> list[Problem]: ...
+
+    def gather_objects(self, objects: list[Any]) -> list[Any]: ...
+
+
 class SessionCheckpoints:
     """Saves and restores an open ``session``; all processes call each method together."""
 
-    def __init__(self, session: Session, config: Config, prepared: Prepared) -> None:
+    def __init__(self, session: Saved, config: Config, prepared: Prepared) -> None:
         self._session = session
         self._prepared = prepared
         self._model = config.model

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from masa.config import Config, ConfigError
 from masa.policy.collate import TokenRow, collate, collate_behind_prompts, pack
-from masa.policy.copies import is_sharded
 from masa.policy.lora import has_adapters, stirred_adapters
 from masa.policy.row_checks import (
     LEAK_TOLERANCES,
@@ -30,6 +29,7 @@ from masa.policy.row_checks import (
     leak,
     own_logprobs,
 )
+from masa.policy.sharded import is_sharded
 from masa.problems import Problem
 from masa.rollout.agreement import TOLERANCES
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest, Sampling

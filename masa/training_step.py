@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from masa.callbacks import Callbacks
 from masa.config import Config
+from masa.controls.batch import ShapedBatch
 from masa.controls.cloning import clone_experts
-from masa.controls.rollouts import ShapedBatch, roll_out_problems, roll_out_selected, roll_out_together
+from masa.controls.rollouts import roll_out_problems, roll_out_selected, roll_out_together
 from masa.evaluation.held_out import evaluate_held_out, record_held_out
 from masa.policy.dynamic_sampling import Draw
 from masa.policy.presets import Algorithm
@@ -83,6 +84,8 @@ class TrainingStep:
                 metrics.lasts(session.synchronise(step))
             self.callbacks.call("on_update", run)
 
+        if (hidden := session.grader.hidden_seconds()) is not None:
+            metrics.lasts({"time/verify_hidden": hidden})
         record_groups(metrics, run.groups, batch.gated, by_source=bool(self.prepared.weights))
         record_step_cost(metrics, session.shape, run.groups, batch, session.updater.take_trained_lengths())
         record_staleness(metrics, training, step)

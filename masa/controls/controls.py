@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from masa.config import Config
 from masa.config.controls import ExpertSection
+from masa.controls.batch import ShapedBatch
 from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget, token_budget
 from masa.controls.expert import Expert, ExpertBuffer
 from masa.controls.gated_metas import GatedMetaRewards, RewardedMetas
@@ -26,10 +27,6 @@ from masa.rewards.grading import GradedGroup, Grader
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.requests import RequestBuilder
 from masa.tracking.metrics import StepMetrics
-
-if TYPE_CHECKING:
-    from masa.controls.rollouts import ShapedBatch
-
 
 ReadPrompts = Callable[[Sequence[Sequence[int]], int], list[list[float]]]
 

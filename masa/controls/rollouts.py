@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from masa.config import Config
+from masa.controls.batch import ShapedBatch
 from masa.controls.controls import Controls, Selected
+from masa.controls.dealing import dealt
 from masa.controls.plan import (
     PredictedProblem,
     SolutionPlan,
@@ -37,32 +39,6 @@ class Processes(Protocol):
     def gather_objects(self, objects: list[Any]) -> list[Any]: ...
 
 
-@dataclass(frozen=True)
-class ShapedBatch(StepBatch):
-    """A step's batch with what controls decided about it; without decisions it is any step's batch.
-
-    ``problems`` are those with solutions, ``gated`` those without, ``plans`` says how solutions were shaped, by
-    problem id. ``audited`` and ``let_through`` name problems that were flagged and solved all the same, at random and
-    for their doubt; the latter say nothing about the gate's precision. All of this is the same on every process;
-    ``seconds`` are this process's own.
-    """
-
-    gated: list[PredictedProblem] = field(default_factory=list)
-    plans: Mapping[str, SolutionPlan] = field(default_factory=dict)
-    audited: frozenset[str] = frozenset()
-    let_through: frozenset[str] = frozenset()
-    flagged: frozenset[str] | None = None
-    evidence: Evidence = field(default_factory=dict)
-    prompts_read: tuple[int, ...] = ()
-    uncounted_tokens: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, batch: StepBatch) -> ShapedBatch:
-        """``batch`` itself where controls shaped it, else the same without decisions."""
-        return batch if isinstance(batch, cls) else cls(batch.problems, batch.mine, batch.rollouts)
-
-
 def roll_out_together(
     step: int, sampler: Sampler, processes: Processes, builder: RequestBuilder, config: Config
 ) -> StepBatch:
@@ -82,7 +58,7 @@ def roll_out_problems(
         num_solutions=algorithm.num_solutions,
         num_metas=algorithm.num_metas if algorithm.meta else 0,
     )
-    return StepBatch(problems, mine, processes.engine.generate(requests))
+    return StepBatch(problems, mine, processes.grader.sampled(processes.engine, mine, requests))
 
 
 def roll_out_selected(
@@ -142,11 +118,11 @@ def _solve_as_planned(
     config: Config,
 ) -> tuple[list[Problem], list[list[Rollout]]]:
     """This process's problems, and their solutions and metas."""
-    mine = processes.share([one.problem for one in solve])
     limit = config.rollout.max_solution_tokens
+    mine = processes.share(dealt(solve, limit, len(processes.gather_objects([None]))))
     parts = [part for problem in mine for part in solution_parts(plans[problem.id], limit)]
     requests = [part_request(part, builder, step) for part in parts]
-    solutions = merge_parts(parts, processes.engine.generate(requests), limit)
+    solutions = merge_parts(parts, processes.grader.sampled(processes.engine, mine, requests), limit)
     metas = {one.problem.id: list(one.metas) for one in solve}
     groups = (group for problem in mine for group in (solutions[problem.id], metas[problem.id]))
     # A problem that was judged by kept predictions has no metas.
@@ -267,7 +243,7 @@ def _solve_beforehand(
     """The rewards of the solutions that these problems would have, and the tokens that finding out took."""
     mine = processes.share(problems)
     requests = builder.requests(mine, step=step, num_solutions=config.algorithm.num_solutions, num_metas=0)
-    groups = processes.grader.grade(mine, processes.engine.generate(requests))
+    groups = processes.grader.grade(mine, processes.grader.sampled(processes.engine, mine, requests))
     own = [
         (
             group.problem.id,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from masa.embedded.world import LABELS
+LABELS = "abcdefgh"
+"""The letters that a problem's numbers carry."""
 
 
 @dataclass(frozen=True)

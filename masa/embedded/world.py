@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from masa.embedded.solutions import LABELS, clean_solution
 from masa.embedded.splits import Split, require_count, shuffled_by_share, split_by_hash
 from masa.problems.problem import Problem
 
-LABELS = "abcdefgh"
 SOURCE = "embedded-arithmetic"
 # Bounded by the level with the fewest distinct problems: 361 pairs, an eighth of them held out.
 LARGEST_COUNT: dict[Split, int] = {"train": 2048, "test": 256}
@@ -87,8 +87,6 @@ def _level_order(count: int, rng: random.Random) -> list[Level]:
 
 
 def _problem(values: tuple[int, ...], level: Level) -> Problem:
-    from masa.embedded.solutions import clean_solution
-
     return Problem(
         id="sum-" + "-".join(str(v) for v in values),
         statement=statement_of(values),

@@ -42,7 +42,7 @@ def evaluate_held_out(
         sampling=Sampling(temperature=section.temperature),
         max_solution_tokens=config.held_out_solution_tokens,
     )
-    return grader.grade(problems, engine.generate(requests), held_out=True)
+    return grader.grade(problems, grader.sampled(engine, problems, requests), held_out=True)
 
 
 def record_held_out(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None:

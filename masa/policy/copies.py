@@ -5,15 +5,11 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from masa.policy.lora import has_adapters
+from masa.policy.sharded import is_sharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether this process holds only a part of the parameters (ZeRO 3)."""
-    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
@@ -22,8 +18,6 @@ def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
     Its parameters are those of ``model`` only where ``model`` is plain itself; else they wait to be filled from
     `masa.rollout.weights.policy_weights`.
     """
-    from masa.policy.lora import has_adapters
-
     if not is_sharded(model) and not has_adapters(model):
         return copy.deepcopy(model).requires_grad_(False)
     untyped: Any = model

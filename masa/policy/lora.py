@@ -14,9 +14,9 @@ from torch import nn
 
 from masa.config import ConfigError
 from masa.config.schema import LoraSection
-from masa.policy.copies import is_sharded
 from masa.policy.lora_targets import LoraTargets, _linear_layers, lora_targets, short_names
 from masa.policy.processes import splits_parameters
+from masa.policy.sharded import is_sharded
 from masa.policy.tensor_files import Part
 from masa.rollout.weights import adapter_weights
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from masa.config.prompts import DEFAULT_DATE
 from masa.problems.chat import ChatFormat, PromptEncodingError, conversation, render_chat, system_role
 from masa.problems.problem import Problem
 
 if TYPE_CHECKING:
-    from masa.problems.prompts import PromptTemplates
     from masa.problems.templates import TemplateKind
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -26,6 +25,14 @@ class Overlong:
     problem: Problem
     solution_tokens: int
     meta_tokens: int
+
+
+class Templates(Protocol):
+    """What a problem's two prompts say; `masa.problems.prompts.PromptTemplates` is one."""
+
+    def render_solution(self, problem: Problem) -> str: ...
+
+    def render_meta(self, problem: Problem) -> str: ...
 
 
 def encode_prompt(tokenizer: Any, text: str, **options: Any) -> tuple[int, ...]:
@@ -109,7 +116,7 @@ def encode_problems(
 
 
 def prompt_lengths(
-    tokenizer: Any, problems: Sequence[Problem], templates: PromptTemplates, kind: TemplateKind, format: ChatFormat
+    tokenizer: Any, problems: Sequence[Problem], templates: Templates, kind: TemplateKind, format: ChatFormat
 ) -> list[int]:
     """The number of tokens of each problem's prompt, without a hint.
 
@@ -123,7 +130,7 @@ def prompt_lengths(
 
 def leave_out_overlong(
     problems: Sequence[Problem],
-    templates: PromptTemplates,
+    templates: Templates,
     tokenizer: Any,
     max_tokens: int,
     *,

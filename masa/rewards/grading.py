@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from masa.policy.overlong import overlong_punishment
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, MetaWeights, SolutionGroup, score_metas
 from masa.rewards.calling import FunctionReward, Response, RewardFunctions
+from masa.rewards.early import Early, EarlyVerdicts
 from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
 from masa.rewards.meta_price import priced
 from masa.rewards.notions import NotionMatch
 from masa.rewards.own_parts import Verifier, verified
 from masa.rewards.verdict import Verdict
-from masa.rollout.engine import Rollout
+from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,6 +57,8 @@ class Grader:
     Args:
         verifier: judges answers.
         functions: reward functions of the user's own.
+        early: have solutions verified when they end, while others are still being sampled; the verifier must bear to be
+            asked from another thread, and to be asked often.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Grader:
         tokenizer: PreTrainedTokenizerBase,
         verifier: Verifier,
         functions: RewardFunctions | None = None,
+        *,
+        early: bool = False,
     ) -> None:
         weights = config.rewards.meta_weights
         keys = config.prompts.meta_keys
@@ -76,6 +82,45 @@ class Grader:
         self._verifier = verifier
         self._functions = functions
         self._punished = config.algorithm.overlong.punish_tokens
+        self._verifies_early = early
+        self._early: EarlyVerdicts | None = None
+        self._hidden_seconds = 0.0
+
+    def sampled(
+        self, engine: RolloutEngine, problems: Sequence[Problem], requests: Sequence[RolloutRequest]
+    ) -> list[list[Rollout]]:
+        """What ``engine`` makes of ``requests``; solutions that end are verified while it samples the others.
+
+        `grade` takes the verdicts over. It is to come before the next call.
+        """
+        if not self._verifies_early or not any(request.path == "solution" for request in requests):
+            return engine.generate(requests)
+        self._give_up_early()
+        self._early = early = EarlyVerdicts(partial(verified, self._verifier))
+        by_id = {problem.id: problem for problem in problems}
+        limit = self._config.rollout.max_solution_tokens
+
+        def begin(request: RolloutRequest, rollout: Rollout) -> None:
+            # What a cutoff ends is incorrect without a word from the verifier.
+            cut = rollout.truncated and request.max_new_tokens < limit
+            if rollout.path == "solution" and not cut:
+                (text,) = self.texts([rollout])
+                early.begin(rollout, text, verifier_item(by_id[rollout.problem_id], text))
+
+        try:
+            return engine.generate(requests, begin)
+        finally:
+            self._hidden_seconds += early.seconds
+            early.close()
+
+    def hidden_seconds(self) -> float | None:
+        """Seconds that verification worked beside sampling, since the last call; None where it never does."""
+        seconds, self._hidden_seconds = self._hidden_seconds, 0.0
+        return seconds if self._verifies_early else None
+
+    def _give_up_early(self) -> EarlyVerdicts | None:
+        early, self._early = self._early, None
+        return early
 
     def grade(
         self, problems: Sequence[Problem], rollouts: Sequence[Sequence[Rollout]], *, held_out: bool = False
@@ -89,27 +134,51 @@ class Grader:
             (samples[0].problem_id, samples[0].path): tuple(samples) for samples in rollouts
         }
         solutions = [by_problem[problem.id, "solution"] for problem in problems]
-        texts = [self.texts(group) for group in solutions]
-        items = [
-            verifier_item(problem, text)
-            for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
-            for rollout, text in zip(group, group_texts, strict=True)
-            if not rollout.cut
-        ]
-        verdicts = iter(verified(self._verifier, items))
+        early = self._give_up_early()
+        known = [[early.take(one) if early and not one.cut else None for one in group] for group in solutions]
+        texts = [self._texts_beside(group, found) for group, found in zip(solutions, known, strict=True)]
+        verdicts = self._verdicts(problems, solutions, texts, known)
         functions = iter(self._function_rewards(problems, solutions, texts, held_out))
         return [
             self._grade_one(
                 problem,
                 group,
                 group_texts,
-                # What an early cutoff ended is incorrect, whatever it had written by then.
-                [Verdict(correct=False, status="incorrect") if one.cut else next(verdicts) for one in group],
+                [next(verdicts) for _ in group],
                 by_problem.get((problem.id, "meta"), ()),
                 next(functions),
             )
             for problem, group, group_texts in zip(problems, solutions, texts, strict=True)
         ]
+
+    def _texts_beside(self, group: Sequence[Rollout], known: Sequence[Early | None]) -> tuple[str, ...]:
+        """What rollouts say, read only where it is not known."""
+        others = [rollout for rollout, found in zip(group, known, strict=True) if found is None]
+        read = iter(self.texts(others))
+        return tuple(next(read) if found is None else found.text for found in known)
+
+    def _verdicts(
+        self,
+        problems: Sequence[Problem],
+        solutions: Sequence[Sequence[Rollout]],
+        texts: Sequence[Sequence[str]],
+        known: Sequence[Sequence[Early | None]],
+    ) -> Iterator[Verdict]:
+        """One verdict a solution, in order; the verifier is asked at once for all that are not known."""
+        open_items = [
+            verifier_item(problem, text)
+            for problem, group, group_texts, found in zip(problems, solutions, texts, known, strict=True)
+            for rollout, text, early in zip(group, group_texts, found, strict=True)
+            if early is None and not rollout.cut
+        ]
+        asked = iter(verified(self._verifier, open_items))
+        for group, found in zip(solutions, known, strict=True):
+            for rollout, early in zip(group, found, strict=True):
+                if rollout.cut:
+                    # What an early cutoff ended is incorrect, whatever it had written by then.
+                    yield Verdict(correct=False, status="incorrect")
+                else:
+                    yield next(asked) if early is None else early.verdict.result()
 
     def _grade_one(
         self,

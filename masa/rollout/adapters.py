@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from masa.config import ConfigError
-from masa.policy.copies import is_sharded
 from masa.policy.lora import adapter_settings, adapts_experts, has_adapters
+from masa.policy.sharded import is_sharded
 from masa.rollout.weights import adapter_weights
 
 if TYPE_CHECKING:

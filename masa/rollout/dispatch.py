@@ -18,6 +18,9 @@ class Dispatcher:
     takes over from the one that has most left. A server gets a sample that it has failed at only while no other works
     that has not.
 
+    Threads sleep until there is something for them: a sample that came back, the end, or a server whose state has
+    changed, which `wait` looks for on behalf of all of them.
+
     Args:
         groups: how many samples each request has; samples are numbered through.
         servers: whom to share them out to.
@@ -32,6 +35,7 @@ class Dispatcher:
         self._failures: dict[int, list[str]] = {}
         self._changed = threading.Condition()
         self._error: BaseException | None = None
+        self._working: list[str] = []
         start = 0
         for size in groups:
             target = min(self._queues.values(), key=len)
@@ -47,8 +51,7 @@ class Dispatcher:
                         if self._may_make(server, sample):
                             queue.remove(sample)
                             return sample
-                # The timeout lets a server work again that has become healthy without anything else happening.
-                self._changed.wait(0.2)
+                self._changed.wait()
             return None
 
     def finish(self, sample: int, rollout: Rollout) -> None:
@@ -86,7 +89,10 @@ class Dispatcher:
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
-        """Whether all samples are made, after at most ``seconds``.
+        """Whether all samples are made, after at most ``seconds``; to be called until they are.
+
+        Threads that wait for their server, or for another one to fail, go on when servers work that did not, or the
+        other way round.
 
         Raises:
             BaseException: the error of `abort`.
@@ -94,6 +100,10 @@ class Dispatcher:
         with self._changed:
             if self._open and self._error is None:
                 self._changed.wait(seconds)
+            working = [server for server in self._queues if self._may_work(server)]
+            if working != self._working:
+                self._working = working
+                self._changed.notify_all()
             if self._error is not None:
                 raise self._error
             return not self._open

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -88,11 +88,18 @@ class Rollout:
         return self.finish_reason == "cutoff"
 
 
+Ended = Callable[[RolloutRequest, Rollout], None]
+"""What is called with each rollout when it ends, by whatever thread; sampling waits for it. After a failure of an
+engine a rollout may come again."""
+
+
 class RolloutEngine(Protocol):
     """The interface shared by all engines."""
 
-    def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+    def generate(self, requests: Sequence[RolloutRequest], ended: Ended | None = None) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
+
+        ``ended`` is told of each of them while others are still being sampled; a tensor-parallel engine tells nothing.
 
         All processes of a run call it equally often, with no requests where they have none: some share an engine.
         """

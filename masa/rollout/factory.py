@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from masa.config import ConfigError
 from masa.config.schema import RolloutSection
-from masa.policy.copies import is_sharded, plain_copy
+from masa.policy.copies import plain_copy
 from masa.policy.lora import has_adapters
+from masa.policy.sharded import is_sharded
 from masa.rollout.adapters import policy_samples_itself
 from masa.rollout.engine import RolloutEngine
 from masa.rollout.room import positions_of

@@ -22,14 +22,15 @@ from masa.rollout.adapter_files import AdapterFiles
 from masa.rollout.adapters import adapter_arguments, servers_take_adapters
 from masa.rollout.completions import completed_rollout, completion_body
 from masa.rollout.dispatch import Dispatcher
-from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
+from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
 from masa.rollout.health import Fleet
 from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
 from masa.rollout.launch import StartedServers, server_arguments, wait_until_up
 from masa.rollout.leftovers import claimed_folder
 from masa.rollout.saved_weights import SavedWeights
 from masa.rollout.statistics import EngineStatistics
-from masa.rollout.transfer import FILE_BACKEND, make_transfer
+from masa.rollout.transfer import FILE_BACKEND
+from masa.rollout.transfer_choice import make_transfer
 from masa.rollout.vllm_arguments import engine_dtype
 from masa.rollout.watch import Watch
 from masa.rollout.weights import (
@@ -165,7 +166,7 @@ class ServerEngine:
                 self._started = StartedServers()
         return self._started.start(self._section, self._folder, arguments), False
 
-    def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+    def generate(self, requests: Sequence[RolloutRequest], ended: Ended | None = None) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
 
         Raises:
@@ -179,7 +180,7 @@ class ServerEngine:
             lambda address: self._fleet[address].takes_work,
         )
         threads = [
-            threading.Thread(target=self._work, args=(address, samples, dispatcher, started), daemon=True)
+            threading.Thread(target=self._work, args=(address, samples, dispatcher, started, ended), daemon=True)
             for address in self._clients
             for _ in range(min(self._section.max_batch_size, len(samples)))
         ]
@@ -259,11 +260,14 @@ class ServerEngine:
         samples: Sequence[tuple[RolloutRequest, int]],
         dispatcher: Dispatcher,
         started: float,
+        ended: Ended | None,
     ) -> None:
         """Make samples on one server until there are none."""
         while (number := dispatcher.take(address)) is not None:
             try:
                 rollout = self._complete(address, *samples[number], started)
+                if ended is not None:
+                    ended(samples[number][0], rollout)
             except RequestRefusedError as error:
                 dispatcher.abort(RolloutError(f"problem {samples[number][0].problem_id!r}: {error}"))
             except ServerError as error:

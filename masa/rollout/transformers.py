@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from masa.rollout.decode_probe import choose_decoder, trusted_decoder
 from masa.rollout.decoders import Decoder, sampling_alone
-from masa.rollout.engine import Rollout, RolloutError, RolloutRequest, Sampling
+from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest, Sampling
 from masa.rollout.refilling import SampleQueue
 from masa.rollout.sampling import draw_tokens
 from masa.rollout.sequences import Sample, Sequences, runs
@@ -51,7 +51,7 @@ class TransformersEngine:
         self._statistics = EngineStatistics()
         self._closing = threading.Event()
 
-    def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+    def generate(self, requests: Sequence[RolloutRequest], ended: Ended | None = None) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``."""
         results: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
         started = time.perf_counter()
@@ -64,6 +64,8 @@ class TransformersEngine:
             for sampling, samples in runs(requests, size, equal_lengths=lengths, refills=refills):
                 for sample, rollout in self._decode(decoder, requests, samples, sampling):
                     results[sample.request][sample.index] = rollout
+                    if ended is not None:
+                        ended(requests[sample.request], rollout)
         rollouts = [[rollout for rollout in group if rollout is not None] for group in results]
         self._statistics.sampled(rollouts, time.perf_counter() - started)
         return rollouts

@@ -20,7 +20,7 @@ from masa.config import ConfigError
 from masa.errors import brief
 from masa.policy.lora import adapter_settings, has_adapters
 from masa.rollout.adapters import AdapterError, adapter_arguments, copied_adapters, vllm_takes_adapters
-from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
+from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
 from masa.rollout.process_state import preserved_random_states, process_group_kept
 from masa.rollout.saved_weights import SavedWeights
 from masa.rollout.statistics import EngineStatistics
@@ -124,6 +124,7 @@ class VllmEngine:
         # Where a process group exists already, vLLM joins it, and it is not vLLM's to take down.
         self._group_is_ours = not torch.distributed.is_initialized()
         self._engine: Any = None
+        self._ended: Ended | None = None
         try:
             self._engine = self._build()
         except Exception as error:
@@ -132,7 +133,7 @@ class VllmEngine:
             # Which architectures have no adapters in vLLM shows when it loads them.
             self._take_no_adapters(error)
 
-    def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+    def generate(self, requests: Sequence[RolloutRequest], ended: Ended | None = None) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
 
         Tensor-parallel processes must call it together; each gets the samples of its own requests.
@@ -143,7 +144,11 @@ class VllmEngine:
         with self._in_use:
             self._check(requests)
             if self._section.tensor_parallel_size == 1:
-                return self._generate_or_rebuild(requests)
+                self._ended = ended
+                try:
+                    return self._generate_or_rebuild(requests)
+                finally:
+                    self._ended = None
             return self._generate_together(requests)
 
     def update_weights(self, weights: Weights, version: int) -> None:
@@ -322,7 +327,7 @@ class VllmEngine:
         # Results then depend on these requests alone, and a resumed run, whose cache is empty, repeats them exactly.
         drop_prefixes(self._engine)
         adapter = self._adapter[0] if self._adapter else None
-        sampling = Sampling(self._stop_ids, adapter, self.weight_version, self._closing)
+        sampling = Sampling(self._stop_ids, adapter, self.weight_version, self._closing, self._ended)
         with preserved_random_states(), self._eager():
             rollouts = sample_batch(self._engine, requests, sampling, started)
         self._statistics.sampled(rollouts, time.perf_counter() - started)

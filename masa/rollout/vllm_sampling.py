@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
+from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
 from masa.rollout.vllm_adapters import adapter_request
 
 _LAST_STEPS = 4
@@ -23,12 +23,14 @@ class Sampling:
         adapter: the number of the adapter to sample with, None for the weights alone.
         weight_version: of the weights and the adapter.
         closing: set by another thread when what is being sampled is to be given up.
+        ended: told of each rollout when it ends.
     """
 
     stop_ids: Sequence[int]
     adapter: int | None
     weight_version: int
     closing: threading.Event
+    ended: Ended | None = None
 
 
 def require_lengths(requests: Sequence[RolloutRequest], max_model_len: int) -> None:
@@ -67,7 +69,10 @@ def sample_batch(
             for output in engine.step():
                 if output.finished:
                     number = int(output.request_id)
-                    finished[number] = finished_rollout(*samples[number], output, sampling.weight_version, started)
+                    rollout = finished_rollout(*samples[number], output, sampling.weight_version, started)
+                    finished[number] = rollout
+                    if sampling.ended is not None:
+                        sampling.ended(samples[number][0], rollout)
     except BaseException:
         # What is left over would be waited for by the next call.
         _abort_all(engine)
@@ -102,11 +107,19 @@ def finished_rollout(request: RolloutRequest, index: int, output: Any, weight_ve
         index=index,
         prompt_ids=request.prompt_ids,
         token_ids=token_ids,
-        logprobs=tuple(float(at[token].logprob) for at, token in zip(completion.logprobs, token_ids, strict=True)),
+        logprobs=_logprobs(completion.logprobs, token_ids),
         finish_reason=completion.finish_reason,
         weight_version=weight_version,
         seconds=time.perf_counter() - started,
     )
+
+
+def _logprobs(found: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
+    """The log-probs of the tokens that were drawn, from a mapping a position or from vLLM's flat lists."""
+    starts = getattr(found, "start_indices", None)
+    if starts is not None and [found.token_ids[start] for start in starts] == list(token_ids):
+        return tuple(float(found.logprobs[start]) for start in starts)
+    return tuple(float(at[token].logprob) for at, token in zip(found, token_ids, strict=True))
 
 
 def _submit(engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
@@ -115,6 +128,8 @@ def _submit(engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling)
     from vllm.sampling_params import RequestOutputKind
 
     number = 0
+    # Without it every token costs several Python objects.
+    flat = {"flat_logprobs": True} if "flat_logprobs" in SamplingParams.__struct_fields__ else {}
     adapter = {} if sampling.adapter is None else {"lora_request": adapter_request(sampling.adapter)}
     for request in requests:
         prompt = {"prompt_token_ids": list(request.prompt_ids)}
@@ -128,6 +143,7 @@ def _submit(engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling)
                 stop_token_ids=list(sampling.stop_ids),
                 ignore_eos=True,
                 logprobs=0,
+                **flat,
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )

@@ -25,7 +25,7 @@ from masa.tracking import keys
 from masa.tracking.metrics import StepMetrics
 
 if TYPE_CHECKING:
-    from masa.controls.rollouts import ShapedBatch
+    from masa.controls.batch import ShapedBatch
     from masa.rewards.grading import GradedGroup
 
 

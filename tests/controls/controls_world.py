@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 from masa.config import Config, load_config
+from masa.controls.batch import ShapedBatch
 from masa.controls.controls import Controls
-from masa.controls.rollouts import ShapedBatch, roll_out_selected, roll_out_together
+from masa.controls.rollouts import roll_out_selected, roll_out_together
 from masa.embedded import load_embedded_tokenizer
 from masa.preflight import prepare
 from masa.problems import Problem

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_training import _config, _rows, _train, _weights
 
 from masa.config import ConfigError, load_config
-from masa.controls.rollouts import ShapedBatch
+from masa.controls.batch import ShapedBatch
 
 METHODS = ("meta", "combined", "history", "posterior", "markov", "value_head", "oracle")
 RATES = {f"p{n:02}": (0.0, 0.5, 1.0)[n % 3] for n in range(60)}

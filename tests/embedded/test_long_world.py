@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from masa.embedded.long.author import HABITS, MAX_PASSES, clean_solution, worked_solution
 from masa.embedded.long.corpus import DISTRACTORS, warm_start_examples, words
+from masa.embedded.long.problems import long_problems
 from masa.embedded.long.templates import META_TEMPLATE, SOLUTION_TEMPLATE
 from masa.embedded.long.tokenizer import make_tokenizer
 from masa.embedded.long.world import (
@@ -21,7 +22,6 @@ from masa.embedded.long.world import (
     Chain,
     apply,
     draw_chain,
-    long_problems,
     split_of,
 )
 from masa.embedded.measure import boxed_answer

@@ -56,6 +56,27 @@ def test_a_sample_is_hopeless_once_every_working_server_has_failed_often() -> No
     assert dispatcher.failed(0, "a") == 0
 
 
+def test_threads_wait_without_looking_and_go_on_when_their_server_works_again() -> None:
+    working: set[str] = set()
+    looks: list[str] = []
+
+    def may_work(server: str) -> bool:
+        looks.append(threading.current_thread().name)
+        return server in working
+
+    dispatcher = Dispatcher([1], ["a"], may_work)
+    taken: list[int | None] = []
+    thread = threading.Thread(target=lambda: taken.append(dispatcher.take("a")), name="worker")
+    thread.start()
+    for _ in range(30):
+        assert not dispatcher.wait(0.02)
+    assert looks.count("worker") <= 1
+    working.add("a")
+    assert not dispatcher.wait(0.02)
+    thread.join(10)
+    assert taken == [0]
+
+
 def test_an_error_frees_waiting_threads_and_is_raised() -> None:
     dispatcher = Dispatcher([1], ["a"], lambda _: False)
     taken: list[int | None] = []

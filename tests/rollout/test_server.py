@@ -235,3 +235,12 @@ def test_weights_go_in_parts_and_only_the_last_version_is_kept(
 def test_servers_that_do_not_come_up_are_named(connect: Callable[..., ServerEngine]) -> None:
     with pytest.raises(RolloutError, match=r"http://127\.0\.0\.1:9 was not up in 0\.5 seconds"):
         connect(["http://127.0.0.1:9"], server_wait=0.5)
+
+
+def test_each_rollout_is_told_of_once(fakes: Fakes, connect: Callable[..., ServerEngine]) -> None:
+    engine = connect([fakes.start(), fakes.start()])
+    engine.update_weights(WEIGHTS, 1)
+    requests, told = _requests(3), []
+    rollouts = engine.generate(requests, lambda request, rollout: told.append((request.problem_id, rollout.index)))
+    _assert_complete(requests, rollouts, 1)
+    assert sorted(told) == [(request.problem_id, index) for request in requests for index in range(4)]

@@ -106,20 +106,22 @@ def test_the_same_requests_are_decoded_alike_to_the_last_bit(model: Any) -> None
     assert [one.token_ids for one in first] == [one.token_ids for one in second]
 
 
-def test_log_probs_in_refilled_rows_are_those_of_whole_sequences(model: Any) -> None:
+@pytest.mark.parametrize(("rows", "samples", "limit"), [(1, 1, 20), (3, 2, 20), (48, 16, LIMIT)])
+def test_log_probs_in_refilled_rows_are_those_of_whole_sequences(
+    model: Any, rows: int, samples: int, limit: int
+) -> None:
     # Prompts of one token and of more tokens than any sequence before them, and enough rows for blocks of like lengths.
     prompts = [(5, 6), (8,), tuple(2 + place % 30 for place in range(90)), (9, 10, 11), (12,)]
     requests = [
-        RolloutRequest(str(place), "solution", prompt, tuple(range(100 * place, 100 * place + 32)), LIMIT)
+        RolloutRequest(str(place), "solution", prompt, tuple(range(100 * place, 100 * place + samples)), limit)
         for place, prompt in enumerate(prompts)
     ]
-    for rows in (1, 3, 48):
-        for one in _generate(model, requests, max_batch_size=rows)[:: 1 if rows == 48 else 8]:
-            ids = torch.tensor([[*one.prompt_ids, *one.token_ids]])
-            with torch.no_grad():
-                expected = model(input_ids=ids).logits[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
-            chosen = expected.gather(1, torch.tensor(one.token_ids)[:, None])[:, 0]
-            torch.testing.assert_close(torch.tensor(one.logprobs), chosen, rtol=1e-4, atol=1e-4)
+    for one in _generate(model, requests, max_batch_size=rows):
+        ids = torch.tensor([[*one.prompt_ids, *one.token_ids]])
+        with torch.no_grad():
+            expected = model(input_ids=ids).logits[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
+        chosen = expected.gather(1, torch.tensor(one.token_ids)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(one.logprobs), chosen, rtol=1e-4, atol=1e-4)
 
 
 def test_limits_of_their_own_and_samples_of_one_token_end_where_they_should(model: Any) -> None:
@@ -164,7 +166,7 @@ def test_columns_that_no_row_uses_leave_a_full_cache(model: Any, monkeypatch: py
         columns.append(batch.attended.shape[1])
 
     monkeypatch.setattr(GrowingDecoder, "advance", noting)
-    _generate(model, _requests(samples=40), max_batch_size=8)
+    _generate(model, _requests(samples=16), max_batch_size=4)
     assert len(columns) > 3 * LIMIT
     assert max(columns) <= LIMIT + 6 + GROWTH
 
@@ -179,3 +181,14 @@ def test_rows_of_a_cache_are_kept_with_what_they_hold() -> None:
     assert keys[:, 0, :3, 0].tolist() == [[float(one)] * 3 for one in order]
     assert torch.equal(values[:, :, :3], -keys[:, :, :3])
     assert keys[:, 1, 3, 2].tolist() == [10, 11, 12]
+
+
+def test_each_rollout_is_told_of_when_it_ends_and_not_at_the_end(model: Any) -> None:
+    told: list[tuple[str, Rollout]] = []
+    engine = TransformersEngine(model, stop_ids=[1], max_batch_size=4)
+    groups = engine.generate(_requests(), lambda request, rollout: told.append((request.problem_id, rollout)))
+    assert sorted((id, one.index) for id, one in told) == [(str(id), index) for id in range(3) for index in range(8)]
+    assert {id(one) for _, one in told} == {id(one) for group in groups for one in group}
+    # The first sample is one of the longest: others have ended before it.
+    assert told[0][1].seconds < max(one.seconds for _, one in told)
+    assert told[0][1] is not groups[0][0]

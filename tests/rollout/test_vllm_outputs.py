@@ -2,8 +2,10 @@
 
 import threading
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -26,6 +28,25 @@ def test_a_finished_sample_is_a_rollout_with_the_log_probs_of_its_own_tokens(fin
     rollout = finished_rollout(REQUEST, 0, _output(finish_reason), 3, 0.0)
     assert (rollout.token_ids, rollout.logprobs) == ((5, 1), (-2.5, -0.5))
     assert (rollout.finish_reason, rollout.weight_version) == (finish_reason, 3)
+
+
+def test_flat_log_probs_are_those_of_a_mapping_a_position() -> None:
+    output = _output("stop")
+    # The second position also has the log-prob of a token that was not drawn.
+    output.outputs[0].logprobs = SimpleNamespace(start_indices=[0, 1], token_ids=[5, 1, 7], logprobs=[-2.5, -0.5, -0.1])
+    assert finished_rollout(REQUEST, 0, output, 3, 0.0) == replace(
+        finished_rollout(REQUEST, 0, _output("stop"), 3, 0.0), seconds=ANY
+    )
+
+
+def test_vllms_own_flat_log_probs_are_read_without_a_mapping_a_position() -> None:
+    logprobs = pytest.importorskip("vllm.logprobs")
+    flat = logprobs.FlatLogprobs()
+    for token in (5, 1):
+        flat.append_fast([token], [-0.5 * token], iter([1]), [None])
+    output = _output("stop")
+    output.outputs[0].logprobs = flat
+    assert finished_rollout(REQUEST, 0, output, 3, 0.0).logprobs == (-2.5, -0.5)
 
 
 @pytest.mark.parametrize("finish_reason", ["abort", "error", "repetition"])

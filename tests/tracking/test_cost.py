@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from masa.controls.rollouts import ShapedBatch
+from masa.controls.batch import ShapedBatch
 from masa.embedded import load_embedded_tokenizer
 from masa.embedded.model import fresh_policy
 from masa.rollout.engine import Rollout

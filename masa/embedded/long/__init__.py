@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from masa.embedded.long.problems import long_problems
 from masa.embedded.long.templates import META_TEMPLATE, SOLUTION_TEMPLATE
-from masa.embedded.long.world import long_problems
 
 DATA_DIRECTORY = Path(__file__).parent / "data"
 

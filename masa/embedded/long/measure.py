@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--problems", type=int, default=128, help="held-out problems (default: 128)")
     options = parser.parse_args(arguments)
     from masa.config.schema import ModelSection
-    from masa.embedded.long.world import long_problems
+    from masa.embedded.long.problems import long_problems
 
     sampler, _ = open_sampler(ModelSection(path=options.model))
     problems = long_problems("test", options.problems)

@@ -20,7 +20,7 @@ from typing import Any
 
 from masa.config import Config, ConfigError, load_config
 from masa.embedded.long.measure import HINTS, open_sampler, summarize
-from masa.embedded.long.world import long_problems
+from masa.embedded.long.problems import long_problems
 from masa.embedded.warm_start import package_versions
 from masa.tracking.jsonl import read_rows
 
