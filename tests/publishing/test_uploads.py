@@ -251,3 +251,15 @@ def test_what_an_upload_lacks_is_found_out_without_a_library_that_retries(monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert upload_module.missing_for_upload() == "HF_HUB_OFFLINE is set"
     assert issubclass(HubPushError, RuntimeError)
+
+
+def test_a_dry_run_says_what_an_upload_would_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from masa import dry_run
+
+    monkeypatch.setattr(dry_run, "missing_for_upload", lambda: "there is no token")
+    notes: list[str] = []
+    dry_run._check(_config(tmp_path / "run", "hub.repo=me/policy"), notes)
+    assert notes[-1] == "hub.repo: nothing can be uploaded from here: there is no token"
+    notes.clear()
+    dry_run._check(_config(tmp_path / "run"), notes)
+    assert not [note for note in notes if note.startswith("hub.")]

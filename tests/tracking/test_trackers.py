@@ -280,3 +280,14 @@ def test_own_trackers_are_checked_as_accelerate_makes_them(own: Any) -> None:
     with pytest.raises(ConfigError, match="found 'my_tracker:'"):
         choice.own_tracker("my_tracker:")
     assert choice.own_tracker("my_tracker:Mine") is own.Mine
+
+
+def test_a_dry_run_for_another_machine_names_a_missing_tracker_as_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    from masa import dry_run
+
+    monkeypatch.setattr(choice, "find_spec", lambda package: None)
+    config = load_config(overrides=["tracking.trackers=[trackio]"])
+    (note,) = dry_run._missing_trackers(config, elsewhere=True)
+    assert "'trackio' needs the package trackio" in note
+    with pytest.raises(ConfigError, match="'trackio' needs the package"):
+        dry_run._missing_trackers(config, elsewhere=False)
