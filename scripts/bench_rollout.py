@@ -78,9 +78,9 @@ def _measured(engine: Any, seconds: list[float]) -> Any:
     generate, sleep = engine.generate, engine.sleep
     batch: list[RolloutRequest] = []
 
-    def note_and_generate(requests: Sequence[RolloutRequest]) -> Any:
+    def note_and_generate(requests: Sequence[RolloutRequest], ended: Any = None) -> Any:
         batch[:] = requests
-        return generate(requests)
+        return generate(requests, ended)
 
     def measure_and_sleep() -> None:
         seconds.append(_seconds(lambda: _bare_loop(engine, batch)))

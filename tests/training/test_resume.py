@@ -67,6 +67,17 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(uninterrupted: Pat
     assert [row["step"] for row in _rows(folder)] == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_run_whose_rows_are_given_to_waiting_samples_resumes_bit_for_bit(tmp_path: Path) -> None:
+    # Five sequences at a time: each row serves several samples one after the other.
+    options = ("rollout.max_batch_size=5", "run.steps=3")
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    _train(whole, *options)
+    _kill_after_step(folder, 1, *options)
+    _train(folder, *options, "--resume")
+    assert _rows(folder) == _rows(whole)
+    assert (folder / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
+
+
 def test_the_samples_and_predictions_of_a_resumed_run_are_those_of_the_uninterrupted_one(
     uninterrupted: Path, tmp_path: Path
 ) -> None:
