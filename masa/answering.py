@@ -99,7 +99,7 @@ class Answering:
         self, problems: Sequence[Problem], solutions: int, metas: int, temperature: float | None
     ) -> list[tuple[Problem, Any]]:
         rollout = self.config.rollout
-        sampling = None if temperature is None else Sampling(temperature, rollout.top_p, rollout.top_k)
+        sampling = None if temperature is None else Sampling(temperature, rollout.top_p, rollout.top_k, rollout.min_p)
         requests = self.builder.requests(
             problems, step=_SEED_NAME, num_solutions=solutions, num_metas=metas, sampling=sampling
         )

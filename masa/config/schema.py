@@ -1,7 +1,8 @@
 """Every option of a run, with its type, range, default and meaning: the one place where defaults live.
 
 Sections of their own file: `masa.config.algorithm` (the update), `masa.config.cold_start`, `masa.config.controls`
-(MASA-efficient), `masa.config.hub`, `masa.config.prompts`, `masa.config.rewards`, `masa.config.tracking`.
+(MASA-efficient), `masa.config.hub`, `masa.config.prompts`, `masa.config.rewards`, `masa.config.rollout`,
+`masa.config.tracking`.
 
 A configuration is a YAML file, refined by ``section.key=value`` overrides. Importing this module imports neither torch
 nor any engine.
@@ -21,6 +22,7 @@ from masa.config.controls import ControlsSection
 from masa.config.hub import HubSection
 from masa.config.prompts import PromptsSection
 from masa.config.rewards import RewardsSection
+from masa.config.rollout import RolloutSection
 from masa.config.section import (
     AutoSwitch,
     ImportedSource,
@@ -100,87 +102,6 @@ class ProblemsSection(Section):
     """Use the first `limit` training problems, of each source where there are several."""
     eval_limit: PositiveInt | None = None
     """Use the first `eval_limit` held-out problems."""
-
-
-class RolloutSection(Section):
-    """How responses are sampled."""
-
-    engine: Literal["auto", "transformers", "vllm", "vllm_server"] = "auto"
-    """`transformers` and `vllm` sample in this process, `vllm_server` over HTTP; `auto`: `vllm_server` where `servers`
-    are named, `vllm` where there is a GPU and vLLM is installed, else `transformers`."""
-    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Sampling temperature; the policy's log-probs are taken at the same one."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling: the probability that the tokens to sample from add up to; below 1 rollouts no longer follow the
-    policy itself."""
-    top_k: NonNegativeInt = 0
-    """Sample from the k most probable tokens only; 0: from all of them."""
-    max_solution_tokens: PositiveInt = 8192
-    """Response limit of a solution, in tokens."""
-    max_meta_tokens: PositiveInt = 2048
-    """Response limit of a meta-prediction, in tokens."""
-    stop_token_ids: list[NonNegativeInt] = Field(default_factory=list)
-    """Token ids that end a response beside those that tokenizer, generation config and chat template name."""
-    max_batch_size: PositiveInt = 256
-    """Sequences decoded at a time by one engine or server."""
-    max_model_len: PositiveInt | None = None
-    """vLLM: longest prompt and response together, in tokens; null: prompts.max_tokens, the larger response limit and
-    512 tokens for hints, and at most what the model can."""
-    dtype: Literal["policy", "float32", "bfloat16"] = "policy"
-    """vLLM: the type that responses are sampled in; `policy`: that of the policy's parameters."""
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.45
-    """vLLM: share of a GPU's memory for weights and KV cache."""
-    kv_cache_gb: PositiveFloat | None = None
-    """vLLM: size of the KV cache in GB; null: what `gpu_memory_utilization` leaves, 1 without a GPU."""
-    tensor_parallel_size: PositiveInt = 1
-    """vLLM: GPUs that share one engine; with `vllm` so many neighbouring processes of the run share theirs."""
-    enforce_eager: bool = False
-    """vLLM: no CUDA graphs; starts faster, samples slower. Without a GPU always so."""
-    sleep_level: Annotated[int, Field(ge=0, le=2)] = 0
-    """What the engine `vllm` does with its memory during the update: 0 keeps it, 1 drops the KV cache and moves the
-    weights to the CPU, 2 drops both."""
-    async_steps: Annotated[int, Field(ge=0, le=8)] = 0
-    """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Requires
-    `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
-    check_at_start: bool = True
-    """Prove before the first step, on prompts of this run, that the model's own logits, the update, the engine and a
-    checkpoint give the same log-probs; row layouts that do not are not used, anything else ends the run. False: the row
-    layouts alone are compared."""
-    check_every: NonNegativeInt = 0
-    """Every so many steps prove that engine and policy agree, by checksum and log-probs of long prompts; 0: never."""
-    servers: list[str] = Field(default_factory=list)
-    """`vllm_server`: addresses of running servers, such as `http://host:8000`; empty: `num_servers` are started."""
-    num_servers: PositiveInt = 1
-    """`vllm_server`: servers to start on this machine where `servers` is empty."""
-    server_devices: list[str] = Field(default_factory=list)
-    """`CUDA_VISIBLE_DEVICES` of each started server; empty: those of the run."""
-    server_wait: PositiveFloat = 300.0
-    """Seconds without any usable server, and for a server to start or to take weights, before the run stops."""
-    server_patience: PositiveFloat = 30.0
-    """Seconds a server may be silent before it counts as dead and its requests go to the others."""
-    lora: Literal["auto", "adapter", "merged"] = "auto"
-    """With `model.lora.rank`, what engines are given: `adapter`: the base model once, then adapters alone; `merged`:
-    all weights after every step, adapters merged into them; `auto`: adapters where the engine can."""
-    weight_transfer: Literal["auto", "file", "nccl"] = "auto"
-    """How servers get weights; `auto`: `nccl` where there are GPUs that servers have for themselves, else `file`."""
-    transfer_folder: str | None = None
-    """Folder that the run and its servers see, for `file`; null: a temporary one."""
-    bucket_mb: PositiveInt = 512
-    """Size in MB of the parts in which weights are sent to servers."""
-
-    @property
-    def draws_from_all_tokens(self) -> bool:
-        """Whether samples come from the policy's whole distribution, nothing cut away by top-p or top-k."""
-        return self.top_p == 1.0 and self.top_k == 0
-
-    @model_validator(mode="after")
-    def _asynchrony_fits(self) -> RolloutSection:
-        if self.async_steps and self.sleep_level:
-            raise ValueError("async_steps and sleep_level exclude each other: an engine that samples cannot sleep")
-        in_process = self.engine == "vllm" or (self.engine == "auto" and not self.servers)
-        if self.async_steps and in_process and self.tensor_parallel_size > 1:
-            raise ValueError("async_steps needs engine=vllm_server where tensor_parallel_size is over 1")
-        return self
 
 
 class EvaluationSection(Section):
@@ -390,11 +311,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _one_distribution(self) -> Config:
-        """What top-p or top-k cuts away, engines leave out of their log-probs, too; the policy's have all tokens."""
+        """Engines leave out of their log-probs what top-p, top-k or min-p cuts away; the policy's have all tokens."""
         rollout, algorithm = self.rollout, self.algorithm
         cut = [
             (key, found, neutral)
-            for key, found, neutral in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, 0))
+            for key, neutral in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0))
+            for found in (getattr(rollout, key),)
             if found != neutral
         ]
         why = "algorithm.tis_cap" if algorithm.tis_cap is not None else "algorithm.correction"

@@ -10,7 +10,6 @@ from masa.rollout.http_client import ServerError
 
 # What leaves the distribution as it is; `watermarking` is off only where a request says so.
 _NEUTRAL: dict[str, Any] = {
-    "min_p": 0.0,
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
@@ -33,6 +32,7 @@ def completion_body(request: RolloutRequest, index: int, *, model: str, stop_ids
         "temperature": request.sampling.temperature,
         "top_p": request.sampling.top_p,
         "top_k": request.sampling.top_k,
+        "min_p": request.sampling.min_p,
         **_NEUTRAL,
         "seed": request.seeds[index],
         "stop_token_ids": list(stop_ids),

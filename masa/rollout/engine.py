@@ -16,11 +16,12 @@ FinishReason = Literal["stop", "length", "cutoff"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. ``top_p = 1`` and ``top_k = 0`` leave the policy's own distribution untouched."""
+    """How tokens are drawn. The defaults leave the policy's own distribution untouched."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,11 @@ def _make_engine(
         return VllmEngine(model, section, stop_ids=stop_ids, max_model_len=length)
     from masa.rollout.transformers import TransformersEngine
 
+    if section.engine_arguments:
+        raise ConfigError(
+            f"rollout.engine_arguments: found {', '.join(section.engine_arguments)}, allowed with the engine "
+            "transformers: none; they are for vLLM"
+        )
     # Sampling ahead needs weights that stay as they are while the policy learns, and one process needs whole ones.
     own = section.async_steps or is_sharded(model)
     if has_adapters(model):

@@ -28,7 +28,9 @@ class RequestBuilder:
         self.templates = templates
         self.tokenizer = tokenizer
         self.format = ChatFormat.of(config.prompts)
-        self._sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
+        self._sampling = Sampling(
+            config.rollout.temperature, config.rollout.top_p, config.rollout.top_k, config.rollout.min_p
+        )
         self._limits: dict[RolloutPath, int] = {
             "solution": config.rollout.max_solution_tokens,
             "meta": config.rollout.max_meta_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,7 +47,10 @@ def draw_tokens(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[T
 
 
 def _restrict(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Set what top-k and top-p exclude to minus infinity (top-k first, as is usual)."""
+    """Set what min-p, top-k and top-p exclude to minus infinity, in vLLM's order."""
+    if sampling.min_p > 0:
+        least = logits.max(dim=-1, keepdim=True).values + math.log(sampling.min_p)
+        logits = logits.masked_fill(logits < least, -torch.inf)
     if 0 < sampling.top_k < logits.shape[-1]:
         smallest = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)

@@ -56,7 +56,7 @@ def vllm_arguments(
         arguments["kv_cache_memory_bytes"] = int((section.kv_cache_gb or CPU_CACHE_GB) * _GIGABYTE)
     else:
         arguments["gpu_memory_utilization"] = section.gpu_memory_utilization
-    return arguments
+    return {**arguments, **section.engine_arguments}
 
 
 def executor(tensor_parallel_size: int) -> str:

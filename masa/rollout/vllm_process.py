@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from masa.config import ConfigError
 from masa.rollout.process_state import preserved_process
 from masa.rollout.shared_classes import classes_kept
 
@@ -27,9 +30,23 @@ def build_engine(arguments: Mapping[str, Any], statistics: Any, *, on_cpu: bool,
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        require_known_arguments(arguments, {one.name for one in fields(EngineArgs)})
         if on_cpu:
             keep_weights_unpacked()
         return LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=[lambda config, index: statistics])
+
+
+def require_known_arguments(arguments: Mapping[str, Any], known: Collection[str]) -> None:
+    """What the user adds (`rollout.engine_arguments`) must be arguments that the installed vLLM has.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name in arguments:
+        if name not in known:
+            near = get_close_matches(name, known, n=3)
+            hint = f"; near to it are {', '.join(near)}" if near else ""
+            raise ConfigError(f"rollout.engine_arguments: found {name!r}, which vLLM's EngineArgs does not have{hint}")
 
 
 def keep_weights_unpacked() -> None:

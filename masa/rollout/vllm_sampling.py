@@ -138,6 +138,7 @@ def _submit(engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling)
                 temperature=request.sampling.temperature,
                 top_p=request.sampling.top_p,
                 top_k=request.sampling.top_k,
+                min_p=request.sampling.min_p,
                 seed=seed,
                 max_tokens=request.max_new_tokens,
                 stop_token_ids=list(sampling.stop_ids),

@@ -87,7 +87,7 @@ def test_a_correction_that_does_not_hold_together_is_refused(options: list[str],
         load_config(None, [f"algorithm.{option}" for option in options])
 
 
-@pytest.mark.parametrize("cut", ["rollout.top_p=0.95", "rollout.top_k=50"])
+@pytest.mark.parametrize("cut", ["rollout.top_p=0.95", "rollout.top_k=50", "rollout.min_p=0.05"])
 @pytest.mark.parametrize(
     "ratios",
     [

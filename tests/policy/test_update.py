@@ -221,7 +221,8 @@ def test_log_probs_of_a_truncated_distribution_are_not_compared_with_the_policys
 
 
 @pytest.mark.parametrize(
-    ("options", "whole"), [((), True), (("rollout.top_p=0.9",), False), (("rollout.top_k=20",), False)]
+    ("options", "whole"),
+    [((), True), (("rollout.top_p=0.9",), False), (("rollout.top_k=20",), False), (("rollout.min_p=0.1",), False)],
 )
-def test_top_p_and_top_k_draw_from_some_tokens_only(options: tuple[str, ...], whole: bool) -> None:
+def test_top_p_top_k_and_min_p_draw_from_some_tokens_only(options: tuple[str, ...], whole: bool) -> None:
     assert load_config(None, list(options)).rollout.draws_from_all_tokens is whole

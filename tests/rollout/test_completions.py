@@ -9,7 +9,7 @@ from masa.rollout.completions import completed_rollout, completion_body
 from masa.rollout.engine import RolloutError
 from masa.rollout.http_client import ServerError
 
-REQUEST = RolloutRequest("p", "solution", (4, 5), (11, 12), 3, Sampling(0.7, 0.9, 20))
+REQUEST = RolloutRequest("p", "solution", (4, 5), (11, 12), 3, Sampling(0.7, 0.9, 20, 0.05))
 # As the generation_config.json of a published model says, and more.
 MODEL_DEFAULTS = {
     "repetition_penalty": 1.05,
@@ -40,7 +40,8 @@ def test_no_default_of_a_models_generation_config_acts_in_vllm() -> None:
     assert set(request._DEFAULT_SAMPLING_PARAMS) <= set(body)
     asked = request.to_sampling_params(body["max_tokens"], dict(MODEL_DEFAULTS))
     assert (asked.temperature, asked.top_p, asked.top_k, asked.seed) == (0.7, 0.9, 20, 12)
-    assert (asked.min_p, asked.repetition_penalty, asked.presence_penalty, asked.frequency_penalty) == (0, 1, 0, 0)
+    assert (asked.min_p, asked.repetition_penalty) == (0.05, 1)
+    assert (asked.presence_penalty, asked.frequency_penalty) == (0, 0)
     assert (asked.n, asked.min_tokens, asked.max_tokens, asked.stop, asked.stop_token_ids) == (1, 0, 3, [], [1, 2])
     assert not getattr(asked, "watermarking", False)
 

@@ -1,0 +1,97 @@
+"""The options of rollouts: engines, sampling, servers (docs/rollout.md)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from masa.config.engine_arguments import require_exact_arguments
+from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section
+
+
+class RolloutSection(Section):
+    """How responses are sampled."""
+
+    engine: Literal["auto", "transformers", "vllm", "vllm_server"] = "auto"
+    """`transformers` and `vllm` sample in this process, `vllm_server` over HTTP; `auto`: `vllm_server` where `servers`
+    are named, `vllm` where there is a GPU and vLLM is installed, else `transformers`."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Sampling temperature; the policy's log-probs are taken at the same one."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling: the probability that the tokens to sample from add up to; below 1 rollouts no longer follow the
+    policy itself."""
+    top_k: NonNegativeInt = 0
+    """Sample from the k most probable tokens only; 0: from all of them."""
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Sample from tokens that are at least so many times as probable as the most probable one; 0: from all of them."""
+    max_solution_tokens: PositiveInt = 8192
+    """Response limit of a solution, in tokens."""
+    max_meta_tokens: PositiveInt = 2048
+    """Response limit of a meta-prediction, in tokens."""
+    stop_token_ids: list[NonNegativeInt] = Field(default_factory=list)
+    """Token ids that end a response beside those that tokenizer, generation config and chat template name."""
+    max_batch_size: PositiveInt = 256
+    """Sequences decoded at a time by one engine or server."""
+    max_model_len: PositiveInt | None = None
+    """vLLM: longest prompt and response together, in tokens; null: prompts.max_tokens, the larger response limit and
+    512 tokens for hints, and at most what the model can."""
+    dtype: Literal["policy", "float32", "bfloat16"] = "policy"
+    """vLLM: the type that responses are sampled in; `policy`: that of the policy's parameters."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.45
+    """vLLM: share of a GPU's memory for weights and KV cache."""
+    kv_cache_gb: PositiveFloat | None = None
+    """vLLM: size of the KV cache in GB; null: what `gpu_memory_utilization` leaves, 1 without a GPU."""
+    tensor_parallel_size: PositiveInt = 1
+    """vLLM: GPUs that share one engine; with `vllm` so many neighbouring processes of the run share theirs."""
+    enforce_eager: bool = False
+    """vLLM: no CUDA graphs; starts faster, samples slower. Without a GPU always so."""
+    sleep_level: Annotated[int, Field(ge=0, le=2)] = 0
+    """What the engine `vllm` does with its memory during the update: 0 keeps it, 1 drops the KV cache and moves the
+    weights to the CPU, 2 drops both."""
+    async_steps: Annotated[int, Field(ge=0, le=8)] = 0
+    """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Requires
+    `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
+    check_at_start: bool = True
+    """Prove before the first step, on prompts of this run, that the model's own logits, the update, the engine and a
+    checkpoint give the same log-probs; row layouts that do not are not used, anything else ends the run. False: the row
+    layouts alone are compared."""
+    check_every: NonNegativeInt = 0
+    """Every so many steps prove that engine and policy agree, by checksum and log-probs of long prompts; 0: never."""
+    servers: list[str] = Field(default_factory=list)
+    """`vllm_server`: addresses of running servers, such as `http://host:8000`; empty: `num_servers` are started."""
+    num_servers: PositiveInt = 1
+    """`vllm_server`: servers to start on this machine where `servers` is empty."""
+    server_devices: list[str] = Field(default_factory=list)
+    """`CUDA_VISIBLE_DEVICES` of each started server; empty: those of the run."""
+    server_wait: PositiveFloat = 300.0
+    """Seconds without any usable server, and for a server to start or to take weights, before the run stops."""
+    server_patience: PositiveFloat = 30.0
+    """Seconds a server may be silent before it counts as dead and its requests go to the others."""
+    lora: Literal["auto", "adapter", "merged"] = "auto"
+    """With `model.lora.rank`, what engines are given: `adapter`: the base model once, then adapters alone; `merged`:
+    all weights after every step, adapters merged into them; `auto`: adapters where the engine can."""
+    weight_transfer: Literal["auto", "file", "nccl"] = "auto"
+    """How servers get weights; `auto`: `nccl` where there are GPUs that servers have for themselves, else `file`."""
+    transfer_folder: str | None = None
+    """Folder that the run and its servers see, for `file`; null: a temporary one."""
+    bucket_mb: PositiveInt = 512
+    """Size in MB of the parts in which weights are sent to servers."""
+    engine_arguments: Annotated[dict[str, Any], AfterValidator(require_exact_arguments)] = Field(default_factory=dict)
+    """vLLM: further arguments of its engine, such as `{max_num_batched_tokens: 16384}`, for the engine in process and
+    for servers that the run starts. Arguments that another option sets, or with which it would sample from another
+    distribution than the policy's, are refused."""
+
+    @property
+    def draws_from_all_tokens(self) -> bool:
+        """Whether samples come from the policy's whole distribution, nothing cut away by top-p, top-k or min-p."""
+        return self.top_p == 1.0 and self.top_k == 0 and self.min_p == 0.0
+
+    @model_validator(mode="after")
+    def _asynchrony_fits(self) -> RolloutSection:
+        if self.async_steps and self.sleep_level:
+            raise ValueError("async_steps and sleep_level exclude each other: an engine that samples cannot sleep")
+        in_process = self.engine == "vllm" or (self.engine == "auto" and not self.servers)
+        if self.async_steps and in_process and self.tensor_parallel_size > 1:
+            raise ValueError("async_steps needs engine=vllm_server where tensor_parallel_size is over 1")
+        return self
