@@ -41,5 +41,5 @@ def test_the_share_is_one_of_the_distribution_at_the_temperature() -> None:
 
 @pytest.mark.parametrize("found", [-0.1, 1.0])
 def test_a_share_out_of_range_is_refused(found: float) -> None:
-    with pytest.raises(ConfigError, match="rollout.min_p"):
+    with pytest.raises(ConfigError, match=r"rollout\.min_p"):
         load_config(None, [f"rollout.min_p={found}"])
