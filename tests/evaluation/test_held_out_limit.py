@@ -35,9 +35,10 @@ def _config(*overrides: str) -> Config:
 
 def _limits(*overrides: str) -> dict[str, set[int]]:
     config, engine = _config(*overrides), _Recording()
-    prepared = prepare(config)
+    prepared, grader = prepare(config), Mock()
+    grader.sampled = lambda engine, problems, requests: engine.generate(requests)
     with pytest.raises(_StopError):
-        evaluate_held_out(config, prepared.evaluation[:3], prepared.builder, engine, Mock())  # type: ignore[arg-type]
+        evaluate_held_out(config, prepared.evaluation[:3], prepared.builder, engine, grader)  # type: ignore[arg-type]
     limits: dict[str, set[int]] = {}
     for request in engine.requests:
         limits.setdefault(request.path, set()).add(request.max_new_tokens)

@@ -91,6 +91,7 @@ def test_two_steps_on_smollm2_train_every_parameter_and_the_checkpoint_loads(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_steps_on_gemma_3_without_a_chat_template_train_every_parameter(tmp_path: Path) -> None:
     # Gemma's licence is its own: whoever accepts it installs the package.
     parts = pytest.importorskip(
