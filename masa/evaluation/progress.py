@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -47,13 +47,13 @@ class _Lines:
         self._total = total
         self._before: int | None = None
         self._done = 0
-        self._started = self._said = time.monotonic()
+        self._started = self._said = monotonic()
 
     def __call__(self, count: int) -> None:
         self._done += count
         if self._before is None:
             self._before = self._done
-        now = time.monotonic()
+        now = monotonic()
         if now - self._said < _BETWEEN_LINES or self._done >= self._total:
             return
         self._said = now

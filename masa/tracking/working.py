@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -43,8 +43,8 @@ def working(console: Console | None, what: str) -> Iterator[None]:
             yield
         return
     console.print(Text(what), soft_wrap=True)
-    started = time.monotonic()
+    started = monotonic()
     yield
-    seconds = time.monotonic() - started
+    seconds = monotonic() - started
     if seconds >= _LONG:
         console.print(Text(f"{what}: done in {duration(seconds)}"), soft_wrap=True)
