@@ -73,6 +73,7 @@ def smaller(policy: Path, run: Path, *options: str) -> list[str]:
         # A random policy solves nothing; a KL term makes every row one that is trained on.
         "algorithm.kl_coefficient=0.01",
         "evaluation.num_samples=1",
+        "evaluation.max_solution_tokens=512",
         "checkpoint.every=1",
         "rewards.verifier_workers=1",
         "run.steps=2",
