@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -40,3 +42,31 @@ def add_configuration(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration, e.g. run.seed=1"
     )
+
+
+def exit_code(
+    work: Callable[[], object],
+    *,
+    bad_input: tuple[type[Exception], ...],
+    failure: tuple[type[Exception], ...] = (),
+    interrupted: str,
+) -> int:
+    """Do the work of a command; what is expected to go wrong becomes one line on stderr and an exit code.
+
+    Args:
+        bad_input: errors of the user's, exit code 2.
+        failure: errors of what was asked of others, exit code 1; looked for first.
+        interrupted: what is said after Ctrl-C, behind "interrupted"; exit code 130.
+    """
+    try:
+        work()
+    except failure as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    except bad_input as error:
+        print(f"masa: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"masa: interrupted{interrupted}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from masa.arguments import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, positive
+from masa.arguments import exit_code, positive
 from masa.callable_modules import make_callable
 
 if TYPE_CHECKING:
@@ -104,27 +104,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.rewards.failures import VerifierFailedError
 
     console = Console()
-    try:
-        if options.list:
-            from masa.config import load_config
-            from masa.evaluation.listing import print_benchmarks
+    return exit_code(
+        lambda: _list(options, console) if options.list else _evaluate(options, console),
+        failure=(VerifierFailedError,),
+        bad_input=(ConfigError, ProblemDataError),
+        interrupted=". Samples that were finished are kept; the same command goes on from there",
+    )
 
-            print_benchmarks(console, _own_benchmarks(options, load_config(options.config, options.overrides)))
-            return 0
-        _evaluate(options, console)
-        return 0
-    except VerifierFailedError as error:
-        print(f"masa: {error}", file=sys.stderr)
-        return EXIT_FAILURE
-    except (ConfigError, ProblemDataError) as error:
-        print(f"masa: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print(
-            "masa: interrupted. Samples that were finished are kept; the same command goes on from there",
-            file=sys.stderr,
-        )
-        return EXIT_INTERRUPTED
+
+def _list(options: argparse.Namespace, console: Console) -> None:
+    from masa.config import load_config
+    from masa.evaluation.listing import print_benchmarks
+
+    print_benchmarks(console, _own_benchmarks(options, load_config(options.config, options.overrides)))
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from masa.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, positive
+from masa.arguments import exit_code, positive
 from masa.callable_modules import make_callable
 
 if TYPE_CHECKING:
@@ -83,32 +83,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.config import ConfigError
     from masa.problems.errors import ProblemDataError
 
+    return exit_code(
+        lambda: _predict(options),
+        bad_input=(ConfigError, ProblemDataError),
+        interrupted=". Nothing is kept; the same command begins again",
+    )
+
+
+def _predict(options: argparse.Namespace) -> None:
+    found = predict(
+        _problems(options),
+        options.model,
+        run=options.run,
+        step=options.step,
+        config=options.config,
+        overrides=options.set,
+        num_metas=options.metas,
+        temperature=options.temperature,
+        # Beside the table, which may go into a file.
+        console=Console(stderr=True),
+    )
+    if options.out:
+        _write(found, Path(options.out))
     console = Console()
-    try:
-        found = predict(
-            _problems(options),
-            options.model,
-            run=options.run,
-            step=options.step,
-            config=options.config,
-            overrides=options.set,
-            num_metas=options.metas,
-            temperature=options.temperature,
-            # Beside the table, which may go into a file.
-            console=Console(stderr=True),
-        )
-        if options.out:
-            _write(found, Path(options.out))
-    except (ConfigError, ProblemDataError) as error:
-        print(f"masa: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("masa: interrupted. Nothing is kept; the same command begins again", file=sys.stderr)
-        return EXIT_INTERRUPTED
     console.print(_table(found))
     if options.out:
         console.print(f"Predictions: {options.out}", highlight=False, soft_wrap=True)
-    return 0
 
 
 def _problems(options: argparse.Namespace) -> list[Any]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from masa.arguments import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED
+from masa.arguments import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,38 +16,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: uploaded, or with ``--card`` shown; 1: the hub did not take it; 2: a mistake in what was asked for; 130: Ctrl-C.
     """
     options = _parser().parse_args(arguments)
+    from masa.publishing.upload import HubPushError
+    from masa.run import NoRunError
+
+    return exit_code(
+        lambda: _push(options),
+        failure=(HubPushError,),
+        bad_input=(NoRunError, ValueError),
+        interrupted=". The same command uploads what is missing",
+    )
+
+
+def _push(options: argparse.Namespace) -> None:
     from masa.config.hub import require_repository
     from masa.publishing.publish import CARD, prepare_publication
     from masa.publishing.upload import HubPushError, missing_for_upload
-    from masa.run import NoRunError, load_run
+    from masa.run import load_run
     from masa.tracking.run_directory import RunDirectory
 
-    publication = None
+    run = load_run(options.run)
+    repo = require_repository(options.repo or run.config.hub.repo or f"{run.path.resolve().name}")
+    if not (options.card or options.repo or run.config.hub.repo):
+        raise ValueError("--repo: owner/name is needed, since hub.repo of the run's configuration is null")
+    publication = prepare_publication(RunDirectory(options.run), repo, options.step)
     try:
-        run = load_run(options.run)
-        repo = require_repository(options.repo or run.config.hub.repo or f"{run.path.resolve().name}")
-        if not (options.card or options.repo or run.config.hub.repo):
-            raise ValueError("--repo: owner/name is needed, since hub.repo of the run's configuration is null")
-        publication = prepare_publication(RunDirectory(options.run), repo, options.step)
         if options.card:
             print((publication.folder / CARD).read_text(encoding="utf-8"), end="")
-            return 0
+            return
         if missing := missing_for_upload():
             raise HubPushError(f"{repo} was not uploaded: {missing}")
         print(publication.upload(repo, private=not options.public))
-    except HubPushError as error:
-        print(f"masa: {error}", file=sys.stderr)
-        return EXIT_FAILURE
-    except (NoRunError, ValueError) as error:
-        print(f"masa: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("masa: interrupted. The same command uploads what is missing", file=sys.stderr)
-        return EXIT_INTERRUPTED
     finally:
-        if publication is not None:
-            publication.discard()
-    return 0
+        publication.discard()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -78,7 +78,7 @@ class TrainingStep:
                 metrics.lasts(session.updater.update(parts))
 
             # MASA-efficient: controls learn from the step, and the best meta-predictions are cloned.
-            metrics.merge(session.controls.observe(step, batch, run.groups))
+            metrics.merge(session.controls.observe(step, batch, run.groups, gated))
             metrics.merge(clone_experts(step, session.controls, session.updater))
             with timed(metrics, "time/sync"):
                 metrics.lasts(session.synchronise(step))

@@ -164,8 +164,17 @@ class Controls:
         """The metas of gated problems that the problem's history rewards; mostly none."""
         return self.gated_metas(step, gated) if self.gated_metas is not None else []
 
-    def observe(self, step: int, batch: ShapedBatch, groups: Sequence[GradedGroup]) -> StepMetrics:
-        """Learn from a step: audits, rewards, experts. Every process sees all groups, so all learn the same."""
+    def observe(
+        self,
+        step: int,
+        batch: ShapedBatch,
+        groups: Sequence[GradedGroup],
+        gated: Sequence[RewardedMetas] = (),
+    ) -> StepMetrics:
+        """Learn from a step: audits, rewards, experts. Every process sees all groups, so all learn the same.
+
+        ``gated`` is what `reward_gated` gave for the batch.
+        """
         metrics = StepMetrics()
         if self._config.algorithm.num_metas_when_calibrated is not None:
             # Before the gate learns from this step: what this step was sampled with.
@@ -179,7 +188,7 @@ class Controls:
                 metrics.last("control/predictions_kept", len(self.kept))
         outcomes = [outcome_of(group) for group in groups]
         if self.gated_metas is not None:
-            rewards = [reward for one in self.reward_gated(step, batch.gated) for reward in one.rewards]
+            rewards = [reward for one in gated for reward in one.rewards]
             metrics.sum("control/gated_metas_rewarded", len(rewards))
             metrics.means("control/gated_r_difficulty", [reward.difficulty for reward in rewards])
             self.gated_metas.observe(step, outcomes)

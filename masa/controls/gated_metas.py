@@ -10,8 +10,8 @@ from masa.config import Config
 from masa.controls.plan import PredictedProblem
 from masa.controls.selection.pass_rates import PassRateHistory
 from masa.controls.selection.selector import Outcome
-from masa.rewards.alignment import MetaReward, MetaWeights, difficulty_reward
-from masa.rewards.meta_price import priced
+from masa.rewards.alignment import MetaReward, SolutionGroup
+from masa.rewards.meta_rewards import reward_metas
 from masa.rollout.engine import Rollout
 
 
@@ -31,11 +31,7 @@ class GatedMetaRewards:
     """
 
     def __init__(self, config: Config) -> None:
-        weights = config.rewards.meta_weights
-        self._weights = MetaWeights(weights.length, weights.difficulty, weights.notion)
-        self._base = config.rewards.difficulty_base
-        self._price = config.rewards.meta_length_price
-        self._limit = config.rollout.max_meta_tokens
+        self._config = config
         self._history = PassRateHistory(config.controls.selection.combined.discount)
 
     def __call__(self, step: int, gated: Sequence[PredictedProblem]) -> list[RewardedMetas]:
@@ -44,19 +40,10 @@ class GatedMetaRewards:
         for one in gated:
             history = self._history(step, one.problem.id) if one.metas else None
             if history is not None:
-                found.append(RewardedMetas(one.metas, tuple(self._rewards(one, history.rate))))
+                known = SolutionGroup(history.rate, (), (), (), one.problem.statement)
+                rewards = reward_metas(one.predictions, one.metas, known, self._config)
+                found.append(RewardedMetas(one.metas, tuple(rewards)))
         return found
-
-    def _rewards(self, one: PredictedProblem, rate: float) -> list[MetaReward]:
-        share = self._weights.difficulty / self._weights.total
-        difficulties = [difficulty_reward(meta.pass_rate, rate, self._base) for meta in one.predictions]
-        return priced(
-            [MetaReward(share * difficulty, 0.0, difficulty, 0.0) for difficulty in difficulties],
-            [len(meta.token_ids) for meta in one.metas],
-            free=self._price.free_tokens,
-            limit=self._limit,
-            price=self._price.price,
-        )
 
     def observe(self, step: int, outcomes: Sequence[Outcome]) -> None:
         """Add the solutions of step ``step``."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from masa.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, not_negative, positive
+from masa.arguments import exit_code, not_negative, positive
 
 if TYPE_CHECKING:
     from masa.config import Config
@@ -23,30 +22,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130: interrupted (Ctrl-C).
     """
     options = _parser().parse_intermixed_args(arguments)
-    from masa.config import ConfigError, load_config
+    from masa.config import ConfigError
     from masa.problems.errors import ProblemDataError
+
+    return exit_code(lambda: _preview(options), bad_input=(ConfigError, ProblemDataError), interrupted="")
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from masa.config import load_config
     from masa.problems.preview import show_preview
 
-    try:
-        config = load_config(options.config, options.overrides)
-        loaded = _load(options, config)
-        # Without a configuration or a model, no tokenizer is known: lengths are counted in characters.
-        with_tokens = options.config is not None or "path" in config.model.model_fields_set
-        show_preview(
-            Console(soft_wrap=True, highlight=False),
-            config,
-            loaded,
-            shown=options.show,
-            verified=options.verify,
-            with_tokens=with_tokens,
-        )
-    except (ConfigError, ProblemDataError) as error:
-        print(f"masa: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("masa: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+    config = load_config(options.config, options.overrides)
+    loaded = _load(options, config)
+    # Without a configuration or a model, no tokenizer is known: lengths are counted in characters.
+    with_tokens = options.config is not None or "path" in config.model.model_fields_set
+    show_preview(
+        Console(soft_wrap=True, highlight=False),
+        config,
+        loaded,
+        shown=options.show,
+        verified=options.verify,
+        with_tokens=with_tokens,
+    )
 
 
 def _load(options: argparse.Namespace, config: Config) -> LoadedProblems:

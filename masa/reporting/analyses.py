@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from masa.evaluation.meta_awareness import calibration_bins, calibration_error
-from masa.reporting.curves import Spread, spread
+from masa.reporting.curves import Spread, spread, twelfths
 from masa.reporting.runs import Run
 
-_WINDOWS = 12
 _BINS = 8
 
 
@@ -97,10 +96,10 @@ def calibration_windows(run: Run) -> list[dict[str, float]]:
             pairs = [(float(one), float(row["pass_rate"])) for one in row["predicted_pass_rate"] if one is not None]
             by_step.setdefault(int(row["step"]), []).extend(pairs)
     steps = sorted(step for step, pairs in by_step.items() if pairs)
-    size = max(1, -(-len(steps) // _WINDOWS))
-    rows = []
-    for start in range(0, len(steps), size):
-        window = steps[start : start + size]
-        error = calibration_error(calibration_bins([pair for step in window for pair in by_step[step]]))
-        rows.append({"step": window[-1], "calibration": error})
-    return rows
+    return [
+        {
+            "step": window[-1],
+            "calibration": calibration_error(calibration_bins([pair for step in window for pair in by_step[step]])),
+        }
+        for window in twelfths(steps)
+    ]

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from masa.reporting.curves import spread
+from masa.reporting.curves import spread, twelfths
 from masa.reporting.groups import RunGroup
 from masa.reporting.runs import Run
 from masa.reporting.tables import GAP, Row, Table
 from masa.tracking.figure_data import tenths
 
 PREDICTORS = ("metas", "constant", "history")
-_WINDOWS = 12
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,10 @@ def windows(run: Run) -> list[dict[str, float]]:
     """`quality` in each twelfth of a run, at the last step of each; empty without predictions."""
     found = compared(run.predictions)
     steps = sorted({one.step for one in found})
-    size = max(1, -(-len(steps) // _WINDOWS))
-    rows = []
-    for start in range(0, len(steps), size):
-        chosen = set(steps[start : start + size])
-        rows.append({"step": max(chosen), **quality([one for one in found if one.step in chosen])})
-    return rows
+    return [
+        {"step": window[-1], **quality([one for one in found if window[0] <= one.step <= window[-1]])}
+        for window in twelfths(steps)
+    ]
 
 
 def baselines_table(groups: Sequence[RunGroup]) -> Table:

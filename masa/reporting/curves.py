@@ -18,6 +18,7 @@ from masa.tracking.figure_data import series, smooth
 
 Floats = NDArray[np.float64]
 Against = Literal["step", "tokens", "seconds"]
+_WINDOWS = 12
 _RESAMPLES = 999
 
 
@@ -110,12 +111,22 @@ def progress(rows: Sequence[Mapping[str, Any]], against: Against) -> dict[int, f
     """What had been spent when each step was done."""
     if against == "step":
         return {int(row["step"]): float(row["step"]) for row in rows}
-    key = keys.TOKENS_GENERATED if against == "tokens" else keys.STEP_SECONDS
-    spent, total = {}, 0.0
+    return spent(rows, keys.TOKENS_GENERATED if against == "tokens" else keys.STEP_SECONDS)
+
+
+def spent(rows: Sequence[Mapping[str, Any]], key: str) -> dict[int, float]:
+    """The sum of a metric up to each step."""
+    sums, total = {}, 0.0
     for row in rows:
         total += row.get(key) or 0.0
-        spent[int(row["step"])] = total
-    return spent
+        sums[int(row["step"])] = total
+    return sums
+
+
+def twelfths(steps: Sequence[int]) -> list[Sequence[int]]:
+    """Steps in about twelve windows of equal length, the last one maybe shorter."""
+    size = max(1, -(-len(steps) // _WINDOWS))
+    return [steps[start : start + size] for start in range(0, len(steps), size)]
 
 
 def total(rows: Sequence[Mapping[str, Any]], key: str) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from masa.reporting.curves import spread, total
+import numpy as np
+
+from masa.reporting.curves import spent, spread, total
 from masa.reporting.groups import RunGroup
 from masa.reporting.runs import Run
 from masa.reporting.tables import Row, Table, count, per_cent, seconds
@@ -27,10 +28,10 @@ def equal_budgets_table(groups: Sequence[RunGroup]) -> Table:
     cells: dict[str, list[str]] = {group.label: [] for group in trained}
     columns = []
     for name, key, shown in _BUDGETS:
-        spent = [value for group in trained for run in group.runs if not math.isnan(value := total(run.metrics, key))]
-        if len(spent) < len(trained):
+        totals = [value for group in trained for run in group.runs if not math.isnan(value := total(run.metrics, key))]
+        if len(totals) < len(trained):
             continue
-        budget = min(spent)
+        budget = min(totals)
         columns.append(f"{shown(budget)} {'' if key == keys.STEP_SECONDS else 'tokens '}{name}")
         for group in trained:
             accuracy = spread([accuracy_at(run, key, budget) for run in group.runs])
@@ -47,22 +48,13 @@ def equal_budgets_table(groups: Sequence[RunGroup]) -> Table:
 
 def accuracy_at(run: Run, key: str, budget: float) -> float:
     """The held-out accuracy where ``budget`` of the metric ``key`` had been spent; NaN where no evaluation is."""
-    points = _evaluated(run.metrics, key)
-    before = [point for point in points if point[0] <= budget]
-    after = [point for point in points if point[0] > budget]
-    if not before:
+    sums = spent(run.metrics, key)
+    points = [
+        (sums[int(row["step"])], float(row[keys.HELD_OUT_ACCURACY]))
+        for row in run.metrics
+        if row.get(keys.HELD_OUT_ACCURACY) is not None
+    ]
+    if not points:
         return math.nan
-    if not after:
-        return before[-1][1]
-    (spent, accuracy), (later, better) = before[-1], after[0]
-    return accuracy + (budget - spent) / (later - spent) * (better - accuracy)
-
-
-def _evaluated(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    """What had been spent at each evaluation, and its accuracy."""
-    spent, points = 0.0, []
-    for row in rows:
-        spent += row.get(key) or 0.0
-        if row.get(keys.HELD_OUT_ACCURACY) is not None:
-            points.append((spent, float(row[keys.HELD_OUT_ACCURACY])))
-    return points
+    at, accuracy = zip(*points, strict=True)
+    return float(np.interp(budget, at, accuracy, left=math.nan))

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from masa.config import Config
 from masa.policy.overlong import overlong_punishment
 from masa.problems import Problem
-from masa.rewards.alignment import MetaReward, MetaWeights, SolutionGroup, score_metas
+from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.calling import FunctionReward, Response, RewardFunctions
 from masa.rewards.early import Early, EarlyVerdicts
 from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
-from masa.rewards.meta_price import priced
+from masa.rewards.meta_rewards import reward_metas
 from masa.rewards.notions import NotionMatch
 from masa.rewards.own_parts import Verifier, verified
 from masa.rewards.verdict import Verdict
@@ -70,9 +70,7 @@ class Grader:
         *,
         early: bool = False,
     ) -> None:
-        weights = config.rewards.meta_weights
         keys = config.prompts.meta_keys
-        self._weights = MetaWeights(weights.length, weights.difficulty, weights.notion)
         known = MetaKeys()
         self.keys = MetaKeys(
             (keys.notions, *known.notions), (keys.pass_rate, *known.pass_rate), (keys.solution_length, *known.length)
@@ -196,22 +194,7 @@ class Grader:
         ]
         meta_texts = self.texts(metas)
         predictions = [self.parse(text) for text in meta_texts]
-        meta_rewards = score_metas(
-            predictions,
-            statistics,
-            self._weights,
-            base=self._config.rewards.difficulty_base,
-            count=self._config.rewards.notion_count,
-            match=self._config.rewards.notion_match,
-        )
-        price = self._config.rewards.meta_length_price
-        meta_rewards = priced(
-            meta_rewards,
-            [len(one.token_ids) for one in metas],
-            free=price.free_tokens,
-            limit=self._config.rollout.max_meta_tokens,
-            price=price.price,
-        )
+        meta_rewards = reward_metas(predictions, metas, statistics, self._config)
         return GradedGroup(
             problem=problem,
             solutions=solutions,

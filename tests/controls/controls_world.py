@@ -127,7 +127,8 @@ class World:
         else:
             batch = ShapedBatch.of(roll_out_together(*arguments))
         groups = self.grader.grade(batch.mine, batch.rollouts)
-        metrics: StepMetrics = self.controls.observe(step, batch, groups)
+        gated = self.controls.reward_gated(step, batch.gated)
+        metrics: StepMetrics = self.controls.observe(step, batch, groups, gated)
         return batch, groups, metrics.flatten()
 
 

@@ -104,6 +104,6 @@ def test_gated_problems_that_were_solved_before_are_rewarded_in_the_step_and_oth
     assert rewarded > 0
 
 
-def test_it_needs_no_option_beside_the_gate_and_other_values_are_refused() -> None:
+def test_another_value_is_refused() -> None:
     with pytest.raises(ConfigError, match="gated_metas"):
         load_config(None, ["controls.gating.gated_metas=always"])

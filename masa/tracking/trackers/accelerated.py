@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,13 @@ from masa.tracking.trackers.tracked import SAMPLE_COLUMNS, TrackedRun, flat_valu
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
+# The file of the run directory that ties the parts of a resumed run together.
+_MLFLOW_ID = "mlflow_id"
 # What MLflow allows in the name of a metric.
 _NOT_IN_MLFLOW = re.compile(r"[^\w./ -]")
 
 
-class AccelerateLogger:
+class AccelerateLogger(ABC):
     """Metrics to a tracker of accelerate.
 
     Whatever goes wrong in it is told once, and the tracker is off from there on; the run goes on.
@@ -56,19 +59,11 @@ class AccelerateLogger:
         from accelerate import PartialState
 
         PartialState()  # accelerate's trackers write to its log, which wants to know the processes first
-        self._start()
+        self._tracker = self._started()
 
-    def _start(self) -> None:
-        tracker = self._make()
-        tracker.start()
-        self._store_configuration(tracker)
-        self._tracker = tracker
-
-    def _make(self) -> GeneralTracker:
-        raise NotImplementedError
-
-    def _store_configuration(self, tracker: Any) -> None:
-        tracker.store_init_configuration(flat_values(self._run.config))
+    @abstractmethod
+    def _started(self) -> Any:
+        """accelerate's tracker, at work and with the run's configuration."""
 
     def _metric_name(self, name: str) -> str:
         return name
@@ -95,7 +90,24 @@ class AccelerateLogger:
             self._run.warn(f"{self.name}: could not {action} ({brief(error)}); it is off from here on, the run goes on")
 
 
-class TensorBoardLogger(AccelerateLogger):
+class PlainLogger(AccelerateLogger):
+    """Metrics to a tracker that is made, started and given the configuration."""
+
+    @abstractmethod
+    def _make(self) -> GeneralTracker:
+        """accelerate's tracker, not started yet."""
+
+    def _started(self) -> Any:
+        tracker = self._make()
+        tracker.start()
+        self._store_configuration(tracker)
+        return tracker
+
+    def _store_configuration(self, tracker: Any) -> None:
+        tracker.store_init_configuration(flat_values(self._run.config))
+
+
+class TensorBoardLogger(PlainLogger):
     """TensorBoard: event files in ``tensorboard/`` of the run directory; samples as texts."""
 
     name = "tensorboard"
@@ -116,7 +128,7 @@ class TensorBoardLogger(AccelerateLogger):
             self._tracker.log_images({f"figures/{path.stem}": pixels[None]}, step=step, dataformats="NHWC")
 
 
-class TrackioLogger(AccelerateLogger):
+class TrackioLogger(PlainLogger):
     """trackio: metrics and configuration."""
 
     name = "trackio"
@@ -131,7 +143,7 @@ class TrackioLogger(AccelerateLogger):
         """Given when it is made."""
 
 
-class MlflowLogger(AccelerateLogger):
+class MlflowLogger(PlainLogger):
     """MLflow: figures, and at the end samples.jsonl, as artifacts; a resumed run continues its MLflow run."""
 
     name = "mlflow"
@@ -163,10 +175,7 @@ class MlflowLogger(AccelerateLogger):
             self._tracker.log_artifact(str(samples))
 
 
-_MLFLOW_ID = "mlflow_id"
-
-
-class OwnTrackerLogger(AccelerateLogger):
+class OwnTrackerLogger(PlainLogger):
     """A tracker of the user's own: a subclass of `GeneralTracker`, made as accelerate makes a registered one.
 
     Samples go to its ``log_table`` and figures to its ``log_images``, where it has such methods.

@@ -45,7 +45,7 @@ class WandbLogger(AccelerateLogger):
             files = self._run.folder / "wandb" / "offline-run-*"
             self._run.say(f"wandb: the run is kept offline; to upload it: wandb sync {files}")
 
-    def _start(self) -> None:
+    def _started(self) -> Any:
         import wandb
         from accelerate.tracking import WandBTracker
 
@@ -66,7 +66,7 @@ class WandbLogger(AccelerateLogger):
             tracker.start()
         tracker.tracker.define_metric("step")
         tracker.tracker.define_metric("*", step_metric="step")
-        self._tracker = tracker
+        return tracker
 
     def _options(self, wandb: Any) -> dict[str, Any]:
         section = self._section
