@@ -12,9 +12,9 @@ import torch
 
 from masa.config import Config
 from masa.evaluation.held_out import evaluate_held_out, record_held_out
-from masa.policy.attention import settle_attention
-from masa.policy.loading import load_policy
-from masa.policy.stops import stop_tokens
+from masa.model.loading import load_policy
+from masa.model.stops import stop_tokens
+from masa.policy.forward.attention import settle_attention
 from masa.preflight import Prepared, problems_of_rows
 from masa.problems import Problem
 from masa.problems.tables import is_table

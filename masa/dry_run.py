@@ -13,15 +13,16 @@ from rich.text import Text
 
 from masa.callbacks import load_callbacks
 from masa.config import Config, ConfigError
+from masa.flow.ahead import require_correction
+from masa.model.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
+from masa.model.stops import known_stops, stop_tokens
 from masa.planning.devices import find_device, find_utilization
 from masa.planning.disk import show_disk
 from masa.planning.launch import is_first, launch_at_work, planned_launch, sharding_of
 from masa.planning.report import read_shape, require_launch, show_needs
 from masa.planning.time_report import Run, show_time
 from masa.planning.tokens import token_rows
-from masa.policy.algorithm import resolve_algorithm
-from masa.policy.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
-from masa.policy.stops import known_stops, stop_tokens
+from masa.policy.objective.algorithm import resolve_algorithm
 from masa.preflight import (
     benchmark_problems_of,
     check_verifiers,
@@ -39,7 +40,6 @@ from masa.problems.errors import HubUnavailableError
 from masa.problems.prompts import PromptTemplates
 from masa.publishing.upload import missing_for_upload
 from masa.rewards.functions import load_reward_functions
-from masa.rollout.ahead import require_correction
 from masa.rollout.requests import RequestBuilder
 from masa.rollout.room import load_model_config
 from masa.tracking.run_directory import RunDirectory

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from masa.config import Config
     from masa.config.changes import Changes
     from masa.evaluation.benchmarks.own import OwnBenchmarks
-    from masa.evaluation.settings import EvaluationSettings
+    from masa.evaluation.running.settings import EvaluationSettings
 
 
 def evaluate(
@@ -68,7 +68,7 @@ def evaluate(
         VerifierFailedError: the verifier raised on every response of a benchmark.
         TypeError: an option that the command line does not have.
     """
-    from masa.evaluation.model_choice import texts_of
+    from masa.evaluation.running.model_choice import texts_of
 
     asked = _parser().parse_args([])
     known = {name for name in vars(asked) if name not in ("list", "overrides")}
@@ -114,18 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _list(options: argparse.Namespace, console: Console) -> None:
     from masa.config import load_config
-    from masa.evaluation.listing import print_benchmarks
+    from masa.evaluation.benchmarks.listing import print_benchmarks
 
     print_benchmarks(console, _own_benchmarks(options, load_config(options.config, options.overrides)))
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from masa.config import ConfigError
-    from masa.evaluation.model_choice import ModelChoice, chosen_model
-    from masa.evaluation.runner import run_evaluation
-    from masa.evaluation.settings import settings_from_row
-    from masa.evaluation.store import EvaluationStore
-    from masa.evaluation.terminal import print_results
+    from masa.evaluation.results.terminal import print_results
+    from masa.evaluation.running.model_choice import ModelChoice, chosen_model
+    from masa.evaluation.running.runner import run_evaluation
+    from masa.evaluation.running.settings import settings_from_row
+    from masa.evaluation.running.store import EvaluationStore
 
     named = options.benchmarks or options.problems is not None
     if options.rescore and options.out and not named:
@@ -152,9 +152,9 @@ def _evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 def _settings(options: argparse.Namespace, config: Config) -> EvaluationSettings:
     from masa.config import ConfigError
     from masa.evaluation.benchmarks import resolve_benchmarks
-    from masa.evaluation.loading import DataChoice, choose_files
-    from masa.evaluation.meta_awareness import ControlThresholds
-    from masa.evaluation.settings import Budget, EvaluationSettings
+    from masa.evaluation.benchmarks.loading import DataChoice, choose_files
+    from masa.evaluation.measures.meta_awareness import ControlThresholds
+    from masa.evaluation.running.settings import Budget, EvaluationSettings
 
     own = _own_benchmarks(options, config)
     benchmarks = resolve_benchmarks(options.benchmarks, own.benchmarks, own.suites) if options.benchmarks else []

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from accelerate import PartialState
 
-from masa.policy.sharded import is_sharded
+from masa.checkpointing.saving import write_policy
+from masa.model.sharded import is_sharded
 from masa.publishing.upload import HubPushError, upload
-from masa.saving import write_policy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

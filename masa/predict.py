@@ -58,9 +58,9 @@ def predict(
         TypeError, ValueError, ProblemDataError: something that is no problem.
     """
     from masa.answering import open_answering
-    from masa.evaluation.model_choice import ModelChoice, chosen_model
-    from masa.evaluation.placing import sampling_device
-    from masa.policy.loading import load_policy, load_tokenizer
+    from masa.evaluation.running.model_choice import ModelChoice, chosen_model
+    from masa.evaluation.running.placing import sampling_device
+    from masa.model.loading import load_policy, load_tokenizer
     from masa.preflight import make_templates
     from masa.rollout.requests import RequestBuilder
     from masa.software import require_software

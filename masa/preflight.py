@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from masa.cold_start.written_metas import read_form, read_thoughts
 from masa.config import Config, ConfigError
 from masa.controls.requirements import check_controls
-from masa.policy.loading import load_tokenizer, resolve_model_path
+from masa.model.loading import load_tokenizer, resolve_model_path
 from masa.problems import Problem
 from masa.problems.chat import describe_chat
 from masa.problems.errors import ProblemDataError

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masa.checkpoint import list_checkpoints
+from masa.checkpointing.checkpoint import list_checkpoints
 from masa.config import Config, load_config
 from masa.tracking import jsonl
 from masa.tracking.run_directory import RunDirectory

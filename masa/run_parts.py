@@ -12,8 +12,8 @@ from rich.console import Console
 
 from masa.callbacks import Callback
 from masa.config import Config
-from masa.policy.presets import Algorithm
-from masa.policy.processes import join_processes, require_precise_updates
+from masa.distributed.processes import join_processes, require_precise_updates
+from masa.policy.objective.presets import Algorithm
 from masa.preflight import Prepared
 from masa.problems.mixture import Sampler
 from masa.problems.sources import make_sampler

@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import gather_object
 
+from masa.checkpointing.session_checkpoints import SessionCheckpoints
 from masa.config import Config
+from masa.controls.batch import StepBatch
 from masa.controls.controls import Controls
+from masa.distributed.peers import PeerWatch
+from masa.distributed.processes import extend_time_limits, make_accelerator
+from masa.flow.ahead import RolloutsAhead
+from masa.flow.dynamic_sampling import DynamicSampling
 from masa.interrupt import StopRequest
-from masa.peers import PeerWatch
-from masa.policy.dynamic_sampling import DynamicSampling
-from masa.policy.loading import load_policy, prepare_policy
-from masa.policy.opening import open_policy
-from masa.policy.optimizer import make_optimizer
-from masa.policy.policy_module import packs
-from masa.policy.presets import Algorithm
-from masa.policy.processes import extend_time_limits, make_accelerator
-from masa.policy.prompt_states import PromptReader
-from masa.policy.shared_prompts import attention_window
-from masa.policy.stops import stop_tokens
-from masa.policy.update import PolicyUpdater
+from masa.model.loading import load_policy, prepare_policy
+from masa.model.stops import stop_tokens
+from masa.policy.batching.shared_prompts import attention_window
+from masa.policy.forward.opening import open_policy
+from masa.policy.forward.policy_module import packs
+from masa.policy.forward.prompt_states import PromptReader
+from masa.policy.objective.presets import Algorithm
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import PolicyUpdater
 from masa.preflight import Prepared
 from masa.problems import Problem
 from masa.problems.mixture import Sampler
@@ -37,11 +40,9 @@ from masa.rewards.calling import RewardFunctions
 from masa.rewards.functions import RewardFunction
 from masa.rewards.grading import GradedGroup, Grader
 from masa.rewards.own_parts import Verifier
-from masa.rollout.agreement import check_agreement
-from masa.rollout.ahead import RolloutsAhead, StepBatch
 from masa.rollout.factory import make_engine
 from masa.rollout.room import engine_room, positions_of
-from masa.session_checkpoints import SessionCheckpoints
+from masa.rollout.weights.agreement import check_agreement
 from masa.start_check import Places, check_layouts, check_start, start_requests
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory

@@ -36,14 +36,14 @@ def missing_software(config: Config) -> list[str]:
 def _checks(config: Config, on_gpu: bool | None, model_given: bool) -> list[Callable[[], None]]:
     import torch
 
-    from masa.policy.gguf import require_gguf
-    from masa.policy.liger import require_liger_kernel
-    from masa.policy.loading import require_attention
-    from masa.policy.lora import require_peft
-    from masa.policy.processes import require_deepspeed
+    from masa.distributed.processes import require_deepspeed
+    from masa.model.gguf import require_gguf
+    from masa.model.loading import require_attention
+    from masa.model.lora import require_peft
+    from masa.policy.forward.liger import require_liger_kernel
     from masa.rewards.notions import require_lemmatizer
     from masa.rollout.factory import choose_engine
-    from masa.rollout.vllm import require_vllm, require_wakeful
+    from masa.rollout.vllm.engine import require_vllm, require_wakeful
 
     model, rollout = config.model, config.rollout
     gpu = torch.cuda.is_available() if on_gpu is None else on_gpu

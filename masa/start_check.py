@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from masa.checkpointing.saving import write_policy
 from masa.config import Config, ConfigError
-from masa.policy.collate import TokenRow, collate, collate_behind_prompts, pack
-from masa.policy.lora import has_adapters, stirred_adapters
-from masa.policy.row_checks import (
+from masa.model.lora import has_adapters, stirred_adapters
+from masa.model.sharded import is_sharded
+from masa.model.weights import plain_name, policy_weights
+from masa.policy.batching.collate import TokenRow, collate, collate_behind_prompts, pack
+from masa.policy.batching.row_checks import (
     LEAK_TOLERANCES,
     Collate,
     Forward,
@@ -29,14 +32,11 @@ from masa.policy.row_checks import (
     leak,
     own_logprobs,
 )
-from masa.policy.sharded import is_sharded
 from masa.problems import Problem
-from masa.rollout.agreement import TOLERANCES
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest, Sampling
-from masa.rollout.process_state import preserved_random_states
 from masa.rollout.requests import RequestBuilder
-from masa.rollout.weights import plain_name, policy_weights
-from masa.saving import write_policy
+from masa.rollout.vllm.process_state import preserved_random_states
+from masa.rollout.weights.agreement import TOLERANCES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

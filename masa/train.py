@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if planned and not options.dry_run:
         print(f"masa: --{next(iter(planned))}: found without --dry-run, allowed: with it", file=sys.stderr)
         return EXIT_BAD_INPUT
-    from masa.checkpoint import CheckpointError
+    from masa.checkpointing.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
-    from masa.disk import is_disk_full
-    from masa.peers import PeerLostError
+    from masa.distributed.peers import PeerLostError
+    from masa.files.disk import is_disk_full
     from masa.problems.errors import ProblemDataError
     from masa.rewards.failures import VerifierFailedError
     from masa.rollout.engine import RolloutError
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _what_is_saved(trainer: MASATrainer | None, given: Sequence[str]) -> str:
     """What an interrupted run has on disk, and the command with which it goes on."""
-    from masa.checkpoint import list_checkpoints
+    from masa.checkpointing.checkpoint import list_checkpoints
     from masa.cold_start.folder import cold_start_folder
     from masa.tracking.run_directory import RunDirectory
 

@@ -22,13 +22,13 @@ from masa.callbacks import Callback, checked_callbacks, load_callbacks
 from masa.cold_start.run import cold_start_alone
 from masa.config import Config, ConfigError, load_config
 from masa.export import push_policy, save_policy
-from masa.policy.algorithm import resolve_algorithm
-from masa.policy.own_model import check_model_object, check_tokenizer_object, own_tokenizer
+from masa.flow.ahead import require_correction
+from masa.model.own_model import check_model_object, check_tokenizer_object, own_tokenizer
+from masa.policy.objective.algorithm import resolve_algorithm
 from masa.preflight import Prepared, prepare, problems_of_rows, total_steps
 from masa.publishing.publish import card_writer
 from masa.rewards.functions import RewardFunction, checked_reward_functions, load_reward_functions, with_names
 from masa.rewards.own_parts import Verifier, check_verifier_object
-from masa.rollout.ahead import require_correction
 from masa.run import load_run
 from masa.run_parts import RunParts
 from masa.training_run import TrainingRun

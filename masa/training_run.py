@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from masa.answering import Answering
 from masa.callbacks import Callback, Callbacks
-from masa.checkpoint import checkpoint_path, require_resumable
-from masa.checkpoint_schedule import CheckpointSchedule
+from masa.checkpointing.checkpoint import checkpoint_path, require_resumable
+from masa.checkpointing.schedule import CheckpointSchedule
 from masa.cold_start.folder import cold_start_folder, cold_start_metrics
 from masa.cold_start.run import cold_start_within
 from masa.config import Config
+from masa.distributed.together import from_first
 from masa.planning.estimate import estimated_time
-from masa.policy.optimizer import describe_new_decay
+from masa.policy.update.optimizer import describe_new_decay
 from masa.preflight import longest_prompt, total_steps
 from masa.publishing.callback import HubUploads
 from masa.run_parts import CHECKING, RunParts
 from masa.run_state import RunState
-from masa.together import from_first
 from masa.tracking.display import ProgressDisplay
 from masa.tracking.failure_notes import FailureNotes
 from masa.tracking.loggers import Trackers

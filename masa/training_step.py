@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from masa.callbacks import Callbacks
 from masa.config import Config
-from masa.controls.batch import ShapedBatch
+from masa.controls.batch import ShapedBatch, StepBatch
 from masa.controls.cloning import clone_experts
-from masa.controls.rollouts import roll_out_problems, roll_out_selected, roll_out_together
 from masa.evaluation.held_out import evaluate_held_out, record_held_out
-from masa.policy.dynamic_sampling import Draw
-from masa.policy.presets import Algorithm
-from masa.policy.rows import training_rows
+from masa.flow.dynamic_sampling import Draw
+from masa.flow.rollouts import roll_out_problems, roll_out_selected, roll_out_together
+from masa.flow.rows import training_rows
+from masa.flow.staleness import record_staleness
+from masa.policy.objective.presets import Algorithm
 from masa.preflight import Prepared
 from masa.problems.mixture import Sampler
 from masa.rewards.grading import GradedGroup
-from masa.rollout.ahead import StepBatch
-from masa.rollout.statistics import record_staleness
 from masa.run_state import RunState
 from masa.session import Session
 from masa.tracking import keys

@@ -31,8 +31,8 @@ from masa.controls.plan import PredictedProblem
 from masa.problems import Problem
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout import RolloutRequest
-from masa.rollout.dispatch import Dispatcher
-from masa.rollout.vllm_sampling import finished_rollout
+from masa.rollout.servers.dispatch import Dispatcher
+from masa.rollout.vllm.sampling import finished_rollout
 
 CONNECTIONS = 256
 PROBLEMS, OF_EACH, SOLUTION_TOKENS, META_TOKENS = 128, 16, 6251, 2293

@@ -93,13 +93,13 @@ def _measure_masa(options: argparse.Namespace) -> tuple[Meter, list[int]]:
 
     from masa.config.algorithm import OptimizerSection
     from masa.embedded import load_embedded_tokenizer
-    from masa.policy.advantages import group_advantages
-    from masa.policy.optimizer import make_optimizer
-    from masa.policy.policy_module import PolicyModule
-    from masa.policy.presets import preset
-    from masa.policy.update import PolicyUpdater, TrainingRow
+    from masa.policy.forward.policy_module import PolicyModule
+    from masa.policy.objective.advantages import group_advantages
+    from masa.policy.objective.presets import preset
+    from masa.policy.update.optimizer import make_optimizer
+    from masa.policy.update.updater import PolicyUpdater, TrainingRow
     from masa.rollout.engine import RolloutRequest
-    from masa.rollout.transformers import TransformersEngine
+    from masa.rollout.transformers.engine import TransformersEngine
 
     meter = Meter()
     lengths: list[int] = []

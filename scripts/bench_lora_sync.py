@@ -4,7 +4,8 @@
 
 Two engines in one process, one given adapters and one merged weights, take the same updates in turn. The difference is
 the largest one, in nats, between an engine's log-probs of its own samples and those that the policy computes with its
-adapters; the prompts are those of `masa.rollout.agreement`. Medians over the rounds; every round moves the adapters.
+adapters; the prompts are those of `masa.rollout.weights.agreement`. Medians over the rounds; every round moves the
+adapters.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from masa.config import load_config
 from masa.config.schema import LoraSection
-from masa.policy.lora import add_adapters
-from masa.rollout.agreement import check_agreement
+from masa.model.lora import add_adapters
+from masa.model.weights import adapter_weights, policy_weights
 from masa.rollout.factory import make_engine
-from masa.rollout.weights import adapter_weights, policy_weights
+from masa.rollout.weights.agreement import check_agreement
 
 FORMS = ("adapter", "merged")
 STOP = 1

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from masa.config import load_config
 from masa.embedded import SOLUTION_TEMPLATE, arithmetic_problems, load_embedded_tokenizer
-from masa.policy.loading import load_policy
-from masa.rollout.decode_probe import trusted_decoder
+from masa.model.loading import load_policy
 from masa.rollout.engine import Rollout, RolloutRequest
-from masa.rollout.sequences import Sample, Sequences
-from masa.rollout.transformers import TransformersEngine
+from masa.rollout.transformers.decode_probe import trusted_decoder
+from masa.rollout.transformers.engine import TransformersEngine
+from masa.rollout.transformers.sequences import Sample, Sequences
 
 LIMIT, MEDIAN, SPREAD, LONG_SHARE = 512, 32, 0.6, 0.05
 
@@ -58,7 +58,7 @@ def measure(batch: int, waves: int, samples: int, rounds: int) -> None:
     PlannedSequences.lengths = planned_lengths(batch * waves + samples)
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     found: dict[str, list[list[Rollout]]] = {}
-    with mock.patch("masa.rollout.transformers.Sequences", PlannedSequences):
+    with mock.patch("masa.rollout.transformers.engine.Sequences", PlannedSequences):
         for _ in range(rounds):
             for name, engine in engines.items():
                 start = time.process_time()

@@ -20,10 +20,10 @@ from accelerate import Accelerator
 from trl_common import qwen3, trl_inputs, trl_trainer
 
 from masa.config.algorithm import OptimizerSection
-from masa.policy.optimizer import make_optimizer
-from masa.policy.policy_module import PolicyModule
-from masa.policy.presets import preset
-from masa.policy.update import PolicyUpdater, TrainingRow
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.presets import preset
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import PolicyUpdater, TrainingRow
 
 VOCABULARY = 4096
 Rows = tuple[list[list[int]], list[list[int]], list[float]]

@@ -49,10 +49,10 @@ def _measure(which: str, share: float) -> dict[str, float]:
         def run() -> Any:
             return trainer._compute_loss(trainer.model, inputs)
     else:
-        from masa.policy.collate import TokenRow, collate
-        from masa.policy.losses import policy_loss
-        from masa.policy.policy_module import PolicyModule
-        from masa.policy.presets import preset
+        from masa.policy.batching.collate import TokenRow, collate
+        from masa.policy.forward.policy_module import PolicyModule
+        from masa.policy.objective.losses import policy_loss
+        from masa.policy.objective.presets import preset
 
         module = PolicyModule(model, temperature=1.0)
         # The model reads as many tokens as TRL's does; only fewer of them count.

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from trl_common import qwen3, trl_inputs, trl_trainer
 
-from masa.policy.collate import TokenRow, collate
-from masa.policy.losses import loss_normalizer, policy_loss
-from masa.policy.policy_module import PolicyModule
-from masa.policy.presets import preset
+from masa.policy.batching.collate import TokenRow, collate
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.losses import loss_normalizer, policy_loss
+from masa.policy.objective.presets import preset
 
 VOCABULARY, LIMIT, BETA = 151, 40, 0.04
 TRL: dict[str, dict[str, Any]] = {

@@ -178,7 +178,7 @@ def main() -> None:
     results = arguments.results or arguments.out.with_suffix(".jsonl")
     found, all_families = versions(), families()
     # What every family's process would import.
-    multiprocessing.set_forkserver_preload(["columns", "deepspeed", "peft", "masa.rollout.transformers"])
+    multiprocessing.set_forkserver_preload(["columns", "deepspeed", "peft", "masa.rollout.transformers.engine"])
 
     def run(family: str, columns: Sequence[str], start: str = "forkserver") -> None:
         write(measured(family, columns, arguments.seconds, start), columns)

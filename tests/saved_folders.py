@@ -5,16 +5,16 @@ from typing import Any
 
 from torch import Tensor
 
-from masa.checked_files import CheckedFiles
+from masa.checkpointing.saving import restore_policy
 from masa.config.schema import ModelSection
-from masa.policy.lora import adapter_parts, save_settings_beside
-from masa.policy.tensor_files import TensorFiles, write_parts
-from masa.policy.update import PolicyUpdater
-from masa.saving import restore_policy
+from masa.files.checked_files import CheckedFiles
+from masa.files.tensor_files import TensorFiles, write_parts
+from masa.model.lora import adapter_parts, save_settings_beside
+from masa.policy.update.updater import PolicyUpdater
 
 
 def read_policy(folder: Path, updater: PolicyUpdater, state: dict[str, int]) -> None:
-    """Take up what `masa.saving.write_policy` wrote."""
+    """Take up what `masa.checkpointing.saving.write_policy` wrote."""
     checked = CheckedFiles.as_they_are(folder)
     restore_policy(checked, ModelSection(path=str(folder)), updater, state)
     assert checked.damage is None

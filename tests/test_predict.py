@@ -64,9 +64,9 @@ def test_the_model_is_loaded_where_an_evaluation_loads_it(
     import torch
 
     from masa.config import load_config
-    from masa.evaluation.generation import Policy
-    from masa.evaluation.settings import Budget
-    from masa.policy import loading
+    from masa.evaluation.running.generation import Policy
+    from masa.evaluation.running.settings import Budget
+    from masa.model import loading
 
     def load(section: Any, found: torch.device) -> None:
         raise RuntimeError(f"loaded on {found.type}")

@@ -34,7 +34,7 @@ _PRELOADED = (
     "matplotlib.pyplot",
     "masa.trainer",
     "masa.dry_run",
-    "masa.rollout.transformers",
+    "masa.rollout.transformers.engine",
     "masa.rewards.verifiers.mathematics",
 )
 _server: tuple[subprocess.Popen[bytes], socket.socket] | None = None

@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: an engine or the verifier failed; 2: a mistake in what was asked for; 130: interrupted (Ctrl-C).
     """
     options = _parser().parse_intermixed_args(arguments)
-    from masa.checkpoint import CheckpointError
+    from masa.checkpointing.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
     from masa.problems.errors import ProblemDataError
     from masa.rewards.failures import VerifierFailedError

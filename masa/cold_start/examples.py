@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from masa.cold_start.solved import SolvedProblem
 from masa.cold_start.written_metas import MetaWriter
 from masa.config import Config, ConfigError
-from masa.policy.collate import TokenRow
+from masa.policy.batching.collate import TokenRow
 from masa.problems import Problem
 from masa.problems.seeds import derive_seed
 from masa.rollout.requests import RequestBuilder

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from masa import checkpoint
+from masa.checkpointing import checkpoint
 from masa.cold_start.examples import Examples
 from masa.cold_start.solved import SolvedProblem
 from masa.config import Config, dump_config

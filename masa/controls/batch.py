@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 
 from masa.controls.plan import PredictedProblem, SolutionPlan
 from masa.controls.selection.selector import Evidence
-from masa.rollout.ahead import StepBatch
+from masa.problems import Problem
+from masa.rollout.engine import Rollout
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """A step's problems, those of them that this process has, and the rollouts of the latter (one group a request)."""
+
+    problems: list[Problem]
+    mine: list[Problem]
+    rollouts: list[list[Rollout]]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from masa.controls.controls import Controls
-from masa.policy.collate import TokenRow
-from masa.policy.update import PolicyUpdater
+from masa.policy.batching.collate import TokenRow
+from masa.policy.update.updater import PolicyUpdater
 from masa.tracking.metrics import StepMetrics, timed
 
 

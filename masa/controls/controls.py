@@ -44,7 +44,7 @@ class Controls:
 
     Args:
         room: tokens that prompt and response may have together; None: not known.
-        read_prompts: the policy's hidden states of prompts (`masa.policy.prompt_states.PromptReader`), for the
+        read_prompts: the policy's hidden states of prompts (`masa.policy.forward.prompt_states.PromptReader`), for the
             selection method that needs them.
     """
 

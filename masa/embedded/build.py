@@ -29,7 +29,7 @@ def build(out: Path, seed: int = 0, settings: WarmStart | None = None, measured_
 
     ``measured_problems`` held-out problems are sampled for the measured properties.
     """
-    from masa.rollout.transformers import TransformersEngine
+    from masa.rollout.transformers.engine import TransformersEngine
 
     settings = settings or WarmStart()
     start = time.perf_counter()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from masa.config import Config
-from masa.evaluation.meta_awareness import meta_statistics
-from masa.evaluation.metrics import solution_statistics, values
-from masa.evaluation.outcomes import Outcome, by_source, outcome_of
+from masa.evaluation.measures.meta_awareness import meta_statistics
+from masa.evaluation.measures.metrics import solution_statistics, values
+from masa.evaluation.measures.outcomes import Outcome, by_source, outcome_of
 from masa.problems import Problem
 from masa.rewards.grading import GradedGroup, Grader, function_values
 from masa.rollout.engine import RolloutEngine, Sampling
@@ -77,7 +77,7 @@ def benchmark_problems(names: Sequence[str], data: dict[str, str], *, limit: int
         ProblemDataError: a name that is no benchmark or suite, or data that cannot be read.
     """
     from masa.evaluation.benchmarks import resolve_benchmarks
-    from masa.evaluation.loading import DataChoice, load_benchmark
+    from masa.evaluation.benchmarks.loading import DataChoice, load_benchmark
 
     choice = DataChoice(files={name: Path(path).expanduser() for name, path in data.items()}, limit=limit)
     return [problem for benchmark in resolve_benchmarks(names) for problem in load_benchmark(benchmark, choice)]

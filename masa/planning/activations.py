@@ -1,7 +1,7 @@
 """Memory of one micro-batch's forward and backward pass, above parameters, gradients and optimiser states.
 
 Counted for the modules of `transformers` (Qwen3's, which Llama's and others share) as autograd keeps their tensors, and
-for this project's head, `masa.policy.logprobs`. With b bytes an element, hidden size H, A = heads * head width,
+for this project's head, `masa.policy.forward.logprobs`. With b bytes an element, hidden size H, A = heads * head width,
 K = key-value heads * head width and MLP width I, one token leaves behind in one layer:
 
 - each of two RMS norms, computed in float32: its input as float32 (4 H), the normed states (b H) and what the next
@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from masa.planning.shapes import BYTES, DecoderShape
-from masa.policy.logprobs import block_shape, keeps_matrix
+from masa.policy.forward.logprobs import block_shape, keeps_matrix
 
 _FLOAT = 4
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from masa.checkpoint import holds_model_alone, list_checkpoints
-from masa.checkpoint_size import Contents, checkpoint_size, most_at_once
+from masa.checkpointing.checkpoint import holds_model_alone, list_checkpoints
+from masa.checkpointing.size import Contents, checkpoint_size, most_at_once
 from masa.config import Config
 from masa.planning.shapes import DecoderShape
 from masa.tracking.run_directory import RunDirectory

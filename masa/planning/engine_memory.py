@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from masa.config.schema import RolloutSection
 from masa.planning.shapes import BYTES, DecoderShape
-from masa.rollout.kv_cache import GROWTH
-from masa.rollout.refilling import prompts_ahead
-from masa.rollout.vllm_arguments import CPU_CACHE_GB
+from masa.rollout.transformers.kv_cache import GROWTH
+from masa.rollout.transformers.refilling import prompts_ahead
+from masa.rollout.vllm.arguments import CPU_CACHE_GB
 
 # Assumed: CUDA's context, NCCL's buffers, and vLLM's activations and graphs.
 OVERHEAD = 2 * 10**9
@@ -57,8 +57,9 @@ def engine_memory(
 def transformers_cache(shape: DecoderShape, dtype: str, *, sequences: int, length: int, ahead: int = 0) -> int:
     """Bytes of the transformers engine's cache when so many sequences of ``length`` tokens each are decoded together.
 
-    Buffers grow by blocks (`masa.rollout.kv_cache`), one layer at a time while its smaller buffer is still there. Where
-    more sequences wait for a row, their prompts of ``ahead`` tokens are read ahead (`masa.rollout.refilling`).
+    Buffers grow by blocks (`masa.rollout.transformers.kv_cache`), one layer at a time while its smaller buffer is still
+    there. Where more sequences wait for a row, their prompts of ``ahead`` tokens are read ahead
+    (`masa.rollout.transformers.refilling`).
     """
     room = _room(length)
     one_layer = 2 * shape.key_width * BYTES[dtype] * sequences

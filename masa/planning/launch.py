@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from masa.config import Config, ConfigError
+from masa.distributed.processes import refuse_fsdp, require_precise_updates
 from masa.planning.training_state import Sharding
-from masa.policy.processes import refuse_fsdp, require_precise_updates
-from masa.policy.sharding import settle
+from masa.policy.update.sharding import settle
 
 # DeepSpeed's defaults (deepspeed/runtime/zero/config.py), in elements.
 _REDUCE_BUCKET = 500_000_000

@@ -24,7 +24,7 @@ from masa.planning.known_models import known_config
 from masa.planning.launch import Launch, sharding_of
 from masa.planning.shapes import BYTES, DecoderShape, shape_of
 from masa.planning.training_state import Sharding, training_state
-from masa.policy.algorithm import resolve_algorithm
+from masa.policy.objective.algorithm import resolve_algorithm
 from masa.preflight import plan_step
 from masa.rollout.factory import choose_engine, require_divided_processes
 from masa.software import missing_software, require_software
@@ -65,7 +65,7 @@ def read_shape(config: Config, model_config: Any, notes: list[str]) -> DecoderSh
     import torch
     from transformers import AutoModelForCausalLM
 
-    from masa.policy.loading import prepare_policy
+    from masa.model.loading import prepare_policy
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(copy.deepcopy(model_config), dtype=getattr(torch, config.model.dtype))

@@ -23,7 +23,7 @@ from masa.planning.seconds import (
 from masa.planning.shapes import BYTES, DecoderShape
 from masa.planning.tokens import evaluations
 from masa.planning.training_state import Sharding, training_state
-from masa.policy.algorithm import resolve_algorithm
+from masa.policy.objective.algorithm import resolve_algorithm
 from masa.rollout.factory import choose_engine
 
 

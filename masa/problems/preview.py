@@ -99,7 +99,7 @@ def length_lines(config: Config, templates: Any, problems: Sequence[Problem], wi
     if not with_tokens:
         lengths = [len(templates.render_solution(problem)) for problem in problems]
         return [_lengths("Solution prompts", lengths, "characters") + "; model.path=FOLDER counts tokens"]
-    from masa.policy.loading import load_tokenizer
+    from masa.model.loading import load_tokenizer
     from masa.problems.chat import ChatFormat
     from masa.problems.encoding import prompt_lengths
 

@@ -11,10 +11,10 @@ import yaml
 
 from masa.config import Config, config_from_mapping
 from masa.config.load import flatten
-from masa.evaluation.markdown import table, with_interval
-from masa.evaluation.metrics import compare_outcomes
-from masa.evaluation.outcomes import Outcome
-from masa.evaluation.statistics import bootstrap, mean_of
+from masa.evaluation.measures.metrics import compare_outcomes
+from masa.evaluation.measures.outcomes import Outcome
+from masa.evaluation.measures.statistics import bootstrap, mean_of
+from masa.evaluation.results.markdown import table, with_interval
 from masa.problems.presets import PRESETS
 from masa.reporting.runs import Run
 from masa.tracking.durations import duration

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from masa.checkpoint import list_checkpoints
+from masa.checkpointing.checkpoint import list_checkpoints
 from masa.publishing.card import model_card
 from masa.publishing.upload import HubPushError, link_model, upload
 from masa.reporting.runs import read_run_directory

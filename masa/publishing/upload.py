@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from masa.checkpoint import STATE
+from masa.checkpointing.checkpoint import STATE
+from masa.checkpointing.saving import TRAINING_FOLDER
 from masa.errors import brief
-from masa.saving import TRAINING_FOLDER
 
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from masa.evaluation.meta_awareness import calibration_bins, calibration_error
+from masa.evaluation.measures.meta_awareness import calibration_bins, calibration_error
 from masa.reporting.curves import Spread, spread, twelfths
 from masa.reporting.runs import Run
 

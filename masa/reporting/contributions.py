@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from masa.evaluation.shapley import shapley_r_squared, shares
+from masa.evaluation.measures.shapley import shapley_r_squared, shares
 from masa.reporting.curves import Spread, spread
 from masa.reporting.groups import RunGroup
 from masa.reporting.notices import FEW_SEEDS

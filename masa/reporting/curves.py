@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from masa.evaluation.statistics import bootstrap, mean_of
+from masa.evaluation.measures.statistics import bootstrap, mean_of
 from masa.reporting.groups import RunGroup
 from masa.reporting.runs import Run
 from masa.tracking import keys

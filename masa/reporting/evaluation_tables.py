@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from masa.evaluation.benchmarks import BENCHMARKS
-from masa.evaluation.meta_awareness import meta_statistics
-from masa.evaluation.metrics import samples_per_problem
-from masa.evaluation.outcomes import Outcome
-from masa.evaluation.pass_at_k import majority_vote, pass_at_k
-from masa.evaluation.statistics import Estimate, bootstrap, mean_of, paired_difference
+from masa.evaluation.measures.meta_awareness import meta_statistics
+from masa.evaluation.measures.metrics import samples_per_problem
+from masa.evaluation.measures.outcomes import Outcome
+from masa.evaluation.measures.pass_at_k import majority_vote, pass_at_k
+from masa.evaluation.measures.statistics import Estimate, bootstrap, mean_of, paired_difference
 from masa.reporting.groups import RunGroup, baseline_of
 from masa.reporting.tables import GAP, Row, Table
 

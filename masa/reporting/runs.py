@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from masa.cold_start.folder import cold_start_folder
-from masa.evaluation.outcomes import Outcome, outcome_from_row
-from masa.evaluation.store import EvaluationStore
+from masa.evaluation.measures.outcomes import Outcome, outcome_from_row
+from masa.evaluation.running.store import EvaluationStore
 from masa.tracking import jsonl
 from masa.tracking.run_directory import RunDirectory
 

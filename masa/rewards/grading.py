@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
-from masa.policy.overlong import overlong_punishment
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.calling import FunctionReward, Response, RewardFunctions
@@ -18,6 +17,7 @@ from masa.rewards.early import Early, EarlyVerdicts
 from masa.rewards.meta_prediction import MetaKeys, MetaPrediction, parse_meta_prediction
 from masa.rewards.meta_rewards import reward_metas
 from masa.rewards.notions import NotionMatch
+from masa.rewards.overlong import overlong_punishment
 from masa.rewards.own_parts import Verifier, verified
 from masa.rewards.verdict import Verdict
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest

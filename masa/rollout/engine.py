@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from masa.rollout.weights import Weights
+    from masa.model.weights import Weights
 
 RolloutPath = Literal["solution", "meta"]
 FinishReason = Literal["stop", "length", "cutoff"]
@@ -126,7 +126,7 @@ class RolloutEngine(Protocol):
         ...
 
     def checksums(self) -> list[int]:
-        """`masa.rollout.agreement.weight_checksum` of the weights of each copy that the engine samples from.
+        """`masa.rollout.weights.agreement.weight_checksum` of the weights of each copy that the engine samples from.
 
         Empty where no copy exists, none is whole (tensor parallelism), or weights are kept in another order.
         """

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from masa.config import ConfigError
 from masa.config.schema import RolloutSection
-from masa.policy.copies import plain_copy
-from masa.policy.lora import has_adapters
-from masa.policy.sharded import is_sharded
-from masa.rollout.adapters import policy_samples_itself
+from masa.model.copies import plain_copy
+from masa.model.lora import has_adapters
+from masa.model.sharded import is_sharded
 from masa.rollout.engine import RolloutEngine
 from masa.rollout.room import positions_of
+from masa.rollout.weights.adapters import policy_samples_itself
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,16 +62,16 @@ def _make_engine(
 ) -> RolloutEngine:
     name = choose_engine(section)
     if name == "vllm_server":
-        from masa.rollout.server import ServerEngine
+        from masa.rollout.servers.engine import ServerEngine
 
         length = model_length(section, model, *longest)
         return ServerEngine(model, section, stop_ids=stop_ids, max_model_len=length, tokenizer=tokenizer)
     if name == "vllm":
-        from masa.rollout.vllm import VllmEngine
+        from masa.rollout.vllm.engine import VllmEngine
 
         length = model_length(section, model, *longest)
         return VllmEngine(model, section, stop_ids=stop_ids, max_model_len=length)
-    from masa.rollout.transformers import TransformersEngine
+    from masa.rollout.transformers.engine import TransformersEngine
 
     if section.engine_arguments:
         raise ConfigError(
@@ -94,7 +94,7 @@ def choose_engine(section: RolloutSection, *, on_gpu: bool | None = None, with_v
         return "vllm_server"
     import torch
 
-    from masa.rollout.vllm import vllm_is_installed
+    from masa.rollout.vllm.engine import vllm_is_installed
 
     gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
     installed = vllm_is_installed() if with_vllm is None else with_vllm
@@ -110,7 +110,7 @@ def require_divided_processes(
         ConfigError: ``processes`` cannot be divided so.
     """
     if choose_engine(section, on_gpu=on_gpu, with_vllm=with_vllm) == "vllm":
-        from masa.rollout.vllm_arguments import require_whole_groups
+        from masa.rollout.vllm.arguments import require_whole_groups
 
         require_whole_groups(section.tensor_parallel_size, processes)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import ConfigError
 from masa.config.schema import ModelSection, RolloutSection
-from masa.policy.loading import loading_options, resolve_model_path
+from masa.model.loading import loading_options, resolve_model_path
 
 if TYPE_CHECKING:
     from masa.rollout.engine import RolloutPath

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from masa.checkpoint import list_checkpoints
+from masa.checkpointing.checkpoint import list_checkpoints
 from masa.config import Config
 from masa.tracking.durations import duration
 from masa.tracking.figures import draw_figures

@@ -63,8 +63,8 @@ def _sampled(model: Any, settings: list[str], size: str) -> dict[str, Any]:
 
     from masa.config import load_config
     from masa.embedded import load_embedded_tokenizer
-    from masa.rollout.agreement import check_agreement
     from masa.rollout.factory import make_engine
+    from masa.rollout.weights.agreement import check_agreement
 
     room = ["rollout.gpu_memory_utilization=0.4"] if size == "gpu" else ["rollout.kv_cache_gb=0.2"]
     section = load_config(

@@ -50,7 +50,7 @@ def random_qwen3(size: str, *, attention: str = "sdpa", dtype: str = "bfloat16")
 
 def training_rows(size: str, vocabulary: int) -> list[Any]:
     """Rows of different lengths with advantages of both signs, as a step of mixed groups has them."""
-    from masa.policy.update import TrainingRow
+    from masa.policy.update.updater import TrainingRow
 
     count, prompt, shortest, longest = (64, 128, 128, 1024) if size == "gpu" else (8, 8, 4, 24)
     numbers = random.Random(0)

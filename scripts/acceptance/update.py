@@ -21,10 +21,10 @@ _VOCABULARY = 151_936
 
 
 def chunked_logprobs_memory(size: str, folder: Path) -> dict[str, Any]:
-    """Forward and backward of the log-probs, whole logits against `masa.policy.logprobs`; both agree."""
+    """Forward and backward of the log-probs, whole logits against `masa.policy.forward.logprobs`; both agree."""
     import torch
 
-    from masa.policy.logprobs import chunked_logprobs
+    from masa.policy.forward.logprobs import chunked_logprobs
 
     device = device_of(size)
     hidden_size, dtype = (1024, torch.bfloat16) if size == "gpu" else (32, torch.float32)
@@ -85,8 +85,8 @@ def _distances_from_logits(model: Any, size: str) -> dict[str, tuple[float, floa
     """Largest and mean distance of log-probs, by layout."""
     import torch
 
-    from masa.policy.collate import collate, pack
-    from masa.policy.policy_module import PolicyModule
+    from masa.policy.batching.collate import collate, pack
+    from masa.policy.forward.policy_module import PolicyModule
 
     rows = [row.tokens() for row in training_rows(size, model.config.vocab_size)[:4]]
     expected = []
@@ -148,10 +148,10 @@ def measured_updates(model: Any, size: str, *, packed: bool = False, accelerator
     from accelerate import Accelerator
 
     from masa.config.algorithm import OptimizerSection
-    from masa.policy.optimizer import make_optimizer
-    from masa.policy.policy_module import PolicyModule
-    from masa.policy.presets import preset
-    from masa.policy.update import PolicyUpdater
+    from masa.policy.forward.policy_module import PolicyModule
+    from masa.policy.objective.presets import preset
+    from masa.policy.update.optimizer import make_optimizer
+    from masa.policy.update.updater import PolicyUpdater
     from masa.tracking.cost import model_shape
 
     accelerator = accelerator or Accelerator(cpu=size == "cpu")
@@ -215,9 +215,9 @@ def liger(size: str, folder: Path) -> dict[str, Any]:
     """Log-probs with and without the kernels, and the seconds of a pass of each."""
     import torch
 
-    from masa.policy.collate import collate
-    from masa.policy.liger import take_out_liger_kernels, use_liger_kernels
-    from masa.policy.policy_module import PolicyModule
+    from masa.policy.batching.collate import collate
+    from masa.policy.forward.liger import take_out_liger_kernels, use_liger_kernels
+    from masa.policy.forward.policy_module import PolicyModule
 
     model = random_qwen3(size)
     module = PolicyModule(model, temperature=1.0)
@@ -257,7 +257,7 @@ def liger(size: str, folder: Path) -> dict[str, Any]:
 
 def _sample(model: Any) -> Any:
     """Some numbers of a matrix, whole also where DeepSpeed shards it."""
-    from masa.rollout.weights import policy_weights
+    from masa.model.weights import policy_weights
 
     wanted = "layers.0.mlp.up_proj.weight"
     # To the end: every process takes part in gathering every parameter.

@@ -12,7 +12,7 @@ from acceptance.update import measured_updates
 
 def main(size: str, answer: str) -> int:
     """Measure, and write the figures; returns the exit code."""
-    from masa.policy.processes import make_accelerator
+    from masa.distributed.processes import make_accelerator
 
     accelerator = make_accelerator()
     model = random_qwen3(size)

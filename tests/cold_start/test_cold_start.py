@@ -50,7 +50,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def unable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded policy after it was taught to end its metas behind the thoughts: none of them can be read."""
-    from masa.policy.loading import load_policy, load_tokenizer
+    from masa.model.loading import load_policy, load_tokenizer
     from masa.preflight import prepare
 
     config = load_config(QUICKSTART, SMALL)

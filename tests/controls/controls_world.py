@@ -8,8 +8,8 @@ from typing import Any
 from masa.config import Config, load_config
 from masa.controls.batch import ShapedBatch
 from masa.controls.controls import Controls
-from masa.controls.rollouts import roll_out_selected, roll_out_together
 from masa.embedded import load_embedded_tokenizer
+from masa.flow.rollouts import roll_out_selected, roll_out_together
 from masa.preflight import prepare
 from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler

@@ -9,9 +9,9 @@ from controls_world import World, prediction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masa.controls.rollouts import roll_out_problems
-from masa.policy.parameters import AdvantageParameters
-from masa.policy.rows import training_rows
+from masa.flow.rollouts import roll_out_problems
+from masa.flow.rows import training_rows
+from masa.policy.objective.parameters import AdvantageParameters
 
 ALL_CONTROLS = (
     "algorithm.num_problems=6",

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from masa.config import ConfigError, load_config
 from masa.controls.reuse import KeptPredictions
-from masa.policy.parameters import AdvantageParameters
-from masa.policy.rows import training_rows
+from masa.flow.rows import training_rows
+from masa.policy.objective.parameters import AdvantageParameters
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.tracking.groups import group_predictions, record_groups
 from masa.tracking.metrics import StepMetrics

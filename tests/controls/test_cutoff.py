@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from masa.config.controls import CutoffSection
 from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, token_budget
-from masa.policy.parameters import AdvantageParameters
-from masa.policy.rows import training_rows
+from masa.flow.rows import training_rows
+from masa.policy.objective.parameters import AdvantageParameters
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from masa.controls.cloning import clone_experts
 from masa.controls.expert import measured
 from masa.controls.splice import Measured
 from masa.embedded.model import fresh_policy
-from masa.policy.collate import TokenRow, collate
-from masa.policy.optimizer import make_optimizer
-from masa.policy.policy_module import PolicyModule
-from masa.policy.presets import preset
-from masa.policy.update import PolicyUpdater
+from masa.policy.batching.collate import TokenRow, collate
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.presets import preset
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import PolicyUpdater
 from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.meta_prediction import parse_meta_prediction
 

@@ -11,8 +11,8 @@ from masa.config import ConfigError, load_config
 from masa.controls.gated_metas import GatedMetaRewards
 from masa.controls.plan import PredictedProblem
 from masa.controls.selection.selector import Outcome
-from masa.policy.parameters import AdvantageParameters
-from masa.policy.rows import training_rows
+from masa.flow.rows import training_rows
+from masa.policy.objective.parameters import AdvantageParameters
 from masa.problems import Problem
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.engine import Rollout

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from masa.config import ConfigError, load_config
 from masa.config.controls import HintingSection
 from masa.controls.hinting import NotionHinting, rank_notions
-from masa.policy.parameters import AdvantageParameters
-from masa.policy.rows import training_rows
+from masa.flow.rows import training_rows
+from masa.policy.objective.parameters import AdvantageParameters
 from masa.preflight import make_templates
 
 SECTION = HintingSection(min_agreement=0.5, max_notions=2)

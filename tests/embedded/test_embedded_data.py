@@ -134,7 +134,7 @@ def test_a_rebuild_gives_the_same_tokenizer_and_nearly_the_same_properties(tmp_p
 
 
 def _measure(policy, tokenizer, count, num_solutions):
-    from masa.rollout.transformers import TransformersEngine
+    from masa.rollout.transformers.engine import TransformersEngine
 
     engine = TransformersEngine(policy, stop_ids=[tokenizer.eos_token_id])
     problems = arithmetic_problems("test", count)

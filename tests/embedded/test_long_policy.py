@@ -19,7 +19,7 @@ from masa.embedded.long.properties import BOUNDS, measure, unmet
 from masa.embedded.long.tokenizer import make_tokenizer
 from masa.embedded.long.world import KINDS, SIZES
 from masa.embedded.warm_start import WarmStart
-from masa.policy.loading import load_policy, load_tokenizer
+from masa.model.loading import load_policy, load_tokenizer
 from masa.problems import load_problems
 from masa.tracking.jsonl import read_rows
 from masa.train import main as train

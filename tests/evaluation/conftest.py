@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from masa.config import load_config
-from masa.evaluation.generation import Policy
+from masa.evaluation.running.generation import Policy
 from masa.rollout.engine import Rollout, RolloutRequest
 
 Answer = Callable[[RolloutRequest, int], str]

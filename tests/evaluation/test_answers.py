@@ -2,9 +2,9 @@
 
 import pytest
 
-from masa.evaluation.literals import python_literal
-from masa.evaluation.quantities import numeric_with_unit, read_quantity
-from masa.evaluation.units import read_unit
+from masa.evaluation.verifiers.literals import python_literal
+from masa.evaluation.verifiers.quantities import numeric_with_unit, read_quantity
+from masa.evaluation.verifiers.units import read_unit
 
 ENERGY = {"value": "-321", "unit": r"$\mathrm{~kJ} \mathrm{~mol}^{-1}$"}
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from masa.evaluation.benchmark import Benchmark
 from masa.evaluation.benchmarks import BENCHMARKS, SUITES, resolve_benchmarks, suite_of
+from masa.evaluation.benchmarks.benchmark import Benchmark
 from masa.evaluation.benchmarks.embedded import EMBEDDED_BENCHMARKS
-from masa.evaluation.listing import print_benchmarks
-from masa.evaluation.loading import DataChoice, choose_files, load_benchmark
+from masa.evaluation.benchmarks.listing import print_benchmarks
+from masa.evaluation.benchmarks.loading import DataChoice, choose_files, load_benchmark
 from masa.problems.errors import ProblemDataError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -12,10 +12,10 @@ from transformers import AutoTokenizer
 from masa.config import load_config
 from masa.config.schema import LoraSection, ModelSection
 from masa.embedded import DATA_DIRECTORY, load_embedded_policy
-from masa.evaluation.checkpoint_model import checkpoint_dtype, evaluated_model
-from masa.evaluation.generation import Policy
-from masa.evaluation.model_choice import ModelChoice, chosen_model
-from masa.evaluation.settings import Budget
+from masa.evaluation.running.checkpoint_model import checkpoint_dtype, evaluated_model
+from masa.evaluation.running.generation import Policy
+from masa.evaluation.running.model_choice import ModelChoice, chosen_model
+from masa.evaluation.running.settings import Budget
 from masa.rollout import factory
 
 BUDGET = Budget(samples=1, metas=0, max_tokens=8, max_meta_tokens=8, batch_size=4)

@@ -11,9 +11,9 @@ from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, LlamaCo
 from masa.config import load_config
 from masa.embedded import DATA_DIRECTORY
 from masa.evaluate import main
-from masa.evaluation.generation import Policy
-from masa.evaluation.settings import Budget
-from masa.policy import loading
+from masa.evaluation.running.generation import Policy
+from masa.evaluation.running.settings import Budget
+from masa.model import loading
 from masa.rollout import factory
 
 
@@ -71,7 +71,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path, capsys
 def test_an_engine_that_is_not_installed_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from masa.rollout import vllm
+    from masa.rollout.vllm.engine import engine as vllm
 
     monkeypatch.setattr(vllm, "vllm_is_installed", lambda: False)
     options = ("--max-tokens", "64", "--metas", "0", "rollout.engine=vllm")

@@ -9,7 +9,7 @@ from scipy import stats
 from masa.config.controls import ControlsSection
 from masa.controls.cutoff import token_budget
 from masa.controls.gating import judge
-from masa.evaluation.meta_awareness import (
+from masa.evaluation.measures.meta_awareness import (
     ControlThresholds,
     calibration_curve,
     calibration_error,
@@ -18,8 +18,8 @@ from masa.evaluation.meta_awareness import (
     gate_detection,
     meta_statistics,
 )
-from masa.evaluation.metrics import values
-from masa.evaluation.outcomes import MetaOutcome, Outcome
+from masa.evaluation.measures.metrics import values
+from masa.evaluation.measures.outcomes import MetaOutcome, Outcome
 
 
 def meta(pass_rate: float | None, length: int | None = 50, kept: int = 2, right: int = 1) -> MetaOutcome:

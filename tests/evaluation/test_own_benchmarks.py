@@ -12,8 +12,8 @@ import masa
 from masa.config import ConfigError
 from masa.evaluate import main
 from masa.evaluation.benchmarks import resolve_benchmarks
+from masa.evaluation.benchmarks.loading import DataChoice, load_benchmark
 from masa.evaluation.benchmarks.own import benchmarks_of_problems, read_declarations
-from masa.evaluation.loading import DataChoice, load_benchmark
 from masa.problems import Problem, ProblemDataError
 
 SMALL = ["--model", "embedded", "--samples", "2", "--metas", "1", "--max-tokens", "40", "--max-meta-tokens", "40"]

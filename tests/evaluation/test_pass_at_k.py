@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from masa.evaluation.pass_at_k import majority_vote, pass_at_k, powers_of_two
+from masa.evaluation.measures.pass_at_k import majority_vote, pass_at_k, powers_of_two
 
 
 def test_pass_at_k_agrees_with_exhaustive_enumeration_up_to_twelve_samples() -> None:

@@ -15,11 +15,11 @@ from rich.console import Console
 from masa.config import ConfigError, load_config
 from masa.evaluate import main
 from masa.evaluation.benchmarks import BENCHMARKS, resolve_benchmarks
-from masa.evaluation.loading import DataChoice, load_benchmark
-from masa.evaluation.runner import run_evaluation
-from masa.evaluation.settings import Budget, EvaluationSettings, benchmark_config
-from masa.evaluation.store import EvaluationStore
-from masa.evaluation.terminal import print_results
+from masa.evaluation.benchmarks.loading import DataChoice, load_benchmark
+from masa.evaluation.results.terminal import print_results
+from masa.evaluation.running.runner import run_evaluation
+from masa.evaluation.running.settings import Budget, EvaluationSettings, benchmark_config
+from masa.evaluation.running.store import EvaluationStore
 from masa.rewards import VerifierPool
 from masa.rollout.engine import RolloutRequest
 

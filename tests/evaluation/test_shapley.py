@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from masa.evaluation.shapley import r_squared, shapley_r_squared, shares
+from masa.evaluation.measures.shapley import r_squared, shapley_r_squared, shares
 
 
 def test_contributions_add_up_to_the_r_squared_of_the_full_model() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from masa.evaluation.statistics import (
+from masa.evaluation.measures.statistics import (
     bootstrap,
     mean_of,
     paired_difference,
@@ -38,7 +38,7 @@ def test_the_interval_is_scipys_on_the_same_resamples(method: str) -> None:
 
 
 def test_the_interval_of_a_correlation_is_scipys_too() -> None:
-    from masa.evaluation.meta_awareness import correlation_of
+    from masa.evaluation.measures.meta_awareness import correlation_of
 
     x = _rates(30, 1)
     y = 0.5 * x + 0.5 * _rates(30, 2)

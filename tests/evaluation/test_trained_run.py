@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from masa.checkpoint import checkpoint_path
+from masa.checkpointing.checkpoint import checkpoint_path
 from masa.config import dump_config, load_config
 from masa.embedded import DATA_DIRECTORY
 from masa.evaluate import main
 from masa.evaluation.benchmarks import BENCHMARKS
+from masa.evaluation.benchmarks.loading import load_benchmark
 from masa.evaluation.held_out import benchmark_problems, held_out_rows, record_held_out
-from masa.evaluation.loading import load_benchmark
-from masa.evaluation.outcomes import outcome_from_row
+from masa.evaluation.measures.outcomes import outcome_from_row
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, SolutionGroup
 from masa.rewards.grading import GradedGroup
@@ -95,7 +95,7 @@ def test_benchmarks_can_be_held_out_problems_of_a_run(tmp_path: Path) -> None:
 
 
 def test_the_trees_that_mbpp_files_lack_are_there(tmp_path: Path) -> None:
-    from masa.evaluation.loading import DataChoice
+    from masa.evaluation.benchmarks.loading import DataChoice
 
     row = {"task_id": 367, "prompt": "Check balance.", "test": ["assert is_tree_balanced(root) == False"], "code": "x"}
     path = tmp_path / "mbpp.jsonl"

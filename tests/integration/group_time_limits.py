@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from update_cases import deepspeed_accelerator, make_updater
 
-from masa.policy.processes import extend_time_limits
+from masa.distributed.processes import extend_time_limits
 
 accelerator = deepspeed_accelerator(2)
 make_updater(accelerator)

@@ -18,13 +18,13 @@ from update_cases import deepspeed_accelerator
 
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection
-from masa.policy.lora import add_adapters, describe_adapters
-from masa.policy.optimizer import make_optimizer
-from masa.policy.policy_module import PolicyModule
-from masa.policy.presets import preset
-from masa.policy.processes import make_accelerator
-from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.rollout.weights import policy_weights
+from masa.distributed.processes import make_accelerator
+from masa.model.lora import add_adapters, describe_adapters
+from masa.model.weights import policy_weights
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.presets import preset
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import PolicyUpdater, TrainingRow
 
 ATTENTION = ["q_proj", "o_proj"]
 

@@ -104,7 +104,7 @@ def test_processes_that_fail_alike_say_nothing_of_one_another() -> None:
 
 def test_the_watch_does_nothing_where_there_is_one_process() -> None:
     environment_alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK")}
-    code = "from masa.peers import PeerWatch\nwith PeerWatch() as watch:\n    print(watch.lost)"
+    code = "from masa.distributed.peers import PeerWatch\nwith PeerWatch() as watch:\n    print(watch.lost)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment_alone, capture_output=True, text=True, check=True
     )

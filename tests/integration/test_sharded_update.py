@@ -11,7 +11,7 @@ from saved_folders import tensor_files
 from two_processes import run_on_two_processes
 from update_cases import LORA_ALPHA, STAGES, make_updater, second_update, two_updates, weights_of
 
-from masa.checkpoint_size import checkpoint_size
+from masa.checkpointing.size import checkpoint_size
 
 pytest.importorskip("deepspeed", reason="needs deepspeed (the extra deepspeed)")
 

@@ -12,8 +12,8 @@ from vllm_runs import make_vllm_engine, peak_memory
 
 from masa.embedded import load_embedded_policy
 from masa.rollout import RolloutRequest, Sampling
-from masa.rollout.agreement import DisagreementError, check_agreement
 from masa.rollout.engine import RolloutError
+from masa.rollout.weights.agreement import DisagreementError, check_agreement
 
 STOP = 1
 PLAIN = Sampling()
@@ -187,7 +187,7 @@ def test_a_tied_head_that_keeps_an_old_copy_of_its_weights_is_caught(
 
         monkeypatch.setattr(_custom_ops, "_supports_onednn", True)
 
-    monkeypatch.setattr("masa.rollout.vllm_process.keep_weights_unpacked", pack_weights)
+    monkeypatch.setattr("masa.rollout.vllm.process.keep_weights_unpacked", pack_weights)
     policy = make_policy()
     engine = make_vllm_engine(policy, STOP)
     try:
@@ -216,7 +216,7 @@ def test_an_update_holds_no_second_copy_of_the_weights(make_policy: Callable[...
 
 
 def test_an_engine_works_on_the_device_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    from masa.rollout.vllm_executor import OwnDeviceExecutor
+    from masa.rollout.vllm.executor import OwnDeviceExecutor
 
     executor = OwnDeviceExecutor.__new__(OwnDeviceExecutor)
     executor.vllm_config = SimpleNamespace(device_config=SimpleNamespace(device="cuda"))

@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM, MixtralConfig, Qwen3MoeConfig
 from vllm_runs import make_vllm_engine
 
 from masa.config import load_config
-from masa.policy.loading import load_tokenizer
-from masa.rollout.agreement import check_agreement
+from masa.model.loading import load_tokenizer
 from masa.rollout.factory import make_engine
+from masa.rollout.weights.agreement import check_agreement
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 

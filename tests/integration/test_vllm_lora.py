@@ -12,10 +12,10 @@ from vllm_runs import make_vllm_engine, rows, train
 
 from masa.config import ConfigError
 from masa.config.schema import LoraSection
-from masa.policy.lora import add_adapters
+from masa.model.lora import add_adapters
+from masa.model.weights import policy_weights
 from masa.rollout import RolloutRequest
-from masa.rollout.agreement import DisagreementError, check_agreement
-from masa.rollout.weights import policy_weights
+from masa.rollout.weights.agreement import DisagreementError, check_agreement
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")
 

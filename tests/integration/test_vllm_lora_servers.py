@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from masa.config import load_config
-from masa.policy.loading import load_policy, load_tokenizer
-from masa.rollout.agreement import check_agreement
+from masa.model.loading import load_policy, load_tokenizer
 from masa.rollout.factory import make_engine
+from masa.rollout.weights.agreement import check_agreement
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")
 # A server takes half a minute to start, and longer on a machine that is busy.

@@ -13,9 +13,9 @@ from masa.config import load_config
 from masa.embedded import load_embedded_tokenizer
 from masa.rollout import RolloutRequest
 from masa.rollout.factory import make_engine
-from masa.rollout.launch import ServerProcess, server_arguments
-from masa.rollout.transfer import FILE_BACKEND
-from masa.rollout.vllm_arguments import command_line
+from masa.rollout.servers.launch import ServerProcess, server_arguments
+from masa.rollout.vllm.arguments import command_line
+from masa.rollout.weights.transfer import FILE_BACKEND
 
 # Importing vLLM takes many times longer on a machine that is busy.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -10,7 +10,7 @@ from vllm_runs import make_policy, make_vllm_engine, said, train
 
 from masa.config import ConfigError, load_config
 from masa.embedded import load_embedded_policy, load_embedded_tokenizer
-from masa.policy.policy_module import PolicyModule
+from masa.policy.forward.policy_module import PolicyModule
 from masa.rollout.engine import RolloutRequest, Sampling
 from masa.rollout.factory import make_engine
 from masa.start_check import Places, check_start

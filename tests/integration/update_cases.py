@@ -22,14 +22,14 @@ from small_policies import small_qwen3
 
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection
-from masa.policy.lora import add_adapters
-from masa.policy.optimizer import make_optimizer
-from masa.policy.policy_module import PolicyModule
-from masa.policy.presets import preset
-from masa.policy.processes import join_processes, make_accelerator
-from masa.policy.tensor_files import Part, numbered, write_parts
-from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.rollout.weights import policy_weights
+from masa.distributed.processes import join_processes, make_accelerator
+from masa.files.tensor_files import Part, numbered, write_parts
+from masa.model.lora import add_adapters
+from masa.model.weights import policy_weights
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.presets import preset
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import PolicyUpdater, TrainingRow
 
 VOCABULARY = 97  # odd sizes, so that nothing divides by the number of processes
 # Wide enough that nothing is clipped: then Adam's first moment after one step is the gradient times 1 - beta1.

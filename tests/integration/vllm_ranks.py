@@ -22,16 +22,16 @@ from vllm_runs import make_policy, make_vllm_engine, peak_memory
 
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection
-from masa.policy.lora import add_adapters
-from masa.policy.optimizer import make_optimizer
-from masa.policy.policy_module import PolicyModule
-from masa.policy.presets import preset
-from masa.policy.processes import make_accelerator
-from masa.policy.sharding import share_update
-from masa.policy.update import PolicyUpdater, TrainingRow
+from masa.distributed.processes import make_accelerator
+from masa.model.lora import add_adapters
+from masa.model.weights import policy_weights
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.presets import preset
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.sharding import share_update
+from masa.policy.update.updater import PolicyUpdater, TrainingRow
 from masa.rollout import Rollout, RolloutRequest, Sampling
-from masa.rollout.agreement import check_agreement
-from masa.rollout.weights import policy_weights
+from masa.rollout.weights.agreement import check_agreement
 
 STOP = 1
 REQUESTS = [

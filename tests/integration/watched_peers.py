@@ -3,8 +3,8 @@
 import sys
 import time
 
-from masa.peers import PeerWatch
-from masa.policy.processes import join_processes
+from masa.distributed.peers import PeerWatch
+from masa.distributed.processes import join_processes
 
 state = join_processes()
 failing = sys.argv[1].split(",")

@@ -22,17 +22,17 @@ from tiny import tiny_model, with_wide_heads
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from masa.checkpointing.saving import write_policy
 from masa.config import ConfigError
 from masa.config.schema import LoraSection, ModelSection, RolloutSection
-from masa.policy.collate import TokenRow, collate
-from masa.policy.loading import prepare_policy
-from masa.policy.opening import open_policy
-from masa.policy.row_checks import batch_logprobs, distance, layout_distance, leak, own_logprobs
-from masa.policy.shared_prompts import can_share_prompts
+from masa.model.loading import prepare_policy
+from masa.model.weights import policy_weights
+from masa.policy.batching.collate import TokenRow, collate
+from masa.policy.batching.row_checks import batch_logprobs, distance, layout_distance, leak, own_logprobs
+from masa.policy.batching.shared_prompts import can_share_prompts
+from masa.policy.forward.opening import open_policy
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutError, RolloutRequest
 from masa.rollout.factory import make_engine
-from masa.rollout.weights import policy_weights
-from masa.saving import write_policy
 from masa.start_check import LAYOUTS, Places, check_checkpoint, check_engine, check_update, unused_layouts
 
 COLUMNS = ("padded", "packed", "shared", "engine", "lora", "checkpoint")

@@ -24,15 +24,22 @@ from transformers.utils import logging
 from masa.config import ConfigError
 from masa.config.schema import ModelSection
 from masa.embedded import load_embedded_policy
-from masa.policy.attention import settle_attention
-from masa.policy.collate import TokenRow, collate, collate_behind_prompts, pack
-from masa.policy.loading import prepare_policy
-from masa.policy.policy_module import PolicyModule
-from masa.policy.row_checks import LEAK_TOLERANCES, batch_logprobs, distance, layout_distance, leak, own_logprobs
-from masa.policy.shared_prompts import can_share_prompts
-from masa.rollout.agreement import TOLERANCES
+from masa.model.loading import prepare_policy
+from masa.policy.batching.collate import TokenRow, collate, collate_behind_prompts, pack
+from masa.policy.batching.row_checks import (
+    LEAK_TOLERANCES,
+    batch_logprobs,
+    distance,
+    layout_distance,
+    leak,
+    own_logprobs,
+)
+from masa.policy.batching.shared_prompts import can_share_prompts
+from masa.policy.forward.attention import settle_attention
+from masa.policy.forward.policy_module import PolicyModule
 from masa.rollout.engine import RolloutRequest
-from masa.rollout.transformers import TransformersEngine
+from masa.rollout.transformers.engine import TransformersEngine
+from masa.rollout.weights.agreement import TOLERANCES
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _LAYOUTS = {"packed": pack, "shared": collate_behind_prompts}

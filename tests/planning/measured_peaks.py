@@ -101,7 +101,7 @@ def config_of(case: Case) -> Config:
 def make_model(case: Case) -> Any:
     import transformers
 
-    from masa.policy.loading import prepare_policy
+    from masa.model.loading import prepare_policy
 
     kind = getattr(transformers, f"{case.family}Config"), getattr(transformers, f"{case.family}ForCausalLM")
     model = kind[1](kind[0](**{**_SHAPE, **case.shape})).to(getattr(torch, case.dtype))
@@ -136,10 +136,10 @@ def make_update(case: Case) -> Callable[[], None]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    from masa.policy.algorithm import resolve_algorithm
-    from masa.policy.optimizer import make_optimizer
-    from masa.policy.policy_module import PolicyModule
-    from masa.policy.update import PolicyUpdater, TrainingRow
+    from masa.policy.forward.policy_module import PolicyModule
+    from masa.policy.objective.algorithm import resolve_algorithm
+    from masa.policy.update.optimizer import make_optimizer
+    from masa.policy.update.updater import PolicyUpdater, TrainingRow
 
     config = config_of(case)
     generator = torch.Generator().manual_seed(0)

@@ -35,7 +35,7 @@ def hide(monkeypatch: pytest.MonkeyPatch):
             return None if name in packages else find(name, package)
 
         monkeypatch.setattr(importlib.util, "find_spec", look)
-        monkeypatch.setattr("masa.policy.loading.find_spec", look)
+        monkeypatch.setattr("masa.model.loading.find_spec", look)
         monkeypatch.setattr("masa.rewards.notions.find_spec", look)
 
     return hidden
@@ -88,7 +88,7 @@ def test_engines_that_processes_cannot_be_divided_into_are_refused(engine: str) 
 def test_a_run_of_one_process_refuses_an_engine_of_three_before_it_loads_the_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("masa.rollout.vllm.vllm_is_installed", lambda: True)
+    monkeypatch.setattr("masa.rollout.vllm.engine.vllm_is_installed", lambda: True)
     monkeypatch.setattr("masa.session.load_policy", lambda *_: pytest.fail("the model was loaded"))
     wanted = ["rollout.engine=vllm", "rollout.tensor_parallel_size=3", f"run.dir={tmp_path / 'run'}"]
     for mode in ([], ["--dry-run"]):
@@ -100,7 +100,7 @@ def test_a_sleeping_engine_is_refused_by_a_dry_run_where_there_is_no_gpu(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("masa.rollout.vllm.vllm_is_installed", lambda: True)
+    monkeypatch.setattr("masa.rollout.vllm.engine.vllm_is_installed", lambda: True)
     wanted = ["rollout.engine=vllm", "rollout.sleep_level=2", f"run.dir={tmp_path / 'run'}"]
     assert train.main(["--config", _QUICKSTART, *wanted, "--dry-run"]) == 2
     assert "rollout.sleep_level: found 2, allowed without a GPU: 0" in capsys.readouterr().err

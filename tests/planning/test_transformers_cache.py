@@ -11,8 +11,8 @@ from masa import train
 from masa.config import load_config
 from masa.planning.engine_memory import transformers_cache
 from masa.planning.report import read_shape
-from masa.rollout.kv_cache import GrowingCache
 from masa.rollout.room import load_model_config
+from masa.rollout.transformers.kv_cache import GrowingCache
 
 
 def test_buffers_of_grown_sequences_are_what_the_formula_says() -> None:

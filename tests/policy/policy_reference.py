@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from masa.policy.parameters import Correction, LossParameters
+from masa.policy.objective.parameters import Correction, LossParameters
 
 
 def advantages(

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masa.policy.advantages import group_advantages
+from masa.policy.objective.advantages import group_advantages
 
 
 @pytest.mark.parametrize("scale", ["std", "none", "batch"])

@@ -7,9 +7,9 @@ import pytest
 
 from masa.config import ConfigError, load_config
 from masa.config.algorithm import AlgorithmSection
-from masa.policy.algorithm import resolve_algorithm
-from masa.policy.parameters import Correction
-from masa.policy.presets import PRESETS
+from masa.policy.objective.algorithm import resolve_algorithm
+from masa.policy.objective.parameters import Correction
+from masa.policy.objective.presets import PRESETS
 
 # Of each option a value that no preset has.
 CHANGES: dict[str, Any] = {

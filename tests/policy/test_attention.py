@@ -7,8 +7,8 @@ from small_policies import small_qwen3
 from tiny import tiny_folder, tiny_model
 
 from masa.config.schema import ModelSection
-from masa.policy.attention import settle_attention
-from masa.policy.loading import load_policy
+from masa.model.loading import load_policy
+from masa.policy.forward.attention import settle_attention
 
 
 def test_a_soft_cap_on_attention_scores_needs_eager_attention() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masa.policy.batching import (
+from masa.policy.batching.micro_batches import (
     SharedPrompts,
     computed_tokens,
     padding_waste,

@@ -7,10 +7,10 @@ import torch
 from small_policies import small_qwen3
 from torch import Tensor
 
-from masa.policy.collate import TokenBatch, TokenRow, collate, pack
-from masa.policy.logprobs import chunked_logprobs
-from masa.policy.losses import loss_normalizer, policy_loss
-from masa.policy.parameters import LossParameters
+from masa.policy.batching.collate import TokenBatch, TokenRow, collate, pack
+from masa.policy.forward.logprobs import chunked_logprobs
+from masa.policy.objective.losses import loss_normalizer, policy_loss
+from masa.policy.objective.parameters import LossParameters
 
 ROWS = [
     TokenRow((1, 2, 3), (10, 11)),

@@ -7,7 +7,7 @@ from graded_groups import PROBLEMS, graded_group
 
 from masa.config import config_from_mapping
 from masa.config.algorithm import DynamicSamplingSection
-from masa.policy.dynamic_sampling import DynamicSampling
+from masa.flow.dynamic_sampling import DynamicSampling
 from masa.rewards.grading import GradedGroup
 from masa.rollout.waiting import Waiting, rollout_arrays, rollouts_of
 

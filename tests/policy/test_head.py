@@ -4,7 +4,7 @@ import pytest
 from tiny import tiny_model
 
 from masa.config import ConfigError
-from masa.policy.policy_module import PolicyModule
+from masa.policy.forward.policy_module import PolicyModule
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import warnings
 from small_policies import small_qwen3
 
 from masa.config.schema import ModelSection
-from masa.policy.loading import prepare_policy
-from masa.policy.shared_prompts import can_share_prompts
+from masa.model.loading import prepare_policy
+from masa.policy.batching.shared_prompts import can_share_prompts
 from masa.rollout.engine import RolloutRequest
-from masa.rollout.transformers import TransformersEngine
+from masa.rollout.transformers.engine import TransformersEngine
 
 
 def test_nothing_deprecated_is_called() -> None:

@@ -11,7 +11,7 @@ import torch
 from small_policies import small_qwen3
 
 from masa.config import ConfigError
-from masa.policy.liger import take_out_liger_kernels, use_liger_kernels
+from masa.policy.forward.liger import take_out_liger_kernels, use_liger_kernels
 
 IDS = torch.arange(12).reshape(2, 6)
 
@@ -112,7 +112,7 @@ def test_without_a_gpu_auto_does_nothing_and_on_is_refused(calls: dict[str, int]
 
 
 def test_without_the_package_auto_does_nothing_and_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("masa.policy.liger._PACKAGE", "no_such_package")
+    monkeypatch.setattr("masa.policy.forward.liger._PACKAGE", "no_such_package")
     assert not use_liger_kernels(_policy(), "auto", on_gpu=True)
     with pytest.raises(ConfigError, match="allowed without the package liger-kernel: auto, off"):
         use_liger_kernels(_policy(), "on", on_gpu=True)

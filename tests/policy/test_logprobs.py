@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from masa.policy.head import LogitTransform
-from masa.policy.logprobs import chunked_logprobs
+from masa.policy.forward.head import LogitTransform
+from masa.policy.forward.logprobs import chunked_logprobs
 
 WHOLE = 2**30
 BLOCKS = 4 * 600 * 3  # a few tokens by 600 words of float32

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from masa.config import ConfigError
 from masa.config.schema import LoraSection, ModelSection
-from masa.policy.copies import plain_copy
-from masa.policy.loading import load_policy
-from masa.policy.lora import add_adapters, has_adapters
-from masa.rollout.weights import policy_weights
+from masa.model.copies import plain_copy
+from masa.model.loading import load_policy
+from masa.model.lora import add_adapters, has_adapters
+from masa.model.weights import policy_weights
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")
 

@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM
 
 from masa.config import ConfigError
 from masa.config.schema import LoraSection
-from masa.policy import lora
-from masa.policy.buffers import persistent_buffers
-from masa.policy.copies import plain_copy
-from masa.policy.lora import adapts_experts, add_adapters, describe_adapters
-from masa.rollout.weights import policy_weights
+from masa.model import lora
+from masa.model.buffers import persistent_buffers
+from masa.model.copies import plain_copy
+from masa.model.lora import adapts_experts, add_adapters, describe_adapters
+from masa.model.weights import policy_weights
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")
 

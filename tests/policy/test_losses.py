@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from masa.policy.losses import LossOutput, contributing_rows, kl_estimate, loss_normalizer, policy_loss
-from masa.policy.measures import from_vectors, measure_values, merge_measures, to_vectors
-from masa.policy.parameters import Correction, LossParameters
-from masa.policy.presets import PRESETS, preset
+from masa.policy.objective.losses import LossOutput, contributing_rows, kl_estimate, loss_normalizer, policy_loss
+from masa.policy.objective.measures import from_vectors, measure_values, merge_measures, to_vectors
+from masa.policy.objective.parameters import Correction, LossParameters
+from masa.policy.objective.presets import PRESETS, preset
 
 LIMIT = 12
 

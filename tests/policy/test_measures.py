@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from masa.policy.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors
+from masa.policy.objective.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors
 
 
 def measure(total: float, count: float, reduction: str = "mean") -> Measure:

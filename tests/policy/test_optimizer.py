@@ -4,7 +4,7 @@ import pytest
 from small_policies import small_qwen3
 
 from masa.config.algorithm import OptimizerSection
-from masa.policy.optimizer import learning_rate_factor, make_optimizer
+from masa.policy.update.optimizer import learning_rate_factor, make_optimizer
 
 
 @pytest.mark.parametrize(

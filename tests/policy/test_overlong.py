@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from masa.policy.overlong import overlong_punishment
+from masa.rewards.overlong import overlong_punishment
 
 
 def test_the_punishment_is_linear_over_the_buffer() -> None:

@@ -11,9 +11,9 @@ import torch
 
 from masa import MASATrainer, load_config
 from masa.config import ConfigError
-from masa.policy.algorithm import resolve_algorithm
-from masa.policy.losses import contributing_rows, policy_loss
-from masa.policy.parameters import LossParameters
+from masa.policy.objective.algorithm import resolve_algorithm
+from masa.policy.objective.losses import contributing_rows, policy_loss
+from masa.policy.objective.parameters import LossParameters
 from masa.run import load_run
 from masa.train import main
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_policies import small_qwen3
 
-from masa.policy.prompt_states import PromptReader
+from masa.policy.forward.prompt_states import PromptReader
 
 
 def test_a_state_is_the_last_hidden_state_at_the_prompts_last_token() -> None:

@@ -13,11 +13,11 @@ SCRIPT = """
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from masa.config.algorithm import OptimizerSection
-from masa.policy.optimizer import make_optimizer
-from masa.policy.parameters import LossParameters
-from masa.policy.policy_module import PolicyModule
-from masa.policy.processes import make_accelerator
-from masa.policy.update import PolicyUpdater, TrainingRow
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.objective.parameters import LossParameters
+from masa.policy.forward.policy_module import PolicyModule
+from masa.distributed.processes import make_accelerator
+from masa.policy.update.updater import PolicyUpdater, TrainingRow
 import copy
 torch.set_num_threads(1)
 accelerator = make_accelerator()
@@ -55,7 +55,7 @@ def test_the_reference_takes_the_types_that_the_policy_was_given() -> None:
     import torch
     from torch import nn
 
-    from masa.policy.update import _take_types
+    from masa.policy.update.updater import _take_types
 
     policy = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     reference = copy.deepcopy(policy)

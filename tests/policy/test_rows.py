@@ -4,8 +4,8 @@ import pytest
 from graded_groups import graded_group
 
 from masa.config.algorithm import AlgorithmSection, OverlongSection
-from masa.policy.parameters import AdvantageParameters
-from masa.policy.rows import training_rows
+from masa.flow.rows import training_rows
+from masa.policy.objective.parameters import AdvantageParameters
 from masa.rewards import MetaReward
 
 DIFFERENCES = AdvantageParameters(scale="none")

@@ -7,10 +7,10 @@ import torch
 from saved_folders import optimizer_tensors
 from test_update import _gradient, _model, _updater
 
-from masa.policy.collate import TokenBatch, TokenRow, collate, collate_behind_prompts
-from masa.policy.policy_module import PolicyModule
-from masa.policy.shared_prompts import can_share_prompts, states_behind_prompts
-from masa.policy.update import TrainingRow
+from masa.policy.batching.collate import TokenBatch, TokenRow, collate, collate_behind_prompts
+from masa.policy.batching.shared_prompts import can_share_prompts, states_behind_prompts
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.update.updater import TrainingRow
 
 ROWS = [
     TokenRow((1, 2, 3), (10, 11)),

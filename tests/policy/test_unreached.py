@@ -12,16 +12,16 @@ from tiny import tiny_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from masa.checkpointing.saving import TRAINING_FOLDER, write_policy
 from masa.config.algorithm import OptimizerSection
 from masa.embedded import DATA_DIRECTORY
-from masa.policy.collate import TokenRow
-from masa.policy.optimizer import make_optimizer
-from masa.policy.parameters import LossParameters
-from masa.policy.policy_module import PolicyModule
-from masa.policy.row_checks import own_logprobs
-from masa.policy.unreached import freeze_unreached
-from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER, write_policy
+from masa.policy.batching.collate import TokenRow
+from masa.policy.batching.row_checks import own_logprobs
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.forward.unreached import freeze_unreached
+from masa.policy.objective.parameters import LossParameters
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import PolicyUpdater, TrainingRow
 
 _ROWS = [TrainingRow((5, 6, 7), (9, 8, 2 + index), (-4.0,) * 3, 1.0 - 2 * index) for index in range(2)]
 

@@ -14,11 +14,11 @@ from small_policies import small_qwen3
 
 from masa.config import load_config
 from masa.config.schema import OptimizerSection
-from masa.policy.collate import TokenRow
-from masa.policy.optimizer import make_optimizer
-from masa.policy.policy_module import PolicyModule
-from masa.policy.presets import preset
-from masa.policy.update import MAX_SKIPPED_UPDATES, DivergedError, PolicyUpdater, TrainingRow
+from masa.policy.batching.collate import TokenRow
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.presets import preset
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import MAX_SKIPPED_UPDATES, DivergedError, PolicyUpdater, TrainingRow
 
 Tensors = dict[str, torch.Tensor]
 
@@ -102,7 +102,9 @@ def test_leaving_out_rows_without_an_advantage_does_not_change_the_gradient(
 ) -> None:
     updater = _updater(name=name)
     skipping = _gradient(updater, _rows())
-    monkeypatch.setattr("masa.policy.update.contributing_rows", lambda advantages, *_: list(range(len(advantages))))
+    monkeypatch.setattr(
+        "masa.policy.update.updater.contributing_rows", lambda advantages, *_: list(range(len(advantages)))
+    )
     computing_all = _updater(name=name)
     _assert_equal(_gradient(computing_all, _rows()), skipping)
     assert len(updater.take_trained_lengths()) == 4

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from masa.config import ConfigError, load_config
-from masa.policy.loading import load_tokenizer
-from masa.policy.stops import stop_tokens
+from masa.model.loading import load_tokenizer
+from masa.model.stops import stop_tokens
 from masa.problems.chat import ChatFormat, PromptEncodingError, describe_chat, system_role, turn_end
 from masa.problems.encoding import encode_prompt
 
@@ -236,8 +236,8 @@ def test_a_run_and_its_dry_run_prompt_each_path_with_its_own_system_message(tmp_
 
 
 def test_an_evaluation_prompts_and_stops_as_a_run_does_and_says_so(tmp_path: Path) -> None:
-    from masa.evaluation.generation import Policy
-    from masa.evaluation.settings import Budget
+    from masa.evaluation.running.generation import Policy
+    from masa.evaluation.running.settings import Budget
 
     folder = _policy_folder(tmp_path / "policy", GEMMA)
     tokenizer = load_tokenizer(configured(f"model.path={folder}").model)

@@ -17,7 +17,7 @@ from fakes import until
 
 from masa.config import load_config
 from masa.rollout import RolloutRequest
-from masa.rollout.server import ServerEngine
+from masa.rollout.servers.engine import ServerEngine
 
 MODEL: Any = SimpleNamespace(dtype=torch.float32)
 TENSORS = 5

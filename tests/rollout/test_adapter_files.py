@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from masa.rollout.adapter_files import AdapterFiles
 from masa.rollout.engine import RolloutError
-from masa.rollout.http_client import RequestRefusedError
+from masa.rollout.servers.http_client import RequestRefusedError
+from masa.rollout.weights.adapter_files import AdapterFiles
 
 RUN = "run0"
 

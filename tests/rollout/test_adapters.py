@@ -9,10 +9,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from masa.config import ConfigError, load_config
 from masa.config.schema import LoraSection, RolloutSection
-from masa.policy.lora import add_adapters
-from masa.rollout.adapters import adapter_arguments, vllm_takes_adapters
-from masa.rollout.agreement import check_agreement
+from masa.model.lora import add_adapters
 from masa.rollout.factory import make_engine
+from masa.rollout.weights.adapters import adapter_arguments, vllm_takes_adapters
+from masa.rollout.weights.agreement import check_agreement
 
 pytest.importorskip("peft", reason="needs peft (the extra lora)")
 

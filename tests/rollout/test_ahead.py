@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from masa.config import ConfigError, load_config
+from masa.controls.batch import StepBatch
+from masa.flow.ahead import RolloutsAhead, require_correction
 from masa.problems import Problem
 from masa.rollout import Rollout
-from masa.rollout.ahead import RolloutsAhead, StepBatch, require_correction
 from masa.session import Session
 
 PROBLEMS = [Problem(id=f"q{number}", statement=f"{number}?", answer=str(number)) for number in range(8)]

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from masa.rollout import RolloutRequest, Sampling
-from masa.rollout.completions import completed_rollout, completion_body
 from masa.rollout.engine import RolloutError
-from masa.rollout.http_client import ServerError
+from masa.rollout.servers.completions import completed_rollout, completion_body
+from masa.rollout.servers.http_client import ServerError
 
 REQUEST = RolloutRequest("p", "solution", (4, 5), (11, 12), 3, Sampling(0.7, 0.9, 20, 0.05))
 # As the generation_config.json of a published model says, and more.

@@ -5,7 +5,7 @@ import torch
 from small_policies import small_qwen3
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from masa.rollout.decode_attention import decoding, grouped_decode_attention
+from masa.rollout.transformers.decode_attention import decoding, grouped_decode_attention
 
 
 class _Layer(torch.nn.Module):

@@ -9,11 +9,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from masa.config import ConfigError
 from masa.config.schema import RolloutSection
-from masa.rollout.decode_probe import choose_decoder, trusted_decoder
-from masa.rollout.decoders import GrowingDecoder, OwnCacheDecoder
 from masa.rollout.engine import RolloutRequest
 from masa.rollout.factory import make_engine
-from masa.rollout.transformers import TransformersEngine
+from masa.rollout.transformers.decode_probe import choose_decoder, trusted_decoder
+from masa.rollout.transformers.decoders import GrowingDecoder, OwnCacheDecoder
+from masa.rollout.transformers.engine import TransformersEngine
 
 _SIZES = {
     "vocab_size": 96,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masa.rollout import Rollout
-from masa.rollout.dispatch import Dispatcher
+from masa.rollout.servers.dispatch import Dispatcher
 
 
 def _rollout(number: int) -> Rollout:

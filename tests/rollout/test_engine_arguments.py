@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 from masa.config import ConfigError, load_config
 from masa.embedded import DATA_DIRECTORY
 from masa.rollout.factory import make_engine
-from masa.rollout.vllm_arguments import command_line, vllm_arguments
-from masa.rollout.vllm_process import require_known_arguments
+from masa.rollout.vllm.arguments import command_line, vllm_arguments
+from masa.rollout.vllm.process import require_known_arguments
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from masa.flow.staleness import record_staleness
 from masa.rollout import Rollout
-from masa.rollout.server_metrics import ServerMetrics, parse_metrics
-from masa.rollout.statistics import EngineStatistics, record_staleness
+from masa.rollout.servers.metrics import ServerMetrics, parse_metrics
+from masa.rollout.statistics import EngineStatistics
 from masa.tracking.metrics import StepMetrics
 
 ROLLOUT = Rollout("p", "solution", 0, (5,), (7, 8, 1), (-0.5, -0.1, -0.2), "stop", 2, 0.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from masa.rollout import guardian
+from masa.rollout.servers import guardian
 
 # A command with a child that has left its session; it may ignore being asked to end.
 COMMAND = """

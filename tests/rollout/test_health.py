@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masa.rollout.health import Fleet, ServerHealth
+from masa.rollout.servers.health import Fleet, ServerHealth
 
 
 def _health(state: str, since: float = 0.0) -> ServerHealth:

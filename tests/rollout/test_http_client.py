@@ -9,7 +9,7 @@ import pytest
 from fake_server import DEFAULTED
 from fakes import Fakes
 
-from masa.rollout.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
+from masa.rollout.servers.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
 
 BODY = {**dict.fromkeys(DEFAULTED, 0), "prompt": [1, 2], "seed": 1, "max_tokens": 4}
 

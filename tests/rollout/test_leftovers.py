@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from masa.rollout.leftovers import claimed_folder
+from masa.rollout.servers.leftovers import claimed_folder
 
 
 def _process_with_a_folder(parent: Path) -> "tuple[subprocess.Popen[str], Path]":
     script = (
-        "import time; from pathlib import Path; from masa.rollout.leftovers import claimed_folder; "
+        "import time; from pathlib import Path; from masa.rollout.servers.leftovers import claimed_folder; "
         f"print(claimed_folder(Path({str(parent)!r}), 'masa-weights', private=True), flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

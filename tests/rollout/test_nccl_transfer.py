@@ -8,8 +8,8 @@ import torch
 from fakes import Fakes
 from torch import Tensor
 
-from masa.rollout.http_client import ServerClient
-from masa.rollout.nccl_transfer import NcclTransfer
+from masa.rollout.servers.http_client import ServerClient
+from masa.rollout.weights.nccl_transfer import NcclTransfer
 
 WEIGHTS = [(f"w{number}", torch.full((64, 1024), float(number))) for number in range(6)]
 

@@ -7,7 +7,7 @@ import torch
 
 from masa.config import ConfigError, load_config
 from masa.rollout.engine import Sampling
-from masa.rollout.sampling import draw_tokens
+from masa.rollout.transformers.sampling import draw_tokens
 
 PROBABILITIES = (0.5, 0.3, 0.15, 0.05)
 

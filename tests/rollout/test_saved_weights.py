@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from masa.rollout.saved_weights import SavedWeights
-from masa.rollout.weights import policy_weights
+from masa.model.weights import policy_weights
+from masa.rollout.weights.saved_weights import SavedWeights
 
 SHAPE = {
     "vocab_size": 64,

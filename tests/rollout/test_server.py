@@ -17,8 +17,8 @@ from fakes import Fakes, until
 from masa.config import load_config
 from masa.rollout import RolloutRequest
 from masa.rollout.engine import RolloutError
-from masa.rollout.server import ServerEngine
-from masa.rollout.transfer import FileTransfer
+from masa.rollout.servers.engine import ServerEngine
+from masa.rollout.weights.transfer import FileTransfer
 
 WEIGHTS = [("a.weight", torch.ones(3, 4)), ("b.weight", torch.zeros(5))]
 MODEL: Any = SimpleNamespace(dtype=torch.float32)
@@ -95,7 +95,7 @@ def test_a_server_killed_in_the_middle_of_a_step_costs_no_sample_and_rejoins_wit
 def test_a_server_that_hangs_is_dead_after_the_patience_and_its_requests_go_to_the_other(
     fakes: Fakes, connect: Callable[..., ServerEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("masa.rollout.watch._ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr("masa.rollout.servers.watch._ANSWER_WITHIN", 0.3)
     engine = connect([fakes.start(0.1), fakes.start(0.1)], server_patience=0.5)
     engine.update_weights(iter(WEIGHTS), version=1)
     requests = _requests(8)
@@ -183,7 +183,7 @@ def test_weights_that_nobody_could_take_are_sent_again_when_a_server_is_back(
 def test_a_started_server_that_hangs_is_started_again(
     fakes: Fakes, connect: Callable[..., ServerEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("masa.rollout.watch._ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr("masa.rollout.servers.watch._ANSWER_WITHIN", 0.2)
     engine = connect([fakes.start()], server_patience=0.4)
     engine.update_weights(iter(WEIGHTS), version=1)
 
@@ -201,7 +201,7 @@ def test_a_started_server_that_hangs_is_started_again(
 def test_a_started_server_that_answers_and_cannot_take_weights_is_not_started_again(
     fakes: Fakes, connect: Callable[..., ServerEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("masa.rollout.watch._LOOK_EVERY", 0.05)
+    monkeypatch.setattr("masa.rollout.servers.watch._LOOK_EVERY", 0.05)
     engine = connect([fakes.start(), fakes.start(defect="updates")], server_patience=0.2)
     restarts: list[None] = []
     process = SimpleNamespace(restart=lambda: restarts.append(None), restart_if_ended=lambda: None)

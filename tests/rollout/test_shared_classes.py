@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from masa.rollout.shared_classes import classes_kept
+from masa.rollout.vllm.shared_classes import classes_kept
 
 
 class _Base(nn.Module):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from small_policies import small_qwen3
 
-from masa.rollout.decode_attention import blocks_of
-from masa.rollout.decoders import GrowingDecoder
 from masa.rollout.engine import Rollout, RolloutRequest
-from masa.rollout.kv_cache import GROWTH, GrowingCache
-from masa.rollout.transformers import TransformersEngine
+from masa.rollout.transformers.decode_attention import blocks_of
+from masa.rollout.transformers.decoders import GrowingDecoder
+from masa.rollout.transformers.engine import TransformersEngine
+from masa.rollout.transformers.kv_cache import GROWTH, GrowingCache
 
 LIMIT = 80  # more than one block of the cache
 

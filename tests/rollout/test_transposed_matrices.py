@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from masa.rollout.weights import has_transposed_matrices, parameter_shapes
+from masa.model.weights import has_transposed_matrices, parameter_shapes
 
 SMALL = {
     "vocab_size": 64,

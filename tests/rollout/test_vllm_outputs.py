@@ -11,8 +11,8 @@ import pytest
 
 from masa.rollout import RolloutRequest
 from masa.rollout.engine import RolloutError
-from masa.rollout.vllm import VllmEngine
-from masa.rollout.vllm_sampling import finished_rollout
+from masa.rollout.vllm.engine import VllmEngine
+from masa.rollout.vllm.sampling import finished_rollout
 
 REQUEST = RolloutRequest("p7", "solution", (2, 3), (1,), 4)
 

@@ -10,7 +10,7 @@ import torch
 from masa.config import ConfigError, load_config
 from masa.rollout import RolloutRequest
 from masa.rollout.engine import RolloutError
-from masa.rollout.vllm import VllmEngine
+from masa.rollout.vllm.engine import VllmEngine
 from masa.session import Session
 
 REQUEST = RolloutRequest("p", "solution", (2, 3), (1,), 4)
@@ -78,7 +78,7 @@ def make_engine(monkeypatch: pytest.MonkeyPatch, tiny_policy: Any) -> Iterator[C
 
     def make(level: int) -> tuple[Any, FakeVllm]:
         fake = FakeVllm()
-        monkeypatch.setattr("masa.rollout.vllm.vllm_is_installed", lambda: True)
+        monkeypatch.setattr("masa.rollout.vllm.engine.vllm_is_installed", lambda: True)
         monkeypatch.setattr(VllmEngine, "_build", lambda self: fake)
         monkeypatch.setattr(VllmEngine, "_shut_down", lambda self: setattr(self, "_engine", None))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -160,7 +160,7 @@ def test_an_engine_that_is_not_to_sleep_keeps_its_memory(make_engine: Callable[[
 def test_sleep_without_a_gpu_and_groups_that_the_processes_cannot_form_are_refused(
     monkeypatch: pytest.MonkeyPatch, tiny_policy: Any
 ) -> None:
-    monkeypatch.setattr("masa.rollout.vllm.vllm_is_installed", lambda: True)
+    monkeypatch.setattr("masa.rollout.vllm.engine.vllm_is_installed", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     sleeping = load_config(None, ["rollout.engine=vllm", "rollout.sleep_level=1"]).rollout
     with pytest.raises(ConfigError, match=r"rollout\.sleep_level: found 1, allowed without a GPU: 0"):

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from masa.controls.batch import StepBatch
+from masa.flow.ahead import RolloutsAhead, ahead_of_json
 from masa.problems import Problem
 from masa.rollout import Rollout
-from masa.rollout.ahead import RolloutsAhead, StepBatch, ahead_of_json
 from masa.rollout.waiting import Waiting, rollout_arrays, rollouts_of
 
 PROBLEMS = [Problem(id=f"q{number}", statement=f"{number}?", answer=str(number)) for number in range(4)]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from masa.rollout.agreement import model_checksum, weight_checksum
-from masa.rollout.transfer import buckets
-from masa.rollout.weights import named_tensors, plain_name, policy_weights
+from masa.model.weights import named_tensors, plain_name, policy_weights
+from masa.rollout.weights.agreement import model_checksum, weight_checksum
+from masa.rollout.weights.transfer import buckets
 
 
 def test_a_plain_model_gives_its_parameters_and_tied_ones_once(tiny_policy: Any) -> None:

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from masa.evaluation import progress as evaluation_progress_module
-from masa.evaluation.progress import evaluation_progress
+from masa.evaluation.running import progress as evaluation_progress_module
+from masa.evaluation.running.progress import evaluation_progress
 from masa.tracking import working as working_module
 from masa.tracking.progress import Progress
 from masa.tracking.working import working

@@ -11,9 +11,10 @@ import warm_processes
 from lone_checkpoints import find_damage
 from small_run import QUICKSTART, SMALL
 
-from masa import MASATrainer, load_config, session_checkpoints, train
+from masa import MASATrainer, load_config, train
 from masa.callbacks import Callback
-from masa.checkpoint import list_checkpoints
+from masa.checkpointing import session_checkpoints
+from masa.checkpointing.checkpoint import list_checkpoints
 from masa.tracking.keys import is_timing
 
 BACKGROUND = (
@@ -27,7 +28,7 @@ BACKGROUND = (
 _IN_THE_THREAD = """
 import os, signal, sys, threading
 from masa import train
-from masa.checked_files import CheckedWriter
+from masa.files.checked_files import CheckedWriter
 from masa.training_step import TrainingStep
 
 what, count = sys.argv.pop(1), int(sys.argv.pop(1))

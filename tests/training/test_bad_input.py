@@ -11,8 +11,8 @@ from rich.console import Console
 
 from masa import MASATrainer, Problem, load_config, train
 from masa.config import ConfigError, dump_config
+from masa.distributed.processes import require_precise_updates
 from masa.embedded import load_embedded_policy
-from masa.policy.processes import require_precise_updates
 from masa.problems.errors import ProblemDataError
 from masa.tracking.opening import open_directory
 from masa.tracking.run_directory import RunDirectory

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from masa.checked_files import BLOCK_BYTES, CheckedFiles, CheckedWriter, checksum_of
-from masa.policy.tensor_files import Part, TensorFiles, numbered, write_parts
+from masa.files.checked_files import BLOCK_BYTES, CheckedFiles, CheckedWriter, checksum_of
+from masa.files.tensor_files import Part, TensorFiles, numbered, write_parts
 
 _TENSOR = torch.arange(5 * BLOCK_BYTES // 4, dtype=torch.float32).reshape(5, -1)
 

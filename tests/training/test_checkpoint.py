@@ -12,7 +12,7 @@ from lone_checkpoints import find_damage, save_checkpoint
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from masa.checkpoint import (
+from masa.checkpointing.checkpoint import (
     CheckpointError,
     Found,
     Retention,
@@ -25,7 +25,7 @@ from masa.checkpoint import (
     require_resumable,
     resumable_checkpoints,
 )
-from masa.checkpoint_size import Contents
+from masa.checkpointing.size import Contents
 
 
 def _write(folder: Path) -> None:

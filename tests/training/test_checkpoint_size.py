@@ -10,17 +10,17 @@ from accelerate import Accelerator
 from small_policies import small_qwen3
 from transformers import AutoTokenizer
 
-from masa.checkpoint_size import checkpoint_size, most_at_once
+from masa.checkpointing.saving import TRAINING_FOLDER, write_policy
+from masa.checkpointing.size import checkpoint_size, most_at_once
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection, ModelSection
 from masa.embedded import DATA_DIRECTORY
+from masa.model.loading import prepare_policy
 from masa.planning.shapes import shape_of
-from masa.policy.loading import prepare_policy
-from masa.policy.optimizer import make_optimizer
-from masa.policy.parameters import LossParameters
-from masa.policy.policy_module import PolicyModule
-from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER, write_policy
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.parameters import LossParameters
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import PolicyUpdater, TrainingRow
 
 _NEEDS_PEFT = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs peft (the extra lora)")
 

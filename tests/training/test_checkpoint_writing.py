@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from lone_checkpoints import find_damage, save_checkpoint
 
-from masa.checked_files import CheckedWriter, FileRecord
-from masa.checkpoint import CheckpointError, Retention, checkpoint_path, read_records
-from masa.checkpoint_writing import CheckpointWriting
-from masa.together import Together
+from masa.checkpointing.checkpoint import CheckpointError, Retention, checkpoint_path, read_records
+from masa.checkpointing.writing import CheckpointWriting
+from masa.distributed.together import Together
+from masa.files.checked_files import CheckedWriter, FileRecord
 
 
 class Processes:

@@ -8,9 +8,9 @@ from small_run import QUICKSTART, SMALL
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from masa.config import ConfigError, load_config
-from masa.evaluation.checkpoint_model import checkpoint_dtype
-from masa.policy import gguf as gguf_rules
-from masa.policy.loading import load_policy, load_tokenizer, resolve_model_path
+from masa.evaluation.running.checkpoint_model import checkpoint_dtype
+from masa.model import gguf as gguf_rules
+from masa.model.loading import load_policy, load_tokenizer, resolve_model_path
 from masa.rollout.room import load_model_config
 from masa.trainer import MASATrainer
 

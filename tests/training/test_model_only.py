@@ -10,7 +10,7 @@ from small_run import QUICKSTART, SMALL
 from transformers import AutoModelForCausalLM
 
 from masa import evaluate, train
-from masa.checkpoint import list_checkpoints, read_state
+from masa.checkpointing.checkpoint import list_checkpoints, read_state
 from masa.config import load_config
 from masa.tracking.keys import is_timing
 from masa.trainer import MASATrainer

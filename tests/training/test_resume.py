@@ -105,7 +105,7 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(uninterrupted: Path,
 _KILL_IN_THE_CYCLE = """
 import os, signal, sys
 from masa import train
-from masa.policy.update import PolicyUpdater
+from masa.policy.update.updater import PolicyUpdater
 
 one_update, calls = PolicyUpdater._one_update, []
 

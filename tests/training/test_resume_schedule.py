@@ -10,7 +10,7 @@ from small_run import QUICKSTART, SMALL
 
 from masa import MASATrainer, load_config
 from masa.config.algorithm import OptimizerSection
-from masa.policy.optimizer import describe_new_decay
+from masa.policy.update.optimizer import describe_new_decay
 
 TINY = ("problems.eval=null", "algorithm.num_problems=2", "algorithm.num_solutions=2", "algorithm.num_metas=2")
 

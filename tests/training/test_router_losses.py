@@ -8,7 +8,7 @@ from small_run import QUICKSTART, SMALL
 from tiny import tiny_folder, tiny_model
 
 from masa import MASATrainer, load_config
-from masa.policy.routers import describe_routers
+from masa.model.routers import describe_routers
 
 
 def test_nothing_is_said_where_no_loss_is_asked_for() -> None:

@@ -11,13 +11,13 @@ from saved_folders import optimizer_tensors, read_policy
 from small_policies import small_qwen3
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from masa.checkpointing.saving import TRAINING_FOLDER, write_policy, write_settings
 from masa.config.algorithm import OptimizerSection
 from masa.embedded import DATA_DIRECTORY
-from masa.policy.optimizer import make_optimizer
-from masa.policy.parameters import LossParameters
-from masa.policy.policy_module import PolicyModule
-from masa.policy.update import PolicyUpdater, TrainingRow
-from masa.saving import TRAINING_FOLDER, write_policy, write_settings
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.parameters import LossParameters
+from masa.policy.update.optimizer import make_optimizer
+from masa.policy.update.updater import PolicyUpdater, TrainingRow
 
 _ROWS = [TrainingRow((5, 6, 7), (9, 8, 2 + index), (-4.0,) * 3, 1.0 - 2 * index) for index in range(2)]
 _EXPERTS = {

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from small_run import QUICKSTART, SMALL
 
 from masa import MASATrainer, load_config
-from masa.checkpoint import read_state
+from masa.checkpointing.checkpoint import read_state
 from masa.rollout.waiting import rollouts_of
 from masa.tracking.keys import is_timing
 

@@ -15,13 +15,13 @@ from tiny import tiny_folder, tiny_model
 
 from masa.config import ConfigError, load_config
 from masa.config.schema import LoraSection, ModelSection, RolloutSection
-from masa.policy.algorithm import resolve_algorithm
-from masa.policy.collate import TokenBatch
-from masa.policy.head import LogitTransform
-from masa.policy.loading import prepare_policy
-from masa.policy.opening import open_policy
-from masa.policy.policy_module import PolicyModule
-from masa.policy.shared_prompts import can_share_prompts
+from masa.model.loading import prepare_policy
+from masa.policy.batching.collate import TokenBatch
+from masa.policy.batching.shared_prompts import can_share_prompts
+from masa.policy.forward.head import LogitTransform
+from masa.policy.forward.opening import open_policy
+from masa.policy.forward.policy_module import PolicyModule
+from masa.policy.objective.algorithm import resolve_algorithm
 from masa.preflight import prepare
 from masa.rollout.engine import RolloutRequest, Sampling
 from masa.rollout.factory import make_engine
@@ -170,7 +170,7 @@ def test_adapters_that_a_checkpoint_merges_otherwise_are_found_before_they_have_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("peft", reason="needs peft (the extra lora)")
-    import masa.rollout.weights as weights
+    import masa.model.weights as weights
 
     model = prepare_policy(tiny_model("qwen3_moe"), ModelSection(lora=LoraSection(rank=2)))
     adapters = {name: one.clone() for name, one in model.named_parameters() if "lora_" in name}

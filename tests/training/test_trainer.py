@@ -12,7 +12,7 @@ from safetensors import safe_open
 from masa import Config, MASATrainer, Problem
 from masa.config import config_from_mapping
 from masa.embedded import load_embedded_policy, load_embedded_tokenizer
-from masa.policy.update import TrainingRow
+from masa.policy.update.updater import TrainingRow
 from masa.rewards import Verdict
 from masa.session import Session
 

@@ -93,8 +93,8 @@ class Sampler:
 
 def open_sampler(section: ModelSection, tokenizer_of: ModelSection | None = None) -> tuple[Sampler, PreTrainedModel]:
     """A sampler of the policy that ``section`` names, and the policy; its tokenizer may be that of another section."""
-    from masa.policy.loading import load_policy, load_tokenizer
-    from masa.rollout.transformers import TransformersEngine
+    from masa.model.loading import load_policy, load_tokenizer
+    from masa.rollout.transformers.engine import TransformersEngine
 
     policy, tokenizer = load_policy(section), load_tokenizer(tokenizer_of or section)
     stop: Any = tokenizer.eos_token_id

@@ -160,7 +160,7 @@ def _course(folder: Path) -> dict[str, Any]:
 
 
 def _final_checkpoint(folder: Path) -> Path:
-    from masa.checkpoint import list_checkpoints
+    from masa.checkpointing.checkpoint import list_checkpoints
 
     found = list_checkpoints(folder / "checkpoints")
     if not found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from masa.evaluation.benchmark import Benchmark
+from masa.evaluation.benchmarks.benchmark import Benchmark
 from masa.evaluation.benchmarks.code import CODE
 from masa.evaluation.benchmarks.embedded import EMBEDDED, EMBEDDED_LONG
 from masa.evaluation.benchmarks.logic import LOGIC

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from masa.evaluation.benchmark import Benchmark, Reading, Row, known_schema, text_of
-from masa.evaluation.livecodebench import read_livecodebench
+from masa.evaluation.benchmarks.benchmark import Benchmark, Reading, Row, known_schema, text_of
+from masa.evaluation.benchmarks.livecodebench import read_livecodebench
 from masa.problems.errors import RowError, shown
 from masa.problems.problem import Problem
 
@@ -108,7 +108,7 @@ CRUXEVAL_O = Benchmark(
     title="CRUXEval-O",
     hub="cruxeval-org/cruxeval",
     columns=("id", "code", "input", "output"),
-    verifier="masa.evaluation.literals:python_literal",
+    verifier="masa.evaluation.verifiers.literals:python_literal",
     licence="MIT",
     rows=800,
     read=_read_cruxeval,

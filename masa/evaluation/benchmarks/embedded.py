@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masa.evaluation.benchmark import Benchmark
+from masa.evaluation.benchmarks.benchmark import Benchmark
 
 EMBEDDED = Benchmark(
     name="embedded",

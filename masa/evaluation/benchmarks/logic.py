@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masa.evaluation.benchmark import Benchmark, choice_row
+from masa.evaluation.benchmarks.benchmark import Benchmark, choice_row
 
 _COLUMNS = ("id", "context", "question", "options", "answer")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masa.evaluation.benchmark import Benchmark, mapped
+from masa.evaluation.benchmarks.benchmark import Benchmark, mapped
 
 _CHAT_COLUMNS = ("prompt", "reward_model.ground_truth.target")
 

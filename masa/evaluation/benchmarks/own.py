@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from masa.config.files import ConfigError, read_yaml
 from masa.config.load import explained
 from masa.config.section import PositiveInt, Section
-from masa.evaluation.benchmark import Benchmark, Reading, Row, choice_row
 from masa.evaluation.benchmarks import BENCHMARKS, SUITES
+from masa.evaluation.benchmarks.benchmark import Benchmark, Reading, Row, choice_row
 from masa.problems.loading import check_mapping, names_a_file
 from masa.problems.problem import Problem
 from masa.problems.schemas import (

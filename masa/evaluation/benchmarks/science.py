@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masa.evaluation.benchmark import Benchmark, Reading, Row, choice_problem, choice_row, text_of
+from masa.evaluation.benchmarks.benchmark import Benchmark, Reading, Row, choice_problem, choice_row, text_of
 from masa.problems.choices import Options
 from masa.problems.errors import RowError
 from masa.problems.problem import Problem
@@ -85,7 +85,7 @@ SCIBENCH = Benchmark(
     hub="xw27/scibench",
     split="train",
     columns=("problem_text", "answer_number", "unit"),
-    verifier="masa.evaluation.quantities:numeric_with_unit",
+    verifier="masa.evaluation.verifiers.quantities:numeric_with_unit",
     licence="MIT",
     rows=692,
     read=_read_scibench,

@@ -1,0 +1,1 @@
+"""What an evaluation measures: accuracy, pass@k, meta-awareness, and their intervals."""

@@ -1,0 +1,1 @@
+"""The results of an evaluation, for programs and for readers."""

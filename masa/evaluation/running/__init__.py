@@ -1,0 +1,1 @@
+"""One evaluation from beginning to end: settings, model, samples, scores."""

@@ -1,0 +1,1 @@
+"""Verifiers that benchmarks alone need."""

@@ -1,0 +1,1 @@
+"""Models as they are opened, adapted with LoRA, shared among processes and handed on, weight by weight."""

@@ -1,0 +1,1 @@
+"""Rows in micro-batches: which share one, how they are laid out, and prompts computed once."""

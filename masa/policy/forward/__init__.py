@@ -1,0 +1,1 @@
+"""The policy's forward: log-probs of given tokens, the output head, kernels."""

@@ -1,0 +1,1 @@
+"""The update: the optimiser, what holds it in pieces, and one step of both."""

@@ -1,0 +1,90 @@
+"""Which sample takes a row that has become free, and its prompt, which was read ahead.
+
+Rows are given away in the order of the samples, at moments that depend on the tokens drawn so far and on nothing else:
+the same requests are therefore decoded in the same batches each time, to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from masa.rollout.engine import RolloutRequest
+from masa.rollout.transformers.decoders import Batch, Decoder
+from masa.rollout.transformers.sequences import Sample
+
+# Prompts are read for so many of the samples to come at a time, as a share of the rows: a pass over a single prompt
+# costs about as much as one over many, and prompts that wait take memory.
+_AHEAD = 1 / 4
+
+
+def prompts_ahead(rows: int) -> int:
+    """The most prompts that wait beside a batch of so many rows."""
+    return max(1, int(rows * _AHEAD))
+
+
+class SampleQueue:
+    """Samples that wait for a row of one batch, and the prompts of those that come next.
+
+    Args:
+        decoder: reads the prompts.
+        requests: what samples belong to.
+        samples: all samples, in their order; those of a request stand together.
+        rows: how many sequences are decoded at a time.
+    """
+
+    def __init__(
+        self, decoder: Decoder, requests: Sequence[RolloutRequest], samples: Sequence[Sample], rows: int
+    ) -> None:
+        self._decoder = decoder
+        self._requests = requests
+        self._waiting = deque(samples)
+        self._rows = rows
+        self._ahead = prompts_ahead(rows)
+        self._prompts: Batch | None = None
+        self._row_of: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def open(self) -> tuple[Batch, list[Sample]]:
+        """The batch of the first samples: each prompt is read once and its cache is shared out to its samples."""
+        first = [self._waiting.popleft() for _ in range(min(self._rows, len(self._waiting)))]
+        row_of, batch = self._read(first)
+        # What the request cut in two leaves behind is taken from its prompt, read again with others.
+        batch.give_out(self._indices([row_of[sample.request] for sample in first]))
+        return batch, first
+
+    def refill(self, batch: Batch, rows: Tensor) -> tuple[Tensor, list[Sample], Tensor]:
+        """Give the first of ``rows`` to the samples that come next, as many as there are.
+
+        Returns:
+            the rows that were given away, their samples, and the token to feed to each: the last one of its prompt.
+        """
+        given: list[Sample] = []
+        while self._waiting and len(given) < len(rows):
+            if self._waiting[0].request not in self._row_of:
+                upcoming = [self._waiting[place] for place in range(min(self._ahead, len(self._waiting)))]
+                self._row_of, self._prompts = self._read(upcoming)
+            assert self._prompts is not None
+            taken: list[int] = []
+            while self._waiting and len(given) < len(rows) and self._waiting[0].request in self._row_of:
+                given.append(self._waiting.popleft())
+                taken.append(self._row_of[given[-1].request])
+            batch.refill(rows[len(given) - len(taken) : len(given)], self._prompts, self._indices(taken))
+        if not self._waiting:
+            self._prompts, self._row_of = None, {}
+        fed = self._indices([self._requests[sample.request].prompt_ids[-1] for sample in given])
+        return rows[: len(given)], given, fed
+
+    def _read(self, samples: Sequence[Sample]) -> tuple[dict[int, int], Batch]:
+        """The prompts of ``samples``, each once: its row by its request, and the batch."""
+        distinct = sorted({sample.request for sample in samples})
+        batch = self._decoder.prefill([self._requests[request].prompt_ids for request in distinct])
+        return {request: row for row, request in enumerate(distinct)}, batch
+
+    def _indices(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self._decoder.model.device)

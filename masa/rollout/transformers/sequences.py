@@ -1,0 +1,120 @@
+"""The sequences that are being decoded: whose each one is, and what it has drawn so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from masa.rollout.engine import FinishReason, Rollout, RolloutRequest, Sampling
+from masa.rollout.transformers.sampling import uniform_streams
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sequence to decode: where it belongs and what it may use."""
+
+    request: int
+    index: int
+    seed: int
+    max_new_tokens: int
+
+
+class Sequences:
+    """Random numbers, tokens and log-probs of ``count`` sequences, each in a place that a later sample may take over.
+
+    Args:
+        count: how many sequences are decoded at a time.
+        longest: the largest ``max_new_tokens`` of all samples.
+        device: where logits are.
+    """
+
+    def __init__(self, count: int, longest: int, device: torch.device) -> None:
+        self.samples: list[Sample | None] = [None] * count
+        self._started = [0.0] * count
+        self._steps = torch.zeros(count, dtype=torch.long, device=device)
+        self._limits = torch.zeros(count, dtype=torch.long, device=device)
+        self._uniforms = torch.zeros((count, longest), dtype=torch.float64, device=device)
+        self._tokens = torch.zeros((count, longest), dtype=torch.long, device=device)
+        self._logprobs = torch.zeros((count, longest), dtype=torch.float32, device=device)
+
+    def start(self, places: Tensor, samples: Sequence[Sample]) -> None:
+        """Let ``samples`` begin in ``places``."""
+        device = self._uniforms.device
+        longest = max(sample.max_new_tokens for sample in samples)
+        streams = uniform_streams([sample.seed for sample in samples], longest)
+        self._uniforms[places, :longest] = streams.to(device)
+        self._limits[places] = torch.tensor([sample.max_new_tokens for sample in samples], device=device)
+        self._steps[places] = 0
+        now = time.perf_counter()
+        for place, sample in zip(places.tolist(), samples, strict=True):
+            self.samples[place] = sample
+            self._started[place] = now
+
+    def uniforms(self, places: Tensor) -> Tensor:
+        """The next random number of each sequence."""
+        return self._uniforms[places, self._positions(places)]
+
+    def add(self, places: Tensor, tokens: Tensor, logprobs: Tensor) -> Tensor:
+        """Append one token to each sequence; which of them (bool) have thereby reached their limits."""
+        positions = self._positions(places)
+        self._tokens[places, positions] = tokens
+        self._logprobs[places, positions] = logprobs
+        self._steps[places] += 1
+        return self._steps[places] == self._limits[places]
+
+    def rollouts(
+        self, places: Tensor, by_stop: Tensor, requests: Sequence[RolloutRequest], weight_version: int
+    ) -> Iterator[tuple[Sample, Rollout]]:
+        """The sequences in ``places``, which have ended."""
+        now = time.perf_counter()
+        lengths = self._steps[places].tolist()
+        for place, length, stopped in zip(places.tolist(), lengths, by_stop.tolist(), strict=True):
+            sample = self.samples[place]
+            assert sample is not None
+            request = requests[sample.request]
+            reason: FinishReason = "stop" if stopped else "length"
+            yield (
+                sample,
+                Rollout(
+                    problem_id=request.problem_id,
+                    path=request.path,
+                    index=sample.index,
+                    prompt_ids=request.prompt_ids,
+                    token_ids=tuple(self._tokens[place, :length].tolist()),
+                    logprobs=tuple(self._logprobs[place, :length].tolist()),
+                    finish_reason=reason,
+                    weight_version=weight_version,
+                    seconds=now - self._started[place],
+                ),
+            )
+
+    def _positions(self, places: Tensor) -> Tensor:
+        # A sequence that has ended may be carried along beyond its last position.
+        return self._steps[places].clamp(max=self._tokens.shape[1] - 1)
+
+
+def runs(
+    requests: Sequence[RolloutRequest], size: int, *, equal_lengths: bool, refills: bool
+) -> Iterator[tuple[Sampling, list[Sample]]]:
+    """The samples that can be decoded in one run, in the order in which they get a row.
+
+    Those of a run share their sampling parameters. Where there are more than ``size`` of them, large limits come first,
+    so that a long response does not begin last. Without ``refills`` a run has at most ``size`` samples; with
+    ``equal_lengths`` the prompts of a run have the same number of tokens.
+    """
+    by_kind: dict[tuple[Sampling, int], list[Sample]] = {}
+    for position, request in enumerate(requests):
+        samples = by_kind.setdefault((request.sampling, len(request.prompt_ids) if equal_lengths else 0), [])
+        samples.extend(
+            Sample(position, index, seed, request.max_new_tokens) for index, seed in enumerate(request.seeds)
+        )
+    for (sampling, _), samples in by_kind.items():
+        if len(samples) > size:
+            samples.sort(key=lambda sample: sample.max_new_tokens, reverse=True)
+        longest = len(samples) if refills else size
+        for start in range(0, len(samples), longest):
+            yield sampling, samples[start : start + longest]

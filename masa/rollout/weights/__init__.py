@@ -1,0 +1,1 @@
+"""The policy's weights on their way into engines, and the proof that they have arrived."""
