@@ -22,7 +22,10 @@ _LOSSES_AVERAGED = 100
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The supervised run: examples seen once each, in batches of equal size; learning rate cosine to a tenth."""
+    """The supervised run: examples seen once each, in batches of equal size; learning rate cosine to a tenth.
+
+    ``shuffled``: in an order that the seed decides, else as they were given (a curriculum) but for a window's batches.
+    """
 
     examples: int = 30_000
     batch_size: int = 16
@@ -30,6 +33,7 @@ class WarmStart:
     warm_up_steps: int = 100
     weight_decay: float = 0.05
     clip: float = 1.0
+    shuffled: bool = True
 
 
 def encode(example: Example, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], int]:
@@ -59,7 +63,7 @@ def train(
     import torch
 
     encoded = [encode(example, tokenizer) for example in examples]
-    batches = _batches(encoded, settings.batch_size, seed)
+    batches = in_batches(encoded, settings.batch_size, seed, shuffled=settings.shuffled)
     optimizer = torch.optim.AdamW(
         policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
     )
@@ -82,11 +86,17 @@ def train(
     return losses
 
 
-def _batches(encoded: list[tuple[list[int], int]], size: int, seed: int) -> list[list[tuple[list[int], int]]]:
-    """Whole batches of similar length: sorted within windows of 16 batches, then the batches are shuffled."""
+def in_batches(
+    encoded: list[tuple[list[int], int]], size: int, seed: int, *, shuffled: bool
+) -> list[list[tuple[list[int], int]]]:
+    """Whole batches of similar length: sorted within windows of 16 batches, then the window's batches are shuffled.
+
+    ``encoded`` holds token ids and the number of those that are the prompt's; not ``shuffled``, windows keep its order.
+    """
     rng = random.Random(f"embedded/batches/{seed}")
     order = list(encoded)
-    rng.shuffle(order)
+    if shuffled:
+        rng.shuffle(order)
     window = 16 * size
     batches = []
     for start in range(0, len(order), window):

@@ -13,7 +13,7 @@ from masa.config import ConfigError, load_config
 from masa.config.schema import ModelSection
 from masa.embedded import worlds
 from masa.embedded.long import DATA_DIRECTORY, long_problems
-from masa.embedded.long.build import SETTINGS, build
+from masa.embedded.long.build import STAGES, build
 from masa.embedded.long.measure import main as measure_policy
 from masa.embedded.long.properties import BOUNDS, measure, unmet
 from masa.embedded.long.tokenizer import make_tokenizer
@@ -34,7 +34,7 @@ TINY = WarmStart(examples=32, batch_size=8, warm_up_steps=2)
 def built(tmp_path_factory):
     """A policy of a few warm-start steps, and what its build said."""
     folder = tmp_path_factory.mktemp("long")
-    return folder, build(folder, seed=3, settings=TINY)
+    return folder, build(folder, seed=3, stages=[TINY])
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ def test_a_build_is_repeated_bit_for_bit_from_its_seed_whatever_the_threads(buil
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        again = build(tmp_path / "again", seed=3, settings=TINY)
+        again = build(tmp_path / "again", seed=3, stages=[TINY])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
     assert again["weights_sha256"] == built[1]["weights_sha256"]
-    assert build(tmp_path / "other", seed=4, settings=TINY)["weights_sha256"] != again["weights_sha256"]
+    assert build(tmp_path / "other", seed=4, stages=[TINY])["weights_sha256"] != again["weights_sha256"]
     assert json.loads((tmp_path / "again" / "build.json").read_text()) == again
 
 
@@ -138,7 +138,7 @@ def test_the_page_states_the_bounds_kinds_and_sizes():
         assert f"| {size.name} | {size.fewest} to {size.most} | {size.share} % |" in PAGE
     for kind, order in KINDS.items():
         assert f"| {kind} | {order} |" in PAGE
-    assert f"{SETTINGS.examples:,} examples" in PAGE
+    assert f"{sum(stage.examples for stage in STAGES):,} examples" in PAGE
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ from masa.embedded.long.tokenizer import make_tokenizer
 from masa.embedded.long.world import (
     KINDS,
     LARGEST_COUNT,
+    MODULUS,
+    OPERATIONS,
     ORDERS,
     SIZES,
     Chain,
@@ -25,6 +27,7 @@ from masa.embedded.long.world import (
     split_of,
 )
 from masa.embedded.measure import boxed_answer
+from masa.embedded.warm_start import in_batches
 from masa.rewards.meta_prediction import parse_meta_prediction
 from masa.rewards.notions import notion_form, notions_in_texts
 from masa.rewards.verifiers import Limits
@@ -44,12 +47,12 @@ def tokenizer():
 
 
 def test_a_problem_worked_by_hand():
-    chain = Chain("birch", 47, ("+8", "swap", "flip"))
-    assert chain.statement == "birch of 3 from 47: a +8 b swap c flip."
-    assert chain.value_by("forward") == 44  # 55, 55, 44
-    assert chain.value_by("backward") == 33  # 52, 25, 33
-    assert chain.value_by("alternating") == 44  # a, c, b: 55, 44, 44
-    assert clean_solution(chain) == "By forward. 47 a +8 55 b swap 55 c flip 44 So \\boxed{44}"
+    chain = Chain("birch", 7, ("+8", "*3", "+9"))
+    assert chain.statement == "birch of 03 from 07: a+8 b*3 c+9."
+    assert chain.value_by("forward") == 14  # 15, 5, 14
+    assert chain.value_by("backward") == 16  # 16, 8, 16
+    assert chain.value_by("alternating") == 12  # a, c, b: 15, 4, 12
+    assert clean_solution(chain) == "By forward. 07 a +8 15 b *3 05 c +9 14 So \\boxed{14}"
     assert ORDERS["alternating"](5) == [0, 2, 4, 1, 3]
 
 
@@ -60,11 +63,9 @@ def test_the_three_orders_give_three_answers_and_the_kind_decides_which_is_right
     assert chain.answer == answers[KINDS[chain.kind]]
 
 
-@given(st.integers(0, 99))
-def test_every_operation_can_be_undone(value):
-    assert apply("swap", apply("swap", value)) == apply("flip", apply("flip", value)) == value
-    for digit in range(1, 10):
-        assert (apply(f"+{digit}", value) - value) % 100 == digit
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_can_be_undone(operation):
+    assert {apply(operation, value) for value in range(MODULUS)} == set(range(MODULUS))
 
 
 def test_every_order_is_right_for_as_many_kinds():
@@ -112,7 +113,7 @@ def test_the_verifier_takes_the_clean_solution_and_not_what_another_order_gives(
     limits = Limits(seconds=10, memory_mb=1000, scratch=tmp_path)
     for problem in long_problems("test", 40):
         assert verify_math(problem.solution, problem.answer, None, limits).score == 1
-        wrong = f"So \\boxed{{{(int(problem.answer) + 1) % 100:02d}}}"
+        wrong = f"So \\boxed{{{(int(problem.answer) + 1) % MODULUS:02d}}}"
         assert verify_math(wrong, problem.answer, None, limits).score == 0
 
 
@@ -123,19 +124,19 @@ def test_a_worked_solution_names_its_orders_keeps_its_form_and_ends_in_an_answer
     assert 1 <= len(passes) <= MAX_PASSES
     assert set(passes) <= set(ORDERS)
     assert re.fullmatch(r"\d\d", boxed_answer(text) or "")
-    bodies = text.split("Hm, again")
+    bodies = text.split(" Hm, ")
     assert len(bodies) == len(passes)
     for order, body in zip(passes, bodies, strict=True):
         whole = "".join(chain.labels[i] for i in ORDERS[order](len(chain.operations)))
-        written = "".join(re.findall(r" ([a-z]) (?:\+\d|swap|flip) \d\d", body))
+        written = "".join(re.findall(r" ([a-z]) [+*]\d \d\d", body))
         assert whole == written if body is bodies[-1] else whole.startswith(written)
 
 
 @given(chains, st.integers(0, 10**6))
 def test_a_pass_is_broken_off_only_behind_a_slip(chain, seed):
     text = worked_solution(chain, random.Random(seed))
-    for body in text.split("Hm, again")[:-1]:
-        steps = re.findall(r" [a-z] (\+\d|swap|flip) (\d\d)", body)
+    for body in text.split(" Hm, ")[:-1]:
+        steps = re.findall(r" [a-z] ([+*]\d) (\d\d)", body)
         before = int(re.search(r"\. (\d\d)", body)[1])
         values = [before, *(int(value) for _, value in steps)]
         right = [apply(operation, value) for (operation, _), value in zip(steps, values, strict=False)]
@@ -173,8 +174,8 @@ def test_the_warm_start_shows_train_problems_complete_metas_and_hints_that_are_f
     assert examples == warm_start_examples(600, seed=1)
     hinted = 0
     for i, example in enumerate(examples):
-        kind, count, start, steps = re.search(r": (\w+) of (\d+) from (\d\d): (.*?)\.", example.prompt).groups()
-        chain = Chain(kind, int(start), tuple(steps.split()[1::2]))
+        kind, count, start, steps = re.search(r": (\w+) of (\d\d) from (\d\d): (.*?)\.", example.prompt).groups()
+        chain = Chain(kind, int(start), tuple(step[1:] for step in steps.split()))
         assert len(chain.operations) == int(count)
         assert split_of(chain) == "train"
         if i % 6 == 5:
@@ -189,6 +190,33 @@ def test_the_warm_start_shows_train_problems_complete_metas_and_hints_that_are_f
     assert 60 < hinted < 180
 
 
+def _mean_steps(examples):
+    counts = [
+        int(re.search(r" of (\d\d) from", example.prompt)[1]) for example in examples if "Solve" in example.prompt
+    ]
+    return sum(counts) / len(counts)
+
+
+def test_practice_begins_with_short_chains_and_a_later_stage_has_all_lengths_alike():
+    practice = warm_start_examples(1800, seed=0)
+    assert _mean_steps(practice[:600]) < 7 < 8 < _mean_steps(practice[1200:]) < 9
+    even = warm_start_examples(1800, seed=0, short_first=False)
+    assert 9 < _mean_steps(even[:600]) < 10
+    assert 9 < _mean_steps(even[1200:]) < 10
+
+
+def test_batches_of_a_curriculum_keep_the_order_of_its_windows():
+    encoded = [([number] * (1 + number % 7), 1) for number in range(64)]
+    windows = in_batches(encoded, 2, 0, shuffled=False)
+    assert [{ids[0] for batch in windows[first : first + 16] for ids, _ in batch} for first in (0, 16)] == [
+        set(range(32)),
+        set(range(32, 64)),
+    ]
+    mixed = in_batches(encoded, 2, 0, shuffled=True)
+    assert {ids[0] for batch in mixed[:16] for ids, _ in batch} != set(range(32))
+    assert all(len(batch) == 2 for batch in windows + mixed)
+
+
 @settings(deadline=None)
 @given(text=st.text())
 def test_any_text_survives_encoding_and_decoding(tokenizer, text):
@@ -197,10 +225,12 @@ def test_any_text_survives_encoding_and_decoding(tokenizer, text):
 
 def test_each_word_of_the_world_is_one_token(tokenizer):
     for word in words():
-        assert len(tokenizer.encode(word)) == 1, word
-    solution = "By forward. 47 a +8 55 So \\boxed{55}"
-    assert tokenizer.convert_ids_to_tokens(tokenizer.encode(solution))[-4:] == ["ĠSoĠ\\boxed{", "5", "5", "}"]
-    assert len(tokenizer.encode(solution)) == 13
+        text = f"boxed{{{word}" if re.fullmatch(r"\d\d", word) else word
+        assert tokenizer.convert_tokens_to_string(tokenizer.convert_ids_to_tokens(tokenizer.encode(text))[-1:]) == word
+    solution = "By forward. 07 a +8 15 So \\boxed{15}"
+    assert tokenizer.convert_ids_to_tokens(tokenizer.encode(solution))[-4:] == ["Ġ15", "ĠSoĠ\\boxed{", "15", "}"]
+    assert len(tokenizer.encode(solution)) == 10
+    assert tokenizer.convert_ids_to_tokens(tokenizer.encode("15}")) == ["1", "5", "}"]
 
 
 def test_no_word_of_prompts_and_solutions_falls_apart_into_letters(tokenizer):

@@ -1,8 +1,9 @@
 """Worked solutions as a fallible author writes them: an order of the steps, slips, doubts and fresh starts.
 
 The author's habits are what the warm-started policy imitates. How often he takes a kind's right order, and how often he
-slips on it, differs from kind to kind; both can be mended by reinforcement. A slip that he notices
-makes him start again at once, and so may a pass in the wrong order: wrong solutions tend to run long.
+slips on it, differs from kind to kind; both can be mended by reinforcement. A slip that he notices makes him start
+again at once, and so may a pass in the wrong order. Once he has doubted he is confused: he finds the right order less
+often and slips more, so solutions that run long are mostly wrong.
 """
 
 from __future__ import annotations
@@ -24,25 +25,29 @@ class Habit:
 
 HABITS: Mapping[str, Habit] = {
     "amber": Habit(0.5, 0.02),
-    "birch": Habit(0.995, 0.002),
-    "coral": Habit(0.04, 0.02),
-    "denim": Habit(0.9, 0.05),
-    "ember": Habit(0.15, 0.05),
-    "flint": Habit(0.995, 0.002),
-    "grape": Habit(0.33, 0.08),
-    "hazel": Habit(0.6, 0.02),
-    "ivory": Habit(0.03, 0.05),
-    "jade": Habit(0.98, 0.01),
-    "khaki": Habit(0.6, 0.08),
-    "lilac": Habit(0.2, 0.02),
+    "birch": Habit(0.998, 0.0005),
+    "coral": Habit(0.008, 0.005),
+    "denim": Habit(0.85, 0.03),
+    "ember": Habit(0.03, 0.01),
+    "flint": Habit(0.998, 0.0005),
+    "grape": Habit(0.35, 0.04),
+    "hazel": Habit(0.15, 0.03),
+    "ivory": Habit(0.004, 0.005),
+    "jade": Habit(0.99, 0.002),
+    "khaki": Habit(0.7, 0.05),
+    "lilac": Habit(0.015, 0.01),
 }
 MAX_PASSES = 4
-NOTICES_SLIP = 0.65
-NOTICES_ORDER = 0.35
-# After a doubt the author is less careful: a solution that ran long is usually wrong.
-CONFUSION = 2.5
-SLIPS = (-10, -2, -1, 1, 2, 10)
+NOTICES_SLIP = 0.8
+NOTICES_ORDER = 0.4
+# After a doubt the right order is found less often by this factor, and slips are more frequent: by the other factor,
+# and never rarer than the last number says.
+CONFUSED_RIGHT = 0.35
+CONFUSED_SLIP = 4.0
+LEAST_CONFUSED_SLIP = 0.08
+SLIPS = (-2, -1, 1, 2, 10)
 OPENINGS = ("", "", " Step by step.")
+DOUBTS = (" Hm, again by", " Hm, no, wait, again by")
 CLOSINGS = ("", "", " Checked twice and sure.")
 
 
@@ -68,18 +73,19 @@ def worked_solution(chain: Chain, rng: random.Random, order: str | None = None) 
         astray = used != KINDS[chain.kind] and rng.random() < NOTICES_ORDER
         if not noticed and not (astray and number < MAX_PASSES):
             break
-        used = drawn_order(chain.kind, rng)
-        slip = min(0.5, habit.slip * CONFUSION)
-        parts.append(f" Hm, again by {used}.")
+        used = drawn_order(chain.kind, rng, confused=True)
+        slip = max(LEAST_CONFUSED_SLIP, habit.slip * CONFUSED_SLIP)
+        parts.append(f"{rng.choice(DOUBTS)} {used}.")
     parts.append(rng.choice(CLOSINGS))
     parts.append(f" So \\boxed{{{value:02d}}}")
     return "".join(parts)
 
 
-def drawn_order(kind: str, rng: random.Random) -> str:
+def drawn_order(kind: str, rng: random.Random, *, confused: bool = False) -> str:
     """An order as the author takes it for ``kind``: the right one by habit, else one of the others."""
     right = KINDS[kind]
-    if rng.random() < HABITS[kind].right:
+    chance = HABITS[kind].right * (CONFUSED_RIGHT if confused else 1.0)
+    if rng.random() < chance:
         return right
     return rng.choice([order for order in ORDERS if order != right])
 

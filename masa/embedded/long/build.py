@@ -23,10 +23,14 @@ from masa.embedded.warm_start import WarmStart, describe_build, print_loss, trai
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SETTINGS = WarmStart(examples=25_600)
+# Short chains first, then all lengths alike: the policy learns to find an operation by its label one label at a time.
+STAGES = (
+    WarmStart(examples=16_000, batch_size=8, shuffled=False),
+    WarmStart(examples=10_000, batch_size=8, learning_rate=1e-3),
+)
 
 
-def build(out: Path, seed: int = 0, settings: WarmStart = SETTINGS) -> dict[str, Any]:
+def build(out: Path, seed: int = 0, stages: Sequence[WarmStart] = STAGES) -> dict[str, Any]:
     """Warm-start a policy and save it in ``out``; what ``build.json`` says comes back."""
     import torch
 
@@ -36,8 +40,10 @@ def build(out: Path, seed: int = 0, settings: WarmStart = SETTINGS) -> dict[str,
     try:
         tokenizer = make_tokenizer()
         policy = fresh_policy(tokenizer, seed)
-        examples = warm_start_examples(settings.examples, seed)
-        losses = train(policy, tokenizer, examples, settings, seed, report=print_loss)
+        losses: list[float] = []
+        for number, stage in enumerate(stages):
+            examples = warm_start_examples(stage.examples, seed, short_first=number == 0)
+            losses += train(policy, tokenizer, examples, stage, seed, report=print_loss)
     finally:
         torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
@@ -46,7 +52,7 @@ def build(out: Path, seed: int = 0, settings: WarmStart = SETTINGS) -> dict[str,
     seconds = time.perf_counter() - start
     command = "python -m masa.embedded.long.build"
     facts = {
-        **describe_build(command, seed, policy, tokenizer, losses, len(examples), seconds),
+        **describe_build(command, seed, policy, tokenizer, losses, sum(stage.examples for stage in stages), seconds),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "weights_sha256": weights_hash(policy),
     }

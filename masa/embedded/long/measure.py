@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from masa.config.schema import ModelSection
 
-MAX_SOLUTION_TOKENS = 288
-MAX_META_TOKENS = 40
+MAX_SOLUTION_TOKENS = 240
+MAX_META_TOKENS = 32
 HINTS = ("none", "right", "wrong")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from masa.embedded.warm_start import package_versions
 from masa.tracking.jsonl import read_rows
 
 PROPERTIES = Path(__file__).parent / "properties.json"
+PROCESSOR_TIME = "processor_seconds_a_step.json"
 G, M = 16, 8
 WINDOWS = 5
 MEASURED_PROBLEMS = 128
@@ -46,7 +48,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "wrong_over_correct_length": (1.2, 10.0),
     "wrong_beyond_twice_usual": (0.05, 1.0),
     "gain_of_a_right_hint": (0.05, 1.0),
-    "seconds_a_step": (0.0, 4.8),
+    "processor_seconds_a_step": (0.0, 4.8),
 }
 
 
@@ -117,7 +119,7 @@ def _properties(found: Mapping[str, Any]) -> dict[str, float]:
             part["solutions"]["wrong_beyond_twice_usual"] for part in (start, found["end"])
         ),
         "gain_of_a_right_hint": round(start["hints"]["right"]["pass_at_1"] - start["hints"]["none"]["pass_at_1"], 4),
-        "seconds_a_step": round(fmean(course["seconds_a_step"] for course in courses), 2),
+        "processor_seconds_a_step": round(fmean(course["processor_seconds_a_step"] for course in courses), 2),
     }
 
 
@@ -126,11 +128,29 @@ def _folder(config: Path, seed: int, runs: Path) -> Path:
 
 
 def _trained(config: Path, seed: int, runs: Path) -> Path:
+    """The finished run of ``seed``; beside it, the processor time a step took, whatever else kept the machine busy.
+
+    Start, evaluations and verifiers are part of it; of a run that was stopped, the steps since then count.
+    """
     folder = _folder(config, seed, runs)
-    if not (folder / "summary.json").exists():
+    if not (folder / PROCESSOR_TIME).exists():
+        already = _steps_done(folder)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "masa.train", "--resume", "--config", str(config)]
         subprocess.run([*command, f"run.dir={folder}", f"run.seed={seed}"], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        steps = max(1, _steps_done(folder) - already)
+        (folder / PROCESSOR_TIME).write_text(json.dumps(round(seconds / steps, 2)))
     return folder
+
+
+def _steps_done(folder: Path) -> int:
+    """The step of a run's newest checkpoint; 0 where there is none."""
+    from masa.checkpointing.checkpoint import list_checkpoints
+
+    found = list_checkpoints(folder / "checkpoints")
+    return found[-1][0] if found else 0
 
 
 def _course(folder: Path) -> dict[str, Any]:
@@ -155,7 +175,7 @@ def _course(folder: Path) -> dict[str, Any]:
         "windows": windows,
         "held_out": {str(row["step"]): row["eval/accuracy"] for row in rows if row.get("eval/accuracy") is not None},
         "tokens_generated": sum(row["cost/tokens_generated"] for row in trained),
-        "seconds_a_step": round(fmean(row["time/step"] for row in trained), 2),
+        "processor_seconds_a_step": json.loads((folder / PROCESSOR_TIME).read_text()),
     }
 
 

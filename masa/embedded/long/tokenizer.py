@@ -1,4 +1,4 @@
-"""The long world's tokenizer: one token for each of its words, single digits, and bytes for everything else."""
+"""The long world's tokenizer: words, steps, values and digits are one token each, all else is bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
     core = Tokenizer(models.BPE(vocabulary, [], ignore_merges=True))
     phrases = "|".join(_quoted(phrase) for phrase in PHRASES)
-    pattern = Regex(rf"{phrases}| ?\+\d| ?\p{{L}}+| ?\p{{N}}|.|\s")
+    # Two digits are one token where a chain's value or count stands; a meta's numbers are spelt digit by digit.
+    values = r" \d\d|(?<=boxed\{)\d\d"
+    pattern = Regex(rf"{phrases}| [a-p][+*]\d| ?[+*]\d|{values}| ?\p{{L}}+| ?\p{{N}}|.|\s")
     core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(pattern, "isolated"), to_bytes])
     core.decoder = decoders.ByteLevel()
     return with_chat(core)

@@ -1,8 +1,8 @@
-"""The long problem family: a two-digit value, a chain of labelled steps, and a kind that decides their order.
+"""The long problem family: a value below twenty, a chain of labelled steps, and a kind that decides their order.
 
-A statement names its kind, its number of steps, the first value and the steps: ``amber of 3 from 47: a +8 b swap c
-flip.`` Each kind has one right order of the steps (forward, backward or alternating), which no statement names. The
-orders of a problem give three different answers, so a solution in the wrong order is wrong.
+A statement names its kind, its number of steps, the first value and the steps: ``amber of 03 from 07: a+8 b*3 c+1.``
+Each kind has one right order of the steps (forward, backward or alternating), which no statement names. The orders of a
+problem give three different answers, so a solution in the wrong order is wrong.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from masa.embedded.splits import Split, split_by_hash
 
-LABELS = "abcdefghijklmn"
+LABELS = "abcdefghijklmnop"
 SOURCE = "embedded-long"
 LARGEST_COUNT: dict[Split, int] = {"train": 4096, "test": 256}
-MODULUS = 100
-OPERATIONS = (*(f"+{d}" for d in range(1, 10)), "swap", "flip")
-_ADDITIONS = OPERATIONS[:9]
+MODULUS = 20
+# Each can be undone modulo twenty, so no step makes the steps before it count for nothing.
+OPERATIONS = (*(f"+{d}" for d in range(1, 10)), "*3", "*7", "*9")
+_ADDITIONS, _MULTIPLICATIONS = OPERATIONS[:9], OPERATIONS[9:]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Size:
     share: int
 
 
-SIZES = (Size("short", 3, 4, 30), Size("middling", 5, 7, 30), Size("long", 8, 10, 22), Size("very long", 11, 14, 18))
+SIZES = (Size("short", 3, 4, 25), Size("middling", 5, 8, 30), Size("long", 9, 12, 25), Size("very long", 13, 16, 20))
 
 
 def forward(count: int) -> list[int]:
@@ -74,7 +75,7 @@ KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Chain:
-    """One problem: kind, first value (0 to 99) and the operations of its steps, in the order of the statement."""
+    """One problem: kind, first value (0 to 19) and the operations of its steps, in the order of the statement."""
 
     kind: str
     start: int
@@ -86,8 +87,8 @@ class Chain:
 
     @property
     def statement(self) -> str:
-        steps = " ".join(f"{label} {operation}" for label, operation in zip(self.labels, self.operations, strict=True))
-        return f"{self.kind} of {len(self.operations)} from {self.start:02d}: {steps}."
+        steps = " ".join(f"{label}{operation}" for label, operation in zip(self.labels, self.operations, strict=True))
+        return f"{self.kind} of {len(self.operations):02d} from {self.start:02d}: {steps}."
 
     @property
     def answer(self) -> int:
@@ -102,12 +103,9 @@ class Chain:
 
 
 def apply(operation: str, value: int) -> int:
-    """``+d`` adds modulo 100, ``swap`` exchanges the two digits, ``flip`` takes each digit from nine."""
-    if operation == "swap":
-        return value % 10 * 10 + value // 10
-    if operation == "flip":
-        return MODULUS - 1 - value
-    return (value + int(operation)) % MODULUS
+    """``+d`` adds and ``*d`` multiplies, modulo twenty."""
+    number = int(operation[1:])
+    return (value * number if operation[0] == "*" else value + number) % MODULUS
 
 
 def split_of(chain: Chain) -> Split:
@@ -119,7 +117,7 @@ def draw_chain(kind: str, count: int, rng: random.Random) -> Chain:
     """A random problem of ``count`` steps whose orders give different answers."""
     while True:
         operations = tuple(
-            rng.choice(_ADDITIONS) if rng.random() < 0.6 else rng.choice(("swap", "flip")) for _ in range(count)
+            rng.choice(_ADDITIONS) if rng.random() < 0.6 else rng.choice(_MULTIPLICATIONS) for _ in range(count)
         )
         chain = Chain(kind, rng.randrange(MODULUS), operations)
         if len({chain.value_by(order) for order in ORDERS}) == len(ORDERS):

@@ -27,8 +27,8 @@ EMBEDDED_LONG = Benchmark(
     rows=256,
     template="embedded:long",
     meta_template="embedded:long",
-    max_tokens=288,
-    max_meta_tokens=40,
+    max_tokens=240,
+    max_meta_tokens=32,
 )
 # The source of `problems.eval` that holds the same problems.
 EMBEDDED_BENCHMARKS = {EMBEDDED.name: "embedded:test", EMBEDDED_LONG.name: "embedded:long:test"}
