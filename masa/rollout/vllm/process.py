@@ -50,7 +50,7 @@ def require_known_arguments(arguments: Mapping[str, Any], known: Collection[str]
 
 
 def keep_weights_unpacked() -> None:
-    """Let vLLM's CPU build compute with the weights themselves: packed copies would not follow an update."""
+    """Let vLLM's CPU build keep the weights themselves: its packed copies would not follow an update."""
     from vllm import _custom_ops
 
     _custom_ops._supports_onednn = False
