@@ -2,10 +2,10 @@
 
     python scripts/bench_rollout.py --model FOLDER [--batches 32 64] [--tokens 64] [--rounds 3]
 
-Eight prompts of 60 tokens are continued so often that as many sequences as ``--batches`` says are decoded at a time, all of them up to
-``--tokens`` tokens. Engines and ways take turns within a round; a line is the median over the rounds. The first way of
-each engine is what it did before its weights were packed (and, with transformers, before large vocabularies were drawn
-from by blocks); both engines get the same seeds.
+Eight prompts of 60 tokens are continued so often that as many sequences as ``--batches`` says are decoded at a time, up
+to ``--tokens`` tokens each. Engines and ways take turns within a round; a line is the median over the rounds. The first
+way of each engine is what it did before its weights were packed and, with transformers, before large vocabularies were
+drawn from by blocks.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def measure(folder: str, batches: Sequence[int], tokens: int, rounds: int) -> No
     print(f"{folder}: {sum(one.numel() for one in policy.parameters()):,} parameters, {torch.get_num_threads()} thread")
     for batch in batches:
         requests = _requests(policy.config.vocab_size, batch // PROMPTS, tokens)
+        # Of one token.
         seconds: dict[Way, list[float]] = {way: [] for way in ways()}
         for _ in range(rounds):
             for way, times in seconds.items():
@@ -87,25 +88,25 @@ def measure(folder: str, batches: Sequence[int], tokens: int, rounds: int) -> No
         print("| engine | way | tokens/s | ratio |\n| --- | --- | --- | --- |")
         for way, times in seconds.items():
             first = next(one for one in seconds if one.engine == way.engine)
-            speed, before = (batch * tokens / statistics.median(each) for each in (times, seconds[first]))
+            speed, before = (1 / statistics.median(each) for each in (times, seconds[first]))
             print(f"| {way.engine} | {way.name} | {speed:.0f} | {speed / before:.2f} |", flush=True)
 
 
 def _seconds(way: Way, policy: Any, requests: list[RolloutRequest], batch: int) -> float:
     settings = [f"rollout.engine={way.engine}", f"rollout.max_batch_size={batch}", f"rollout.dtype={way.dtype}"]
-    # No response ends by itself: what is sampled is of the same length in every way.
+    # Hardly a response ends by itself.
     engine = make_engine(
         load_config(None, settings).rollout,
         policy,
-        stop_ids=[policy.config.vocab_size],
+        stop_ids=[policy.config.vocab_size - 1],
         max_prompt_tokens=PROMPT_TOKENS,
         max_response_tokens=requests[0].max_new_tokens,
     )
     try:
         engine.generate(requests[:1])
         start = time.perf_counter()
-        engine.generate(requests)
-        return time.perf_counter() - start
+        sampled = engine.generate(requests)
+        return (time.perf_counter() - start) / sum(len(one.token_ids) for group in sampled for one in group)
     finally:
         engine.close()
 
