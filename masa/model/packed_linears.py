@@ -1,7 +1,7 @@
 """Linear layers on a CPU, computed by oneDNN from packed copies of their weights.
 
-What torch calls for float32 matrices on a CPU (MKL) does not use AVX-512 on processors of every make, and lays a weight
-out anew for each product. oneDNN takes weights that were laid out once. The copies are made again when weights change.
+What torch calls for float32 matrices on a CPU (`masa.model.cpu_products`) lays a weight out for each product. oneDNN
+takes weights that were laid out once. The copies are made again when weights change.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from masa.config import ConfigError
+from masa.model.cpu_products import LEAST_WEIGHTS, CpuLinear, products_are_known
 
 # Rows of a product that weights are laid out for; products of fewer and of more rows use the same copies.
 _ROWS = 64
-# Below this many weights in linear layers the work of a layer is mostly not its product.
-LEAST_WEIGHTS = 2**24
+_LAYERS = (nn.Linear, CpuLinear)
 
 
 def packing_is_known() -> bool:
     """Whether this build of torch packs weights for oneDNN on this processor."""
-    x86 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    mkldnn: Any = torch.backends.mkldnn
-    return x86 and bool(mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return products_are_known() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
 def has_bfloat16_products() -> bool:
@@ -86,8 +84,10 @@ class PackedLinears:
         own: Any = model
         self._head = own.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
         self._dtype = dtype
-        self._layers = [
-            module for module in model.modules() if type(module) is nn.Linear and "forward" not in vars(module)
+        self._layers: list[nn.Linear] = [
+            module
+            for module in model.modules()
+            if type(module) in (nn.Linear, CpuLinear) and "forward" not in vars(module)
         ]
         self._forwards: dict[nn.Linear, Callable[[Tensor], Tensor]] = {}
         self._seen: dict[nn.Linear, tuple[int, int]] = {}

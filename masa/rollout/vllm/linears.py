@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masa.model.packed_linears import LEAST_WEIGHTS, packed_product, packing_is_known
+from masa.model.cpu_products import LEAST_WEIGHTS
+from masa.model.packed_linears import packed_product, packing_is_known
 
 
 def pack_linears(model: nn.Module) -> int:
