@@ -60,7 +60,7 @@ class CpuLinear(nn.Linear):
         # Weights that DeepSpeed gathers for a moment (ZeRO 3) are not there when the backward pass wants them.
         if not _is_ours(input) or not _is_ours(self.weight) or hasattr(self.weight, "ds_id"):
             return super().forward(input)
-        found: Tensor = _Linear.apply(input, self.weight, self.bias)
+        found: Tensor = _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return found
 
 

@@ -18,7 +18,6 @@ from masa.model.cpu_products import LEAST_WEIGHTS, CpuLinear, products_are_known
 
 # Rows of a product that weights are laid out for; products of fewer and of more rows use the same copies.
 _ROWS = 64
-_LAYERS = (nn.Linear, CpuLinear)
 
 
 def packing_is_known() -> bool:
@@ -85,9 +84,9 @@ class PackedLinears:
         self._head = own.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
         self._dtype = dtype
         self._layers: list[nn.Linear] = [
-            module
-            for module in model.modules()
-            if type(module) in (nn.Linear, CpuLinear) and "forward" not in vars(module)
+            layer
+            for layer in model.modules()
+            if isinstance(layer, nn.Linear) and _is_plain(layer) and "forward" not in vars(layer)
         ]
         self._forwards: dict[nn.Linear, Callable[[Tensor], Tensor]] = {}
         self._seen: dict[nn.Linear, tuple[int, int]] = {}
@@ -129,3 +128,8 @@ class PackedLinears:
         if dtype == own:
             return lambda states: product(states, bias)
         return lambda states: product(states.to(dtype), bias).to(own)
+
+
+def _is_plain(layer: nn.Linear) -> bool:
+    """Whether it computes its product and nothing else."""
+    return type(layer) in (nn.Linear, CpuLinear)
