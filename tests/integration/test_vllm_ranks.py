@@ -80,4 +80,4 @@ def test_gathering_a_sharded_policy_holds_one_bucket_at_a_time(outcomes: dict[st
     found = outcomes["gathering"]
     # Some of it may be memory that the process had before: the measurement sees the rest.
     assert found["in_one_piece"] > 0.45 * found["bytes"]
-    assert found["in_buckets"] < 0.4 * found["bytes"]
+    assert found["in_buckets"] < 0.6 * found["in_one_piece"]

@@ -1,5 +1,6 @@
 """Small engines and small whole runs with vLLM."""
 
+import ctypes
 import json
 import os
 import signal
@@ -59,15 +60,12 @@ def make_vllm_engine(policy: Any, stop: int, *settings: str) -> Any:
     return make_engine(load_config(None, [*ENGINE, *settings]).rollout, policy, stop_ids=[stop])
 
 
-def peak_memory(action: Callable[[], object], attempts: int = 3) -> int:
-    """By how many bytes this process's resident memory rises at most while ``action`` runs (Linux).
+def peak_memory(action: Callable[[], object]) -> int:
+    """By how many bytes this process's resident memory rose at most while ``action`` ran (Linux).
 
-    The least of several attempts: what the allocator happens to take from the system or to give back comes on top.
+    What the allocator has kept of freed memory goes back to the system before, or part of the rise would not be seen.
     """
-    return min(_peak_memory_once(action) for _ in range(attempts))
-
-
-def _peak_memory_once(action: Callable[[], object]) -> int:
+    ctypes.CDLL(None).malloc_trim(0)
 
     def status(key: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
