@@ -1,6 +1,5 @@
 """Small engines and small whole runs with vLLM."""
 
-import ctypes
 import json
 import os
 import signal
@@ -61,11 +60,7 @@ def make_vllm_engine(policy: Any, stop: int, *settings: str) -> Any:
 
 
 def peak_memory(action: Callable[[], object]) -> int:
-    """By how many bytes this process's resident memory rose at most while ``action`` ran (Linux).
-
-    What the allocator has kept of freed memory goes back to the system before, or part of the rise would not be seen.
-    """
-    ctypes.CDLL(None).malloc_trim(0)
+    """By how many bytes this process's resident memory rose at most while ``action`` ran (Linux)."""
 
     def status(key: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
