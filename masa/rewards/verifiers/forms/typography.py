@@ -69,7 +69,8 @@ _ALL_REALS = re.compile(r"(?:\\text\{)?\s*(?:all|any) real(?:s| numbers?)\.?\s*\
 _NO_LIMIT = re.compile(r"(?:\\text\{)?\s*(?:DNE|do(?:es)? not exist|doesn't exist)\.?\s*\}?", re.IGNORECASE)
 _COLON = re.compile(r"\\(?:text|mathrm|mathpunct)\s*\{\s*:\s*\}|\{\s*:\s*\}|\\colon(?![A-Za-z])")
 _MONEY_SIGN = re.compile(r"\\(?:text|mathrm)\s*\{\s*(€|£|¥|₹|¢|\\\$)\s*\}")
-_ANGLE_BRACKETS = re.compile(r"(?:\\left\s*)?(?:\\langle|⟨)(.*,.*?)(?:\\right\s*)?(?:\\rangle|⟩)\.?", re.DOTALL)
+_OPENING_ANGLE = re.compile(r"(?:\\left\s{0,9})?(?:\\langle|⟨)")
+_CLOSING_ANGLE = re.compile(r"(?:\\right\s{0,9})?(?:\\rangle|⟩)\.?$")
 _OVERLINED = re.compile("(?:\\d[\u0304\u0305])+")
 _NEGATIVE_INFINITY = re.compile(r"\s*(?:\\text\{)?\s*(?:negative|minus|-)\s*(?:infinity|inf)\s*\}?\s*", re.IGNORECASE)
 _DEGREE_LETTER = re.compile(r"(?<=\d)\s*\^\s*(?:\{\s*[oO]\s*\}|o)(?![A-Za-z])")
@@ -128,7 +129,7 @@ def one_typography(answer: str) -> str:
     elif _NEGATIVE_INFINITY.fullmatch(text):
         text = r"-\infty"
     text = _MONEY_SIGN.sub(r"\1", _COLON.sub(":", spelled_number(text)))
-    text = _ANGLE_BRACKETS.sub(r"(\1)", text) if _ANGLE_BRACKETS.fullmatch(text) else text
+    text = _round_brackets(text)
     text = _DEGREE_LETTER.sub(r"^\\circ", text)
     text = _LARGE_WORD.sub(lambda m: f" \\times 10^{{{_LARGE[m[1].lower()]}}} ", text)
     text = _PLUS_INFINITY.sub("", _INFINITY.sub(r"\\infty ", text))
@@ -142,6 +143,14 @@ def one_typography(answer: str) -> str:
     for pattern, sign in _RELATIONS:
         text = pattern.sub(sign, text)
     return improper_fraction(repeating_decimal(text)).strip()
+
+
+def _round_brackets(text: str) -> str:
+    """A vector in angle brackets as a point; any other text as it is."""
+    opening, closing = _OPENING_ANGLE.match(text), _CLOSING_ANGLE.search(text, max(0, len(text) - 30))
+    if opening is None or closing is None or "," not in text[opening.end() : closing.start()]:
+        return text
+    return f"({text[opening.end() : closing.start()]})"
 
 
 def _polar(match: re.Match[str]) -> str:

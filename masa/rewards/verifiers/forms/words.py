@@ -16,6 +16,7 @@ _NUMBERS = {
     "one hundred": 100,
     "one thousand": 1000,
 }
+_LONGEST = 60
 _WRAPPED = re.compile(r"\\(?:text|textrm|textbf|mbox|mathrm)\s*\{([^{}]*)\}")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+")
 _QUALIFIERS = frozenset(
@@ -27,6 +28,8 @@ _ALTERNATIVE = re.compile(r"(?<![\\A-Za-z])or\s+[A-Za-z]{3,}|\(\s*or(?![A-Za-z])
 
 def spelled_number(text: str) -> str:
     r"""An answer that is one number in words (``\text{three}``) in digits; any other as it is."""
+    if len(text) > _LONGEST:
+        return text
     plain = re.sub(r"[\s\-]+", " ", _WRAPPED.sub(r"\1", text)).strip().rstrip(".").lower()
     number = _NUMBERS.get(plain, _NUMBERS.get(plain.replace(" ", "-")))
     return text if number is None else str(number)
