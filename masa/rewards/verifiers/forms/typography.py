@@ -71,6 +71,8 @@ _COLON = re.compile(r"\\(?:text|mathrm|mathpunct)\s*\{\s*:\s*\}|\{\s*:\s*\}|\\co
 _MONEY_SIGN = re.compile(r"\\(?:text|mathrm)\s*\{\s*(€|£|¥|₹|¢|\\\$)\s*\}")
 _OPENING_ANGLE = re.compile(r"(?:\\left\s{0,9})?(?:\\langle|⟨)")
 _CLOSING_ANGLE = re.compile(r"(?:\\right\s{0,9})?(?:\\rangle|⟩)\.?$")
+# Patterns that begin with space take time with the square of its length.
+_LONG_SPACE = re.compile(r"\s{3,}")
 _OVERLINED = re.compile("(?:\\d[\u0304\u0305])+")
 _NEGATIVE_INFINITY = re.compile(r"\s*(?:\\text\{)?\s*(?:negative|minus|-)\s*(?:infinity|inf)\s*\}?\s*", re.IGNORECASE)
 _DEGREE_LETTER = re.compile(r"(?<=\d)\s*\^\s*(?:\{\s*[oO]\s*\}|o)(?![A-Za-z])")
@@ -111,7 +113,7 @@ def one_typography(answer: str) -> str:
         text = re.sub(f"[{_RAISED}]+", lambda m: f"^{{{m[0].translate(_RAISED_TABLE)}}}", text)
         text = _OVERLINED.sub(lambda m: rf"\overline{{{re.sub('[^0-9]', '', m[0])}}}", text)
         text = re.sub(f"[{_LOWERED}]+", lambda m: f"_{{{m[0].translate(_LOWERED_TABLE)}}}", text)
-    text = text.strip().strip("$").strip()
+    text = _LONG_SPACE.sub("  ", text.strip().strip("$").strip())
     emphasised = _MARKDOWN.fullmatch(text)
     if emphasised and emphasised[1] not in emphasised[2]:
         text = emphasised[2]
