@@ -32,7 +32,7 @@ def own_logprobs(model: Any, row: TokenRow, temperature: float) -> Tensor:
     ids = torch.tensor([[*row.prompt_ids, *row.token_ids]], device=model.device)
     logits = model(input_ids=ids, use_cache=False).logits[0, len(row.prompt_ids) - 1 : -1]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    chosen = torch.tensor(row.token_ids, device=logits.device)[:, None]
+    chosen = torch.tensor([*row.token_ids], device=logits.device)[:, None]
     logprobs: Tensor = logits.log_softmax(-1).gather(1, chosen)[:, 0]
     return logprobs.cpu()
 

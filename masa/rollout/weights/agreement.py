@@ -122,8 +122,8 @@ def _probes(vocabulary: int, stop_ids: Sequence[int]) -> list[RolloutRequest]:
 def _distance(policy: Any, rollout: Rollout) -> float:
     ids = torch.tensor([[*rollout.prompt_ids, *rollout.token_ids]], device=policy.device)
     logits = policy(input_ids=ids, use_cache=False).logits[0, len(rollout.prompt_ids) - 1 : -1].float()
-    expected = logits.log_softmax(-1).gather(1, torch.tensor(rollout.token_ids, device=policy.device)[:, None])[:, 0]
-    return float((expected.cpu() - torch.tensor(rollout.logprobs)).abs().max())
+    expected = logits.log_softmax(-1).gather(1, torch.tensor([*rollout.token_ids], device=policy.device)[:, None])[:, 0]
+    return float((expected.cpu() - torch.tensor([*rollout.logprobs])).abs().max())
 
 
 def _bits(tensor: Tensor) -> Tensor:
