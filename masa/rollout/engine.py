@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from masa.tokens.elsewhere import Elsewhere, logprobs, token_ids
+from masa.tokens.elsewhere import logprobs, token_ids
 
 if TYPE_CHECKING:
     from masa.model.weights import Weights
@@ -87,11 +87,6 @@ class Rollout:
             )
         if not self.token_ids:
             raise ValueError(f"rollout {self.problem_id!r}/{self.path}/{self.index} has no tokens")
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this process has its tokens."""
-        return not isinstance(self.token_ids, Elsewhere)
 
     @property
     def truncated(self) -> bool:

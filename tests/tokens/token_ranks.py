@@ -20,6 +20,7 @@ from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.engine import Rollout, RolloutPath
 from masa.rollout.moving import bring, spread
 from masa.session import Session
+from masa.tokens.arrays import TokenIds
 from masa.tokens.elsewhere import Elsewhere, ElsewhereError
 from masa.tokens.exchange import Tokens, exchange
 from masa.tracking.texts import with_shown_texts
@@ -30,7 +31,7 @@ PROBLEMS = [Problem(f"p{number}", f"What is {number}?", str(number)) for number 
 def group_of(problem: Problem) -> GradedGroup:
     """Three solutions and two metas of lengths that differ."""
     number = int(problem.id[1:])
-    prompts = {path: tuple(range(10 + number + shift)) for shift, path in enumerate(("solution", "meta"))}
+    prompts = {path: TokenIds(range(10 + number + shift)) for shift, path in enumerate(("solution", "meta"))}
 
     def rollout(path: RolloutPath, index: int) -> Rollout:
         length = 1 + 3 * number + index
@@ -111,7 +112,7 @@ def main(folder: Path) -> None:
 
     rollouts = [one for problem in PROBLEMS for one in group_of(problem).solutions]
     kept = spread(rollouts, session.place)
-    found["kept"] = sum(one.is_here for one in kept)
+    found["kept"] = sum(isinstance(one.token_ids, TokenIds) for one in kept)
     at_first = bring(kept, [range(len(kept)), []], session.place)
     found["at first"] = [at_first[index] == rollouts[index] for index in sorted(at_first)]
     found["nothing is sent"] = dict(exchange([Tokens((1,), (-1.0,))] * 2, [[0], [1]], session.place)) == {

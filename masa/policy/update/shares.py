@@ -70,7 +70,7 @@ def share_rows(
     kept = contributing_rows([row.advantage for row in rows], [row.counted_length for row in rows], loss)
     work = divide([rows[index].tokens() for index in kept])
     plans = [[[kept[index] for index in batch] for batch in plan] for plan in work.plans]
-    if place.processes > 1:
+    if place.processes > 1 and rows:
         wanted = [sorted({index for batch in plan for index in batch or [0]}) for plan in plans]
         found = exchange([Tokens(row.token_ids, row.rollout_logprobs) for row in rows], wanted, place)
         rows = list(rows)
