@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from accelerate.utils import gather_object
@@ -18,6 +18,7 @@ from masa.checkpointing.session_checkpoints import SessionCheckpoints
 from masa.config import Config
 from masa.controls.batch import StepBatch
 from masa.controls.controls import Controls
+from masa.controls.plan import PredictedProblem
 from masa.distributed.peers import PeerWatch
 from masa.distributed.processes import extend_time_limits, make_accelerator
 from masa.flow.ahead import RolloutsAhead
@@ -40,15 +41,20 @@ from masa.rewards.calling import RewardFunctions
 from masa.rewards.functions import RewardFunction
 from masa.rewards.grading import GradedGroup, Grader
 from masa.rewards.own_parts import Verifier
+from masa.rollout.engine import Rollout
 from masa.rollout.factory import make_engine
+from masa.rollout.moving import bring
 from masa.rollout.room import engine_room, positions_of
 from masa.rollout.weights.agreement import check_agreement
 from masa.start_check import Places, check_layouts, check_start, start_requests
+from masa.tokens.exchange import Place
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_Sampled = TypeVar("_Sampled", GradedGroup, PredictedProblem)
 
 
 class Session:
@@ -90,11 +96,44 @@ class Session:
         return list(problems[self.accelerator.process_index :: self.accelerator.num_processes])
 
     def gather(self, groups: list[GradedGroup], problems: Sequence[Problem]) -> list[GradedGroup]:
-        """The groups of all processes, on each of them, in the order of ``problems``."""
+        """The groups of all processes, on each of them, in the order of ``problems``; see `gather_statistics`."""
         if self.accelerator.num_processes == 1:
             return groups
-        by_id = {group.problem.id: group for group in gather_object(groups)}
+        by_id = {group.problem.id: group for group in self.gather_statistics(groups)}
         return [by_id[problem.id] for problem in problems]
+
+    def gather_statistics(self, own: list[_Sampled]) -> list[_Sampled]:
+        """What all processes know of their problems, on each of them: its own whole, others' without tokens and texts.
+
+        A problem is one process's only.
+        """
+        if self.accelerator.num_processes == 1:
+            return own
+        here = {one.problem.id: one for one in own}
+        process = self.accelerator.process_index
+        return [here.get(one.problem.id, one) for one in gather_object([one.left_at(process) for one in own])]
+
+    def fetch(self, rollouts: Mapping[str, Sequence[Rollout]], order: Sequence[Problem]) -> dict[str, list[Rollout]]:
+        """The rollouts of this process's `share` of ``order``, by problem id, with their tokens wherever these are.
+
+        All processes call it together, with the ``rollouts`` of all problems and the same ``order``.
+        """
+        flat = [one for problem in order for one in rollouts[problem.id]]
+        whose = [number for number, problem in enumerate(order) for _ in rollouts[problem.id]]
+        wanted: list[list[int]] = [[] for _ in range(self.place.processes)]
+        for index, number in enumerate(whose):
+            wanted[number % self.place.processes].append(index)
+        found = bring(flat, wanted, self.place)
+        fetched: dict[str, list[Rollout]] = {problem.id: [] for problem in self.share(order)}
+        for index in wanted[self.place.process]:
+            fetched[order[whose[index]].id].append(found[index])
+        return fetched
+
+    @property
+    def place(self) -> Place:
+        """Which process this is, for what processes send one another."""
+        accelerator = self.accelerator
+        return Place(accelerator.process_index, accelerator.num_processes, accelerator.device)
 
     def gather_objects(self, objects: list[Any]) -> list[Any]:
         """The objects of all processes, on each of them."""
@@ -247,7 +286,8 @@ class Session:
         self.model.to(device)
         module, self.notes = open_policy(self.model, config.model, temperature=config.rollout.temperature)
         room = engine_room(config.rollout, self.model.config)
-        self.controls = Controls(config, self._prepared.builder, self.grader, room, PromptReader(self.model))
+        reader = PromptReader(self.model)
+        self.controls = Controls(config, self._prepared.builder, self.grader, room, reader, self.gather_objects)
         self.shape = model_shape(self.model)
         loss = self._algorithm.loss
         reference = copy.deepcopy(module).requires_grad_(False) if loss.needs_reference else None

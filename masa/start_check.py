@@ -148,7 +148,7 @@ def check_engine(places: Places, rollouts: Sequence[Rollout], padded: Sequence[T
     Raises:
         ConfigError: they are not.
     """
-    sampled = [torch.tensor(one.logprobs) for one in rollouts]
+    sampled = [torch.tensor([*one.logprobs]) for one in rollouts]
     engine = "the engine's log-probs of its own samples", "the policy's"
     _require(places, *engine, distance(sampled, padded), "rollout.engine may be another")
 

@@ -37,6 +37,12 @@ class Processes(Protocol):
 
     def gather_objects(self, objects: list[Any]) -> list[Any]: ...
 
+    def gather_statistics(self, own: list[PredictedProblem]) -> list[PredictedProblem]: ...
+
+    def fetch(
+        self, rollouts: Mapping[str, Sequence[Rollout]], order: Sequence[Problem]
+    ) -> dict[str, list[Rollout]]: ...
+
 
 def roll_out_together(
     step: int, sampler: Sampler, processes: Processes, builder: RequestBuilder, config: Config
@@ -118,11 +124,13 @@ def _solve_as_planned(
 ) -> tuple[list[Problem], list[list[Rollout]]]:
     """This process's problems, and their solutions and metas."""
     limit = config.rollout.max_solution_tokens
-    mine = processes.share(dealt(solve, limit, len(processes.gather_objects([None]))))
+    order = dealt(solve, limit, len(processes.gather_objects([None])))
+    mine = processes.share(order)
     parts = [part for problem in mine for part in solution_parts(plans[problem.id], limit)]
     requests = [part_request(part, builder, step) for part in parts]
     solutions = merge_parts(parts, processes.grader.sampled(processes.engine, mine, requests), limit)
-    metas = {one.problem.id: list(one.metas) for one in solve}
+    # Metas are judged and trained on beside the solutions, so they follow the problem to who solves it.
+    metas = processes.fetch({one.problem.id: one.metas for one in solve}, order)
     groups = (group for problem in mine for group in (solutions[problem.id], metas[problem.id]))
     # A problem that was judged by kept predictions has no metas.
     return mine, [group for group in groups if group]
@@ -263,7 +271,7 @@ def _predict(
 ) -> list[PredictedProblem]:
     """The M metas of ``problems`` and what they predict, on every process, in their order.
 
-    Predictions that the controls have kept are used again.
+    The tokens of metas stay where they were sampled. Predictions that the controls have kept are used again.
     """
     kept = {problem.id: controls.kept_predictions(step, problem.id) for problem in problems}
     mine = processes.share([problem for problem in problems if not kept[problem.id]])
@@ -273,7 +281,7 @@ def _predict(
         PredictedProblem(problem, tuple(metas), tuple(processes.grader.predictions(metas)))
         for problem, metas in zip(mine, samples, strict=True)
     ]
-    found = {one.problem.id: one for one in processes.gather_objects(own)}
+    found = {one.problem.id: one for one in processes.gather_statistics(own)}
     return [
         PredictedProblem(problem, (), kept[problem.id]) if kept[problem.id] else found[problem.id]
         for problem in problems

@@ -38,7 +38,7 @@ class EarlyVerdicts:
         self.seconds = 0.0
         """How long ``verify`` has worked."""
         self._verify = verify
-        self._found: defaultdict[tuple[str, tuple[int, ...]], deque[Early]] = defaultdict(deque)
+        self._found: defaultdict[tuple[str, Sequence[int]], deque[Early]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._queue: SimpleQueue[tuple[Item, Future[Verdict]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="masa-early-verdicts", daemon=True)

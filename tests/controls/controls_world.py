@@ -8,6 +8,7 @@ from typing import Any
 from masa.config import Config, load_config
 from masa.controls.batch import ShapedBatch
 from masa.controls.controls import Controls
+from masa.controls.plan import PredictedProblem
 from masa.embedded import load_embedded_tokenizer
 from masa.flow.rollouts import roll_out_selected, roll_out_together
 from masa.preflight import prepare
@@ -118,6 +119,12 @@ class World:
 
     def gather_objects(self, objects: list[Any]) -> list[Any]:
         return objects
+
+    def gather_statistics(self, own: list[PredictedProblem]) -> list[PredictedProblem]:
+        return own
+
+    def fetch(self, rollouts: Mapping[str, Sequence[Rollout]], order: Sequence[Problem]) -> dict[str, list[Rollout]]:
+        return {problem.id: list(rollouts[problem.id]) for problem in order}
 
     def step(self, step: int) -> tuple[ShapedBatch, list[GradedGroup], dict[str, float]]:
         """One step up to the update, and the metrics of the controls."""

@@ -56,7 +56,7 @@ def values_of(groups: Iterable[Iterable[Rollout]]) -> dict[tuple[str, str, int],
     for rollout in (one for group in groups for one in group):
         key = (rollout.problem_id, rollout.path, rollout.index)
         assert key not in found, f"{key} is there twice"
-        found[key] = (rollout.token_ids, rollout.logprobs, rollout.finish_reason)
+        found[key] = (tuple(rollout.token_ids), tuple(rollout.logprobs), rollout.finish_reason)
     return found
 
 

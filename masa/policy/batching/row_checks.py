@@ -41,7 +41,7 @@ def own_logprobs(model: Any, row: TokenRow, temperature: float) -> Tensor:
 
 def chosen_logprobs(logits: Tensor, row: TokenRow) -> Tensor:
     """[L] log-probs of a row's response, of its ``logits`` [L, V]."""
-    chosen = torch.tensor(row.token_ids, device=logits.device)[:, None]
+    chosen = torch.tensor([*row.token_ids], device=logits.device)[:, None]
     return logits.log_softmax(-1).gather(1, chosen)[:, 0].cpu()
 
 

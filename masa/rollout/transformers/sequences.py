@@ -11,6 +11,7 @@ from torch import Tensor
 
 from masa.rollout.engine import FinishReason, Rollout, RolloutRequest, Sampling
 from masa.rollout.transformers.sampling import uniform_streams
+from masa.tokens.arrays import LogProbs, TokenIds
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Sequences:
                     path=request.path,
                     index=sample.index,
                     prompt_ids=request.prompt_ids,
-                    token_ids=tuple(self._tokens[place, :length].tolist()),
-                    logprobs=tuple(self._logprobs[place, :length].tolist()),
+                    token_ids=TokenIds(self._tokens[place, :length].cpu()),
+                    logprobs=LogProbs(self._logprobs[place, :length].cpu()),
                     finish_reason=reason,
                     weight_version=weight_version,
                     seconds=now - self._started[place],

@@ -144,9 +144,9 @@ def _distance(policy: Any, rollout: Rollout) -> tuple[float, float]:
     """The largest difference of log-probs, and the size of the policy's logits that they depend on."""
     ids = torch.tensor([[*rollout.prompt_ids, *rollout.token_ids]], device=policy.device)
     logits = policy(input_ids=ids, use_cache=False).logits[0, len(rollout.prompt_ids) - 1 : -1].float()
-    chosen = torch.tensor(rollout.token_ids, device=policy.device)
+    chosen = torch.tensor([*rollout.token_ids], device=policy.device)
     expected = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
-    difference = (expected.cpu() - torch.tensor(rollout.logprobs)).abs().max()
+    difference = (expected.cpu() - torch.tensor([*rollout.logprobs])).abs().max()
     return float(difference), deciding_size(logits, chosen)
 
 
