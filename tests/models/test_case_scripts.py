@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import warm_processes
@@ -162,7 +161,7 @@ def _run(case: Case) -> tuple[int, str]:
     if case.launched:
         launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
         file = f"configs/accelerate/{case.launched}.yaml"
-        command = [*launch, "--config_file", file, str(Path(__file__).with_name("case_scripts.py")), *script]
+        command = [*launch, "--config_file", file, *script]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     else:
         done = warm_processes.run([sys.executable, "-c", _RUN, *script], cwd=ROOT, env=environment)
@@ -170,9 +169,8 @@ def _run(case: Case) -> tuple[int, str]:
 
 
 @_needs_cases
-def test_every_script_is_run() -> None:
-    there = {f"{folder}/{path.name}" for folder in ("models", "reports") for path in (CASES / folder).glob("*.py")}
-    assert there == {case.script for case in ALL}
+def test_every_script_that_is_to_run_is_there() -> None:
+    assert [case.script for case in ALL if not (CASES / case.script).is_file()] == []
     assert len({case.name for case in ALL}) == len(ALL)
 
 
