@@ -24,6 +24,7 @@ from masa.distributed.processes import extend_time_limits, make_accelerator
 from masa.flow.ahead import RolloutsAhead
 from masa.flow.dynamic_sampling import DynamicSampling
 from masa.interrupt import StopRequest
+from masa.memory import give_back_free_memory
 from masa.model.loading import load_policy, prepare_policy
 from masa.model.stops import stop_tokens
 from masa.policy.batching.shared_prompts import attention_window
@@ -154,6 +155,8 @@ class Session:
         # Other processes may still be sampling from servers that all of them share.
         self.accelerator.wait_for_everyone()
         metrics = self.engine.statistics()
+        if self.model.device.type == "cpu":
+            give_back_free_memory()
         self.engine.update_weights(self.model, version=step)
         every = self._config.rollout.check_every
         if every and step % every == 0:
