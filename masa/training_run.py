@@ -168,7 +168,7 @@ class TrainingRun:
         state = self.state
         done = cold_start_within(self._parts, self.session, self._sampler, directory, state.message, resume=resume)
         if not done:
-            state.message("Stopped by SIGTERM in the cold start; --resume goes on from there")
+            state.message("Stopped by SIGTERM in the cold start; continue with --resume")
             self.outcome = {"steps": 0, "stopped_by": "SIGTERM"}
         return done
 
@@ -184,7 +184,7 @@ class TrainingRun:
         if terminated:
             alone = self._parts.config.checkpoint.contents == "model"
             goes_on = "from the newest checkpoint that holds more than the model" if alone else "from there"
-            state.message(f"Stopped by SIGTERM after step {step}; --resume goes on {goes_on}")
+            state.message(f"Stopped by SIGTERM after step {step}; --resume continues {goes_on}")
             self.outcome = {"steps": step, "stopped_by": "SIGTERM"}
         elif reason is not None:
             state.message(f"Stopped after step {step}: {reason}")

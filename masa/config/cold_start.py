@@ -33,7 +33,7 @@ class ColdStartSection(Section):
     batch_size: PositiveInt = 16
     """Problems of an update: a written meta-prediction of each, and a solution where `solutions` says so."""
     learning_rate: PositiveFloat = 1.0e-5
-    """Learning rate of the updates, constant; the optimiser begins anew afterwards."""
+    """Learning rate of the updates, constant; the optimiser starts fresh afterwards."""
     solutions: AutoSwitch = "on"
     """Clone a solution of each problem as well: one of its own that the verifier accepted, else the worked one of the
     data, if the verifier accepts that. `auto`: where over a tenth of the solutions reached the response limit or hold

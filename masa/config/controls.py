@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
-from masa.config.selection import SelectionMethod, SelectionSection
+from masa.config.section import ImportedSource, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from masa.config.selection import SelectionSection
 
 
 class StabilisedSection(Section):
@@ -134,6 +134,17 @@ class HintingSection(Section):
     """Share of a problem's meta-predictions that must name a notion before it is part of a hint."""
 
 
+class OwnControlsSection(Section):
+    """Controls of your own, by import path (docs/custom.md)."""
+
+    budget: ImportedSource | None = None
+    """`module:function`, `(problem, predictions) -> tokens`: takes the place of the multiple of the predicted length in
+    `controls.cutoff`, whose floor, audits and measures remain; or `{path, arguments}` of a class."""
+    hint: ImportedSource | None = None
+    """`module:function`, `(problem, predictions) -> text`: takes the place of the agreed notions in `controls.hinting`,
+    whose share remains; or `{path, arguments}` of a class."""
+
+
 class ControlsSection(Section):
     """MASA-efficient, and the alternatives to its gate. With gating, cutoff or hinting, meta-predictions are sampled
     before solutions."""
@@ -144,11 +155,20 @@ class ControlsSection(Section):
     selection: SelectionSection = SelectionSection()
     cutoff: CutoffSection = CutoffSection()
     hinting: HintingSection = HintingSection()
+    own: OwnControlsSection = OwnControlsSection()
 
     @property
-    def selection_method(self) -> SelectionMethod:
+    def selection_method(self) -> str:
         """The method that chooses problems."""
         return self.selection.method or ("meta" if self.gating.enabled else "none")
+
+    @model_validator(mode="after")
+    def _own_controls_are_used(self) -> ControlsSection:
+        for name, control in (("budget", "cutoff"), ("hint", "hinting")):
+            source = getattr(self.own, name)
+            if source is not None and not getattr(self, control).enabled:
+                raise ValueError(f"own.{name} is {source.path!r}, which needs {control}.enabled, but that is false")
+        return self
 
     @model_validator(mode="after")
     def _one_method_selects(self) -> ControlsSection:

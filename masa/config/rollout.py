@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from masa.config.engine_arguments import require_exact_arguments
 from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section
+
+StopText = Annotated[str, StringConstraints(min_length=1)]
 
 
 class RolloutSection(Section):
@@ -30,7 +32,10 @@ class RolloutSection(Section):
     max_meta_tokens: PositiveInt = 2048
     """Response limit of a meta-prediction, in tokens."""
     stop_token_ids: list[NonNegativeInt] = Field(default_factory=list)
-    """Token ids that end a response beside those that tokenizer, generation config and chat template name."""
+    """Token ids that end a response, in addition to those that tokenizer, generation config and chat template name."""
+    stop: list[StopText] = Field(default_factory=list)
+    """Texts that end a response, solution or meta-prediction: it ends with the token that completes one of them, and
+    that token and the text stay part of it."""
     max_batch_size: PositiveInt = 256
     """Sequences decoded at a time by one engine or server."""
     max_model_len: PositiveInt | None = None

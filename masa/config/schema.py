@@ -103,6 +103,11 @@ class ProblemsSection(Section):
     eval_limit: PositiveInt | None = None
     """Use the first `eval_limit` held-out problems."""
 
+    @property
+    def train_sources(self) -> list[str]:
+        """The sources of training problems, as they are named."""
+        return [self.train] if isinstance(self.train, str) else [one.source for one in self.train]
+
 
 class EvaluationSection(Section):
     """Held-out evaluation during training."""
@@ -119,7 +124,10 @@ class EvaluationSection(Section):
     temperature: NonNegativeFloat = 1.0
     """Sampling temperature of evaluations; 0: greedy."""
     benchmarks: list[str] = Field(default_factory=list)
-    """Benchmarks or suites (math, logic, ...) evaluated beside `problems.eval`; `python -m masa.evaluate --list`."""
+    """Benchmarks or suites (math, logic, ...) evaluated together with `problems.eval`; see `masa evaluate --list`."""
+    declarations: list[str] = Field(default_factory=list)
+    """YAML files that declare further benchmarks and suites, as `masa evaluate --declarations` reads them; their
+    templates and limits hold for `masa evaluate` alone."""
     benchmark_data: dict[str, str] = Field(default_factory=dict)
     """Local files to read benchmarks from, by benchmark name; others come from the hub."""
     benchmark_limit: PositiveInt | None = None
@@ -274,13 +282,12 @@ class Config(Section):
                     f"controls.{name}.enabled decides from the policy's present predictions; rollout.async_steps is "
                     f"{self.rollout.async_steps}, allowed is 0"
                 )
-        train = self.problems.train
         require_selection_fits(
             controls.selection_method,
             meta=self.algorithm.meta,
             async_steps=self.rollout.async_steps,
             dynamic_sampling=self.algorithm.dynamic_sampling.enabled,
-            sources=[train] if isinstance(train, str) else [one.source for one in train],
+            sources=self.problems.train_sources,
         )
         if (fewer := self.algorithm.num_metas_when_calibrated) is not None:
             require_gate_by_metas("algorithm.num_metas_when_calibrated", fewer, controls.selection_method)
@@ -307,6 +314,16 @@ class Config(Section):
                 f"rewards.meta_length_price.free_tokens is {price.free_tokens}, allowed with a price is less than "
                 f"rollout.max_meta_tokens ({limit})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stop_texts_fit(self) -> Config:
+        for text in self.rollout.stop:
+            if self.algorithm.meta and any(text in tag for tag in ("<meta>", "</meta>")):
+                raise ValueError(
+                    f"rollout.stop: found {text!r}, which is part of <meta> and </meta> and would end every "
+                    "meta-prediction before its JSON object; allowed: texts that are not"
+                )
         return self
 
     @model_validator(mode="after")

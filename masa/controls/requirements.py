@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from masa.config import Config, ConfigError
+from masa.config.selection import is_own
 from masa.controls.hinting import NotionHinting
+from masa.controls.own.selection import own_selector
+from masa.controls.own.shaping import own_budget, own_hint
 from masa.problems.prompts import PromptTemplates
 
 
@@ -11,8 +14,13 @@ def check_controls(config: Config, templates: PromptTemplates) -> None:
     """Check the prompt templates against the controls.
 
     Raises:
-        ConfigError: hinting with a hint text that cannot be rendered, or a solution template without a hint.
+        ConfigError: hinting with a hint text that cannot be rendered, or a solution template without a hint; a part of
+            the user's own that cannot be imported, does not fit, or does not work.
     """
+    if is_own(config.controls.selection_method):
+        own_selector(config)
+    own_budget(config.controls.own)
+    own_hint(config.controls.own)
     if config.controls.hinting.enabled:
         NotionHinting(config.controls.hinting)
         if not templates.uses_hint:

@@ -57,7 +57,7 @@ def parse_gym_source(source: str) -> GymSource:
     options: dict[str, Any] = {}
     for key, text in pairs:
         if key in options or not text:
-            wrong = "stands twice" if key in options else "has no value"
+            wrong = "occurs twice" if key in options else "has no value"
             raise ProblemDataError(f"problems {source!r}: the option {key!r} {wrong}")
         try:
             options[key] = yaml.safe_load(text)

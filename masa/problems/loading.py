@@ -242,7 +242,7 @@ def _refuse_where_needed(label: str, report: LoadReport, *, refuse: bool, kept: 
         more = "; ..." if len(bad) > _BAD_ROWS_SHOWN else ""
         raise ProblemDataError(
             f"{label}: {len(bad)} of the {report.rows_read} rows read {'is' if len(bad) == 1 else 'are'} bad: "
-            f"{shown_rows}{more}. Mend them, or leave them out with problems.on_bad_row=skip"
+            f"{shown_rows}{more}. Correct them, or leave them out with problems.on_bad_row=skip"
         )
     if kept == 0:
         raise ProblemDataError(f"{label}: none of its {report.rows_read} rows is a problem: {shown_rows}")

@@ -72,7 +72,7 @@ def cutoff_error_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         panels.append(_errors(group, errors))
     return ReportFigure(
         "cutoff_error",
-        "Lengths beside their predictions",
+        "Lengths against their predictions",
         "(Length - mean predicted length) / standard deviation of the predictions, of correct and of wrong solutions; "
         "problems whose metas agree are left out. Early cutoff saves where wrong solutions lie to the right of correct "
         "ones. Values beyond 4 are counted at the edge.",

@@ -137,12 +137,12 @@ def reached_table(groups: Sequence[RunGroup]) -> Table:
     rows = [Row(group.label, _reached_cells(group, baseline, target), group.color) for group in trained]
     return Table(
         "method",
-        ["seeds that got there", "steps", "tokens generated", "less by", "seconds of training", "less by"],
+        ["seeds that reached it", "steps", "tokens generated", "less by", "seconds of training", "less by"],
         rows,
         title=f"To {baseline.label}'s final accuracy",
         note=f"What had been spent at the first evaluation with a held-out accuracy of at least {100 * target:.1f} %, "
-        f"the mean that {baseline.label} ends with; means over the seeds that got there, and how many times less than "
-        f"the whole of {baseline.label}'s runs.",
+        f"the mean that {baseline.label} ends with; means over the seeds that reached it, and by which factor that is "
+        f"less than what the whole runs of {baseline.label} spent.",
     )
 
 

@@ -58,7 +58,7 @@ def refuse_another_run(directory: RunDirectory, config: Config, say: Callable[[s
     }
     rounding = [key for key in changed if key in _CHANGES_ROUNDING]
     if changed and len(rounding) == len(changed):
-        say(f"{', '.join(rounding)} changed: the run goes on as before but for the last bits of its numbers")
+        say(f"{', '.join(rounding)} changed: the run continues, and differs from an uninterrupted one only by rounding")
     elif changed:
         lines = [f"{key}: the run has {old!r}, found {new!r}" for key, (old, new) in changed.items()]
         raise ConfigError(

@@ -31,7 +31,7 @@ def test_a_source_holds_task_size_seed_and_the_tasks_own_options():
         ("reasoning_gym:", ["allowed: reasoning_gym:NAME"]),
         ("reasoning_gym:chain_sum?size=0", ["size is 0", "from 1 on"]),
         ("reasoning_gym:chain_sum?seed=x", ["seed is 'x'"]),
-        ("reasoning_gym:chain_sum?size=1&size=2", ["'size' stands twice"]),
+        ("reasoning_gym:chain_sum?size=1&size=2", ["'size' occurs twice"]),
         ("reasoning_gym:chain_sum?size=", ["'size' has no value"]),
         ("reasoning_gym:chain_sum?size", ["allowed: option=value"]),
     ],

@@ -214,7 +214,7 @@ def test_more_experts_a_batch_than_there_can_be_are_refused(tmp_path: Path, caps
 @pytest.mark.parametrize("which", ["problems", "eval_problems"])
 def test_problems_with_one_id_twice_are_refused(which: str) -> None:
     problems = [Problem(f"p{n % 40}", f"{n} + 1", str(n + 1)) for n in range(41)]
-    with pytest.raises(ProblemDataError, match="1 ids stand more than once, such as 'p0'"):
+    with pytest.raises(ProblemDataError, match="1 ids occur more than once, such as 'p0'"):
         MASATrainer(load_config(QUICKSTART), **{which: problems})  # type: ignore[arg-type]
 
 
