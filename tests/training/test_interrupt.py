@@ -66,4 +66,4 @@ def test_ctrl_c_before_the_first_step_says_that_nothing_was_trained(
 
     monkeypatch.setattr("masa.trainer.prepare", interrupted)
     assert train.main(["--config", str(QUICKSTART), f"run.dir={tmp_path / 'run'}"]) == 130
-    assert "Nothing was trained yet" in capsys.readouterr().err
+    assert "Nothing has been trained yet" in capsys.readouterr().err
