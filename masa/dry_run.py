@@ -13,6 +13,7 @@ from rich.text import Text
 
 from masa.callbacks import load_callbacks
 from masa.config import Config, ConfigError
+from masa.controls.requirements import check_own_controls
 from masa.flow.ahead import require_correction
 from masa.model.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
 from masa.model.stops import known_stops, stop_tokens
@@ -137,6 +138,7 @@ def _check(config: Config, notes: list[str]) -> _Checked:
     algorithm = resolve_algorithm(config.algorithm)
     require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
     templates = make_templates(config)
+    check_own_controls(config)
     train = _problems("problems.train", lambda: load_problems_of(config, "train", notes), notes)
     held_out = _problems("evaluation.benchmarks", lambda: benchmark_problems_of(config), notes)
     if config.problems.eval:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from masa.cold_start.written_metas import read_form, read_thoughts
 from masa.config import Config, ConfigError
-from masa.controls.requirements import check_controls
+from masa.controls.requirements import check_controls, check_own_controls
 from masa.model.loading import load_tokenizer, resolve_model_path
 from masa.problems import Problem
 from masa.problems.chat import describe_chat
@@ -88,6 +88,7 @@ def prepare(
     require_trackers(config)
     resolve_model_path(config.model)
     templates = make_templates(config)
+    check_own_controls(config)
     if config.cold_start.enabled:
         read_form(config.cold_start.response)
         read_thoughts(config.cold_start.thoughts)

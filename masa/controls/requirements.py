@@ -14,13 +14,8 @@ def check_controls(config: Config, templates: PromptTemplates) -> None:
     """Check the prompt templates against the controls.
 
     Raises:
-        ConfigError: hinting with a hint text that cannot be rendered, or a solution template without a hint; a part of
-            the user's own that cannot be imported, does not fit, or does not work.
+        ConfigError: hinting with a hint text that cannot be rendered, or a solution template without a hint.
     """
-    if is_own(config.controls.selection_method):
-        own_selector(config)
-    own_budget(config.controls.own)
-    own_hint(config.controls.own)
     if config.controls.hinting.enabled:
         NotionHinting(config.controls.hinting)
         if not templates.uses_hint:
@@ -28,3 +23,15 @@ def check_controls(config: Config, templates: PromptTemplates) -> None:
                 f"prompts.solution: found {config.prompts.solution!r}, which has no {{{{ hint }}}}; "
                 "controls.hinting needs a solution template that holds it"
             )
+
+
+def check_own_controls(config: Config) -> None:
+    """Make and try the parts of the user's own, which training alone needs: an evaluation of the run does not.
+
+    Raises:
+        ConfigError: one that cannot be imported, does not fit the rest of the configuration, or does not work.
+    """
+    if is_own(config.controls.selection_method):
+        own_selector(config)
+    own_budget(config.controls.own)
+    own_hint(config.controls.own)

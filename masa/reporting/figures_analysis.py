@@ -96,7 +96,7 @@ def calibration_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         "Calibration over training",
         "Expected calibration error of the predicted pass rates in each twelfth of the run: the mean distance between "
         "a predicted pass rate and what problems with that prediction had. It falls where predictions become right on "
-        "average, also where they tell no problems apart.",
+        "average, and also where they do not tell one problem from another.",
         [line_panel(lines, title, "expected calibration error", "step", rate=True)] if lines else [],
         [row for line in lines for row in line_rows(line)],
     )

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from controls_world import World, prediction
 from test_selecting_runs import RATES, reads
-from test_training import _config, _rows, _train, _weights
+from test_training import QUICKSTART, _config, _rows, _train, _weights
 
 from masa.config import ConfigError, load_config
+from masa.controls.requirements import check_own_controls
 from masa.preflight import make_templates
+from masa.train import main
 
 PARTS = '''
 from masa.problems.seeds import derive_seed
@@ -99,7 +101,7 @@ class NoJudge:
 
 
 def budget(problem, predictions):
-    return 5 if problem.id.endswith("1") else None
+    return 5 if problem.id[-1] in "13579" else None
 
 
 class Growing:
@@ -127,7 +129,7 @@ def half(problem, predictions):
 
 def hint(problem, predictions):
     rates = [one.pass_rate for one in predictions if one.pass_rate is not None]
-    return "<|end|>" if problem.id.endswith("1") else f"expect {max(rates, default=0):g}"
+    return "<|end|>" if problem.id[-1] in "13579" else f"expect {max(rates, default=0):g}"
 
 
 def raises(problem, predictions):
@@ -195,9 +197,9 @@ def test_a_budget_of_ones_own_cuts_solutions_and_is_measured() -> None:
     )  # fmt: skip
     batch, groups, metrics = made.step(1)
     budgets = {id: plan.budget for id, plan in batch.plans.items()}
-    assert budgets == {id: 5 if id.endswith("1") else 64 for id in budgets}
+    assert budgets == {id: 5 if id[-1] in "13579" else 64 for id in budgets}
     for group in groups:
-        assert all(one.cut == group.problem.id.endswith("1") for one in group.solutions)
+        assert all(one.cut == (group.problem.id[-1] in "13579") for one in group.solutions)
     assert 0 < metrics["control/cut_share"] < 1
 
 
@@ -215,7 +217,7 @@ def test_a_hint_of_ones_own_stands_in_the_prompts_but_never_a_special_token() ->
     batch, groups, _ = made.step(1)
     for group in groups:
         id = group.problem.id
-        expected = None if id.endswith("1") else f"expect {RATES[id]:g}"
+        expected = None if id[-1] in "13579" else f"expect {RATES[id]:g}"
         assert {one.hint for one in group.solutions} == {expected}
     assert batch.plans
 
@@ -281,8 +283,19 @@ def test_what_parts_of_ones_own_remember_is_in_the_state_of_the_controls() -> No
 )
 def test_a_part_that_does_not_work_is_refused_before_a_model_is_loaded(options: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_templates(load_config(None, options))
+        check_own_controls(load_config(None, options))
     assert message in " ".join(str(caught.value).split())
+
+
+def test_training_and_its_dry_run_refuse_such_a_part_and_an_evaluation_does_not_ask_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["controls.selection.method=gone:Method", f"run.dir={tmp_path / 'run'}", "problems.limit=32"]
+    for further in ([], ["--dry-run"]):
+        assert main(["--config", str(QUICKSTART), *options, *further]) == 2
+        assert "controls.selection.method: 'gone:Method' cannot be imported" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    make_templates(load_config(None, options))
 
 
 def test_a_run_with_parts_of_ones_own_that_was_resumed_equals_the_uninterrupted_one(tmp_path: Path) -> None:

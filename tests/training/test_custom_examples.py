@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import masa
+from masa.controls.requirements import check_own_controls
 from masa.preflight import make_templates
 from masa.rewards.verifiers import Limits, judge, resolve_verifier
 
@@ -103,3 +104,4 @@ def test_the_selection_method_and_the_controls_of_the_page_are_taken_as_they_sta
     assert sorted(controls) == ["cutoff", "hinting", "own", "selection"]
     config = masa.load_config(None, {"prompts.solution": HINTED_TEMPLATE}).replace(controls=controls)
     make_templates(config)
+    check_own_controls(config)
