@@ -23,7 +23,7 @@ class OverlongSection(Section):
     """What happens to solutions near or at the response limit (DAPO)."""
 
     punish_tokens: NonNegativeInt = 0
-    """Soft punishment: from 0 to -1 over the last this many tokens before the limit; 0: none."""
+    """Soft overlong punishment: falls from 0 to -1 over this many tokens before the limit; 0: none."""
     mask_truncated: bool = False
     """Leave truncated responses out of the loss."""
 
@@ -37,8 +37,8 @@ class DynamicSamplingSection(Section):
     max_rounds: PositiveInt = 4
     """How many times a step draws fresh problems, after its first draw; then it goes on with the groups it has."""
     oversample: Annotated[float, Field(ge=1, le=8)] = 1.0
-    """Draw so many times the missing problems; what is too much is carried over to the next step. Above 1 rollouts can
-    be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
+    """Draw this many times as many problems as are missing; the surplus is carried over to the next step. Above 1
+    rollouts can be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
     keep_metas: bool = True
     """Train on the meta-predictions of replaced problems too, so that trivial and unsolvable ones are known."""
 

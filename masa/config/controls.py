@@ -38,7 +38,8 @@ class ExpertSection(Section):
     batch_size: PositiveInt = 128
     """Experts of one cloning step, drawn at random from the buffer."""
     every: NonNegativeInt = 0
-    """Clone every so many steps, once the buffer holds a batch; 0: whenever a batch of new experts has come in."""
+    """Number of steps between cloning steps, once the buffer holds a batch; 0: clone whenever a batch of new experts has
+    come in."""
     cloning_steps: PositiveInt = 1
     """Optimiser steps each time experts are cloned."""
     weight: PositiveFloat = 1.0
@@ -72,7 +73,7 @@ class GatingSection(Section):
     start: Literal["closed", "open"] = "closed"
     """`closed`: the gate opens when its precision is shown; `open`: it is open until the opposite is shown."""
     target_precision: Share = 0.8
-    """The gate opens where its precision is at least this, and closes where it is surely less."""
+    """The gate opens where its precision is at least this, and closes where it is less with that `confidence`."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Confidence of the interval whose upper end below the target closes the gate."""
     min_audits: PositiveInt = 16

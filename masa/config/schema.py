@@ -63,8 +63,8 @@ class ModelSection(Section):
     """Recompute activations in the backward pass: takes less memory, and about a third more time."""
     liger_kernel: AutoSwitch = "auto"
     """Fused norms and MLPs of the package liger-kernel on a GPU; `auto`: where it is installed and a timed pass is
-    faster with them. As that may turn out differently, say `on` or `off` where a resumed run is to be equal bit for
-    bit."""
+    faster with them. The timing may turn out differently next time: set `on` or `off` where a resumed run must be
+    equal bit for bit."""
     lora: LoraSection = LoraSection()
 
 
@@ -113,7 +113,8 @@ class EvaluationSection(Section):
     """Held-out evaluation during training."""
 
     every: NonNegativeInt = 0
-    """Evaluate every so many steps; before the first and after the last step it is always done. 0: only then."""
+    """Number of steps between evaluations; the policy is always evaluated before the first and after the last step.
+    0: only then."""
     num_samples: PositiveInt = 1
     """Solutions of each held-out problem; accuracy is pass@1, the mean over them."""
     max_solution_tokens: PositiveInt | None = None
@@ -131,14 +132,14 @@ class EvaluationSection(Section):
     benchmark_data: dict[str, str] = Field(default_factory=dict)
     """Local files to read benchmarks from, by benchmark name; others come from the hub."""
     benchmark_limit: PositiveInt | None = None
-    """Use only so many problems of each benchmark, the first ones; null: all."""
+    """Use only this many problems of each benchmark, the first ones; null: all."""
 
 
 class CheckpointSection(Section):
     """Checkpointing: what is saved of a run, and when."""
 
     every: NonNegativeInt = 50
-    """Save a checkpoint after every so many steps, and always after the last; 0: only after the last."""
+    """Number of steps between checkpoints; one is always saved after the last step. 0: only then."""
     keep: PositiveInt = 2
     """How many of the newest checkpoints are kept."""
     contents: Literal["all", "model"] = "all"

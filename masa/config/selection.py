@@ -29,7 +29,8 @@ class HistorySection(Section):
     """Probability at the start that a problem with one flat group is solved again; two in a row: its square, and so
     on. There is one for solved and one for unsolved groups."""
     adjustment: Share = 0.01
-    """After each step the two probabilities fall by this where flat groups were more than wanted, and rise else."""
+    """After each step the two probabilities fall by this where flat groups were more than wanted, and rise
+    otherwise."""
     trivial_share: Share = 1 / 12
     """Wanted share of the solved problems whose solutions were all correct."""
     unsolvable_share: Share = 1 / 6
@@ -72,7 +73,8 @@ class SelectionSection(Section):
     arguments: dict[str, Any] = Field(default_factory=dict)
     """What the class of a method of your own is called with, by name."""
     candidates: Annotated[float, Field(ge=1, le=16)] = 2.0
-    """`posterior`, `markov` and `value_head` draw so many times the problems of a step, and keep the best."""
+    """`posterior`, `markov` and `value_head`, and a method of your own that ranks, draw this many times as many
+    problems as a step takes, and keep the best."""
     target: Share = 0.5
     """`posterior` and `value_head` keep the problems whose pass rate is expected nearest to this."""
     keep_predictions: NonNegativeInt = 0
