@@ -38,8 +38,8 @@ class ExpertSection(Section):
     batch_size: PositiveInt = 128
     """Experts of one cloning step, drawn at random from the buffer."""
     every: NonNegativeInt = 0
-    """Number of steps between cloning steps, once the buffer holds a batch; 0: clone whenever a batch of new experts has
-    come in."""
+    """Number of steps between cloning steps, once the buffer holds a batch; 0: clone whenever a batch of new experts
+    has come in."""
     cloning_steps: PositiveInt = 1
     """Optimiser steps each time experts are cloned."""
     weight: PositiveFloat = 1.0

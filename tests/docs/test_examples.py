@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,11 @@ def test_a_notebook_runs_as_it_stands(notebook: Path, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_stores_the_outputs_of_one_execution_and_they_are_short(notebook: Path) -> None:
+def test_what_a_notebook_stores_is_short_and_names_no_place_on_a_machine(notebook: Path) -> None:
     assert notebook.stat().st_size < 40_000
     code = [cell for cell in _cells(notebook) if cell["cell_type"] == "code"]
-    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-    outputs = [output for cell in code for output in cell["outputs"]]
-    assert outputs
-    for output in outputs:
+    for output in (output for cell in code for output in cell["outputs"]):
         assert output["output_type"] in ("execute_result", "stream")
         text = output.get("text") or output["data"]["text/plain"]
         assert len(text) <= 25
-        assert str(PROJECT.parent) not in "".join(text)
+        assert not re.search(r"/(home|work|root|tmp|Users)/", "".join(text))
