@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("masa: interrupted. The same command with --resume resumes it", file=sys.stderr)
         return EXIT_INTERRUPTED
     if "updates" in summary:
-        print(f"To train what came out of it: model.path={options.out}")
+        print(f"To train the resulting model: model.path={options.out}")
     return 0
 
 

@@ -44,7 +44,7 @@ def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, A
 
     def say(line: str) -> None:
         if state.is_main_process:
-            parts.console.print(line, highlight=False)
+            parts.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     for note in parts.prepared.notes:
         say(note)

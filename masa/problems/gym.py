@@ -104,6 +104,14 @@ def gym_problems(source: str) -> tuple[str, Iterator[Problem | Unreadable]]:
     return parsed.name, (_problem(parsed, index, data[index]) for index in range(parsed.size))
 
 
+def answer_of(problem: Problem) -> Any:
+    """What the data give as the right answer. Of a task it is the entry's answer alone: the rest of the entry says how
+    the problem came about, its place among the generated ones included."""
+    if problem.verifier == GYM_VERIFIER and isinstance(problem.answer, dict):
+        return problem.answer["entry"]["answer"]
+    return problem.answer
+
+
 def _problem(source: GymSource, index: int, entry: dict[str, Any]) -> Problem | Unreadable:
     answer = {"task": source.task, "options": source.options, "entry": entry}
     try:

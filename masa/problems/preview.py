@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
 from masa.problems.errors import shown as cut
-from masa.problems.gym import GYM_VERIFIER
+from masa.problems.gym import GYM_VERIFIER, answer_of
 from masa.problems.problem import Problem
 from masa.problems.report import LoadedProblems, LoadReport
 
@@ -100,7 +100,7 @@ def problem_lines(problem: Problem) -> list[str]:
         f"{problem.id} (verifier {problem.verifier})",
         *system,
         f"  {text}",
-        f"  answer: {cut(problem.answer, 100)}",
+        f"  answer: {cut(answer_of(problem), 100)}",
     ]
 
 
@@ -184,7 +184,7 @@ def gold_lines(config: Config, problems: Sequence[Problem], count: int) -> list[
         right = sum(verdict.correct for _, verdict in own)
         lines.append(f"Gold answers, {name}: {right} of {len(own)} are judged correct")
         lines += [
-            f"  {problem.id}: {cut(problem.answer, 100)} is judged {verdict.status}"
+            f"  {problem.id}: {cut(answer_of(problem), 100)} is judged {verdict.status}"
             + (f" ({verdict.message})" if verdict.message else "")
             for problem, verdict in own
             if not verdict.correct
@@ -198,7 +198,7 @@ def gold_response(problem: Problem) -> str | None:
     if problem.verifier == "code":
         return None if problem.solution is None else _program(problem.solution)
     if problem.verifier == GYM_VERIFIER:
-        return f"\\boxed{{{answer['entry']['answer']}}}"
+        return f"\\boxed{{{answer_of(problem)}}}"
     return None if isinstance(answer, Mapping | list) else f"\\boxed{{{answer}}}"
 
 
