@@ -29,11 +29,19 @@ def join_processes(timeout_minutes: float | None = None) -> PartialState:
     waits: dict[str, Any] = {} if timeout_minutes is None else {"timeout": timedelta(minutes=timeout_minutes)}
     refuse_fsdp()
     require_deepspeed()
+    name_device_for_deepspeed()
     if _left_to_accelerate():
         return PartialState(**waits)
     if _under_deepspeed():
         _leave_shared_memory_alone()
     return PartialState(cpu=not _under_deepspeed(), backend="gloo", **waits)
+
+
+def name_device_for_deepspeed() -> None:
+    """Where there is no GPU, DeepSpeed warns that it found none as soon as anything imports it, also in runs that do not
+    use it. Told so beforehand, it does not."""
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def refuse_fsdp() -> None:
