@@ -38,8 +38,10 @@ def join_processes(timeout_minutes: float | None = None) -> PartialState:
 
 
 def name_device_for_deepspeed() -> None:
-    """Where there is no GPU, DeepSpeed warns that it found none as soon as anything imports it, also in runs that do not
-    use it. Told so beforehand, it does not."""
+    """Keep DeepSpeed from warning, in runs that do not use it as well, that there is no GPU.
+
+    It looks for one when anything imports it, unless it is told the device beforehand.
+    """
     if not torch.accelerator.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
