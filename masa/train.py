@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -104,7 +105,9 @@ def _what_is_saved(trainer: MASATrainer | None, given: Sequence[str]) -> str:
     options = [one for one in given if one != "--resume"]
     if str(directory.path) != trainer.config.run.dir:
         options.append(f"run.dir={directory.path}")
-    return f"{saved}. To resume: python -m masa.train {shlex.join([*options, '--resume'])}"
+    # As the user began it: the command `masa` is there where the package is installed.
+    program = "masa train" if Path(sys.argv[0]).name == "masa" else "python -m masa.train"
+    return f"{saved}. To resume: {program} {shlex.join([*options, '--resume'])}"
 
 
 def _parser() -> argparse.ArgumentParser:
