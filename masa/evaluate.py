@@ -40,7 +40,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a model on benchmarks: pass@k, majority vote, lengths and meta-awareness, with 95 % intervals.
 
-    An evaluation that was stopped goes on where it was when the same is asked for again.
+    An evaluation that was interrupted is resumed by the same call.
 
     Args:
         model: a folder with a model, a hub id, or ``embedded``.
