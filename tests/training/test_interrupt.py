@@ -14,6 +14,7 @@ import pytest
 from small_run import QUICKSTART, SMALL
 
 from masa import train
+from masa.training_run import run_again
 
 _SMALLER = (
     "algorithm.num_problems=2",
@@ -84,3 +85,10 @@ def test_the_command_that_resumes_is_the_one_that_was_given(
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     said = train._what_is_saved(trainer, ["--config", "my run.yaml", "--resume"])
     assert said.endswith(f"To resume: {command} --config 'my run.yaml' --resume")
+
+
+@pytest.mark.parametrize(
+    ("last", "said"), [(4, ""), (5, "; step 5 is run again"), (7, "; steps 5 to 7 are run again"), (0, "")]
+)
+def test_a_resumed_run_says_which_steps_are_run_again(last: int, said: str) -> None:
+    assert run_again(4, last) == said
