@@ -19,6 +19,7 @@ from masa.tracking.figure_style import BLACK, FONT, GREY, VERMILION, style
 # Fewer pairs of steps, or solutions of a kind, say nothing.
 _FEWEST = 20
 _FAR = 4.0
+_HEADROOM = 1.3
 _SHADE = 0.55
 
 
@@ -129,7 +130,9 @@ def _errors(group: RunGroup, errors: dict[str, list[float]]) -> Panel:
             weights = np.full(len(values), 1 / len(values))
             label = f"{name} (median {np.median(values):+.1f})"
             axes.hist(values, edges.tolist(), weights=weights, color=color, alpha=_SHADE, label=label)
-        axes.legend(fontsize=FONT - 0.5, frameon=False)
+        # Room for the legend above the highest bar.
+        axes.set_ylim(top=_HEADROOM * axes.get_ylim()[1])
+        axes.legend(fontsize=FONT - 0.5, frameon=False, loc="upper left")
 
     medians = ", ".join(f"{name} {np.median(found):+.1f} ({len(found)})" for name, found in errors.items())
     return Panel(draw, f"{group.label}: medians of the standardised error: {medians}", series=group.key)
