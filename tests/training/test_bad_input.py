@@ -133,6 +133,8 @@ def test_a_run_is_not_resumed_with_another_configuration(
     (tmp_path / "run" / "config.yaml").write_text("run: {seed: 5}\n")
     message = _message(tmp_path, capsys, *order)
     assert "run.seed: the run has 5, found 3" in message
+    # What differs comes before the long list of what may.
+    assert message.index("run.seed: the run has 5") < message.index("Allowed to change: run.steps")
 
 
 def test_the_process_exits_with_code_2(tmp_path: Path) -> None:
