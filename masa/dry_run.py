@@ -55,6 +55,9 @@ _STAND_IN = Problem(
 )
 
 
+_NOT_CHECKED = ": not checked: "
+
+
 @dataclass(frozen=True)
 class _Checked:
     """What was found to be in order: problems to train on and to evaluate with, and what there is to say."""
@@ -108,7 +111,9 @@ def dry_run(
         show_time(config, shape, Run(started, sharding, device, longest, steps, held_out, share), console)
     for note in checked.notes:
         console.print(note, highlight=False)
-    console.print("The configuration is valid. No model was loaded.")
+    unread = " What could not be read from here, and was not checked, is named above."
+    rest = unread if any(_NOT_CHECKED in note for note in checked.notes) else ""
+    console.print(f"The configuration is valid. No model was loaded.{rest}", highlight=False)
 
 
 def _missing_trackers(config: Config, *, elsewhere: bool) -> list[str]:
@@ -192,7 +197,7 @@ def _problems(key: str, load: Callable[[], list[Problem]], notes: list[str]) -> 
     try:
         return load()
     except HubUnavailableError as error:
-        notes.append(f"{key}: not checked: {error}")
+        notes.append(f"{key}{_NOT_CHECKED}{error}")
         return []
 
 

@@ -214,7 +214,7 @@ def test_a_run_evaluates_declared_benchmarks_beside_its_held_out_problems(tmp_pa
         "benchmarks:\n  sums: {source: sums.jsonl}\nsuites:\n  both: [sums, embedded]\n"
     )
     section = {"declarations": [str(tmp_path / "mine.yaml")], "benchmarks": ["both"], "benchmark_limit": 4}
-    short = {"rollout.max_solution_tokens": 64, "rollout.max_meta_tokens": 64, "prompts.max_tokens": 512}
+    short = {"rollout.max_solution_tokens": 64, "rollout.max_meta_tokens": 64}
     config = load_config(None, {"problems.limit": 64, "algorithm.num_problems": 8, **short}).replace(evaluation=section)
     held_out = prepare(config).evaluation
     assert [one.source for one in held_out] == ["sums"] * 4 + ["embedded"] * 4
