@@ -13,6 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from masa.config import ConfigError
 from masa.config.schema import ModelSection
+from masa.model.sharded import name_device_for_deepspeed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,15 +36,6 @@ def join_processes(timeout_minutes: float | None = None) -> PartialState:
     if _under_deepspeed():
         _leave_shared_memory_alone()
     return PartialState(cpu=not _under_deepspeed(), backend="gloo", **waits)
-
-
-def name_device_for_deepspeed() -> None:
-    """Keep DeepSpeed from warning, in runs that do not use it as well, that there is no GPU.
-
-    It looks for one when anything imports it, unless it is told the device beforehand.
-    """
-    if not torch.accelerator.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def refuse_fsdp() -> None:

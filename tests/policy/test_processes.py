@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from masa.distributed.processes import name_device_for_deepspeed
+from masa.model.sharded import name_device_for_deepspeed
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
