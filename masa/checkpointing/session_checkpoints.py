@@ -183,7 +183,7 @@ class SessionCheckpoints:
             checkpoint.put_later_aside(folder, step)
             passed = [f"the checkpoint {name} holds the model alone" for name in found.models]
             for warning in (*found.warnings, *passed):
-                warnings.warn(f"{warning}; going on from step {step}", stacklevel=2)
+                warnings.warn(f"{warning}; resuming from step {step}", stacklevel=2)
         self._session.engine.update_weights(self._session.model, version=step)
         return step
 

@@ -44,7 +44,7 @@ def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, A
 
     def say(line: str) -> None:
         if state.is_main_process:
-            parts.console.print(line, highlight=False)
+            parts.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     for note in parts.prepared.notes:
         say(note)
@@ -56,7 +56,7 @@ def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, A
         for line in session.check_at_start():
             say(line)
         if not _phase(parts, session, records, say).run(sampler, resume=resume, evaluate_after=True):
-            say("Stopped by SIGTERM; --resume goes on from there")
+            say("Stopped by SIGTERM; continue with --resume")
             return {"stopped_by": "SIGTERM"}
     return records.summary()
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
-from masa.config.selection import SelectionMethod, SelectionSection
+from masa.config.section import ImportedSource, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from masa.config.selection import SelectionSection
 
 
 class StabilisedSection(Section):
@@ -38,7 +38,8 @@ class ExpertSection(Section):
     batch_size: PositiveInt = 128
     """Experts of one cloning step, drawn at random from the buffer."""
     every: NonNegativeInt = 0
-    """Clone every so many steps, once the buffer holds a batch; 0: whenever a batch of new experts has come in."""
+    """Number of steps between cloning steps, once the buffer holds a batch; 0: clone whenever a batch of new experts
+    has come in."""
     cloning_steps: PositiveInt = 1
     """Optimiser steps each time experts are cloned."""
     weight: PositiveFloat = 1.0
@@ -72,7 +73,7 @@ class GatingSection(Section):
     start: Literal["closed", "open"] = "closed"
     """`closed`: the gate opens when its precision is shown; `open`: it is open until the opposite is shown."""
     target_precision: Share = 0.8
-    """The gate opens where its precision is at least this, and closes where it is surely less."""
+    """The gate opens where its precision is at least this, and closes where it is less with that `confidence`."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Confidence of the interval whose upper end below the target closes the gate."""
     min_audits: PositiveInt = 16
@@ -134,6 +135,17 @@ class HintingSection(Section):
     """Share of a problem's meta-predictions that must name a notion before it is part of a hint."""
 
 
+class OwnControlsSection(Section):
+    """Controls of your own, by import path (docs/custom.md)."""
+
+    budget: ImportedSource | None = None
+    """`module:function`, `(problem, predictions) -> tokens`: takes the place of the multiple of the predicted length in
+    `controls.cutoff`, whose floor, audits and measures remain; or `{path, arguments}` of a class."""
+    hint: ImportedSource | None = None
+    """`module:function`, `(problem, predictions) -> text`: takes the place of the agreed notions in `controls.hinting`,
+    whose share remains; or `{path, arguments}` of a class."""
+
+
 class ControlsSection(Section):
     """MASA-efficient, and the alternatives to its gate. With gating, cutoff or hinting, meta-predictions are sampled
     before solutions."""
@@ -144,11 +156,20 @@ class ControlsSection(Section):
     selection: SelectionSection = SelectionSection()
     cutoff: CutoffSection = CutoffSection()
     hinting: HintingSection = HintingSection()
+    own: OwnControlsSection = OwnControlsSection()
 
     @property
-    def selection_method(self) -> SelectionMethod:
+    def selection_method(self) -> str:
         """The method that chooses problems."""
         return self.selection.method or ("meta" if self.gating.enabled else "none")
+
+    @model_validator(mode="after")
+    def _own_controls_are_used(self) -> ControlsSection:
+        for name, control in (("budget", "cutoff"), ("hint", "hinting")):
+            source = getattr(self.own, name)
+            if source is not None and not getattr(self, control).enabled:
+                raise ValueError(f"own.{name} is {source.path!r}, which needs {control}.enabled, but that is false")
+        return self
 
     @model_validator(mode="after")
     def _one_method_selects(self) -> ControlsSection:

@@ -10,12 +10,13 @@ from typing import Any
 from masa.config import Config
 from masa.config.controls import ExpertSection
 from masa.controls.batch import ShapedBatch
-from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget, token_budget
+from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget
 from masa.controls.expert import Expert, ExpertBuffer
 from masa.controls.gated_metas import GatedMetaRewards, RewardedMetas
 from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, decide
 from masa.controls.hinting import NotionHinting
 from masa.controls.intervals import Estimate
+from masa.controls.own.shaping import OwnPart, own_budget, own_hint
 from masa.controls.plan import PlanSettings, PredictedProblem, SolutionPlan, hint_limit
 from masa.controls.reuse import KeptPredictions
 from masa.controls.selection.factory import make_selector
@@ -67,11 +68,13 @@ class Controls:
         self.gated_metas: GatedMetaRewards | None = None
         if self.gate is not None and section.gating.gated_metas == "history":
             self.gated_metas = GatedMetaRewards(config)
-        self.cutoff = EarlyCutoff(section.cutoff) if section.cutoff.enabled else None
+        budget, hint = own_budget(section.own), own_hint(section.own)
+        self.own_parts: dict[str, OwnPart | None] = {"own_budget": budget, "own_hint": hint}
+        self.cutoff = EarlyCutoff(section.cutoff, budget) if section.cutoff.enabled else None
         special = tuple(str(token) for token in builder.tokenizer.get_added_vocab())
-        self.hinting = (
-            NotionHinting(section.hinting, special, config.rewards.notion_match) if section.hinting.enabled else None
-        )
+        self.hinting: NotionHinting | None = None
+        if section.hinting.enabled:
+            self.hinting = NotionHinting(section.hinting, special, config.rewards.notion_match, hint)
         self.kept: KeptPredictions | None = None
         if section.selection.keep_predictions:
             cuts, hints = self.cutoff is not None, self.hinting is not None
@@ -202,6 +205,9 @@ class Controls:
         if self.hinting is not None:
             _record_hints(metrics, groups)
             metrics.last("control/hints_without_room", sum(plan.hint_left_out for plan in batch.plans.values()))
+        for part in self.own_parts.values():
+            if part is not None:
+                part.observe(step, groups)
         if self.gate is not None or self.cutoff is not None or self.hinting is not None:
             metrics.last("control/on", float(self.stabilised.since is not None))
             self.stabilised.observe(step, _mean_rewards(groups))
@@ -245,6 +251,7 @@ class Controls:
             "gated_metas": self.gated_metas,
             "cutoff": self.cutoff,
             "expert": self.expert,
+            **self.own_parts,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -340,7 +347,7 @@ def _share_of_kept(batch: ShapedBatch, groups: Sequence[GradedGroup]) -> float:
 def _budget(group: GradedGroup, plan: SolutionPlan | None, cutoff: EarlyCutoff, limit: int) -> int:
     if plan is not None:
         return plan.budget
-    return token_budget([one.length for one in group.predictions], cutoff.section, limit)
+    return cutoff.budget(group.problem, group.predictions, limit)
 
 
 def _record_estimate(metrics: StepMetrics, key: str, estimate: Estimate) -> None:

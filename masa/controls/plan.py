@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from masa.controls.cutoff import EarlyCutoff, token_budget
+from masa.controls.cutoff import EarlyCutoff
 from masa.controls.gating import is_drawn
 from masa.controls.hinting import NotionHinting
 from masa.problems import Problem
@@ -79,14 +79,14 @@ def plan_solutions(
     budget, audited = settings.limit, [False] * count
     if settings.cutoff is not None:
         section = settings.cutoff.section
-        budget = token_budget([one.length for one in predicted.predictions], section, settings.limit)
+        budget = settings.cutoff.budget(problem, predicted.predictions, settings.limit)
         audited = [
             is_drawn(section.audit_share, settings.run_seed, step, problem.id, "cutoff audit", index)
             for index in range(count)
         ]
     hint, hinted, left_out = None, 0, False
     if settings.hinting is not None:
-        hint = settings.hinting.hint([one.notions for one in predicted.predictions], problem.statement)
+        hint = settings.hinting.hint_of(problem, predicted.predictions)
         if hint is not None and not settings.hint_fits(problem, hint):
             hint, left_out = None, True
         hinted = settings.hinting.hinted(count) if hint is not None else 0

@@ -156,7 +156,7 @@ def test_a_broken_newest_checkpoint_is_put_aside_with_a_warning(uninterrupted: P
     done = warm_processes.run(_command(folder, "--resume"))
     assert done.returncode == 0
     assert "step_000005 is broken (model.safetensors has 1000 bytes" in done.stderr
-    assert "going on from step 4" in done.stderr
+    assert "resuming from step 4" in done.stderr
     assert (folder / "checkpoints" / "broken_step_000005").is_dir()
     assert _rows(folder) == _rows(uninterrupted)
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def open_policy(model: PreTrainedModel, section: ModelSection, *, temperature: float) -> tuple[PolicyModule, list[str]]:
     """The module that computes log-probs of ``model``, and what there is to say about it, in lines.
 
-    Its attention is one that computes all of the model's, parameters that text does not reach are frozen, and logits
-    are made as the model makes them.
+    Its attention is one that computes all of the model's, parameters that text inputs do not reach are frozen, and
+    logits are made as the model makes them.
 
     Args:
         model: as `masa.model.loading.prepare_policy` leaves it, on its device.
@@ -37,5 +37,5 @@ def open_policy(model: PreTrainedModel, section: ModelSection, *, temperature: f
     module = PolicyModule(model, temperature=temperature)
     frozen = freeze_unreached(module)
     if frozen:
-        notes.append(f"{len(frozen)} parameters that text does not reach are frozen, such as {frozen[0]}")
+        notes.append(f"{len(frozen)} parameters that text inputs do not reach are frozen, such as {frozen[0]}")
     return module, [line for line in notes if line]

@@ -27,7 +27,7 @@ from masa.model.weights import (
     policy_weights,
 )
 from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
-from masa.rollout.servers.completions import completed_rollout, completion_body
+from masa.rollout.servers.completions import Stops, completed_rollout, completion_body
 from masa.rollout.servers.dispatch import Dispatcher
 from masa.rollout.servers.health import Fleet
 from masa.rollout.servers.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
@@ -35,6 +35,7 @@ from masa.rollout.servers.launch import StartedServers, server_arguments, wait_u
 from masa.rollout.servers.leftovers import claimed_folder
 from masa.rollout.servers.watch import Watch
 from masa.rollout.statistics import EngineStatistics
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.vllm.arguments import engine_dtype
 from masa.rollout.weights.adapter_files import AdapterFiles
 from masa.rollout.weights.adapters import adapter_arguments, servers_take_adapters
@@ -64,6 +65,7 @@ class ServerEngine:
         stop_ids: token ids that end a response.
         max_model_len: longest prompt and response together, in tokens, of started servers.
         tokenizer: the policy's tokenizer, which started servers are given; null: as the model's path says.
+        stop_texts: texts that end a response as well; servers look for them with their own tokenizer.
         clock: seconds, never going back.
 
     Raises:
@@ -79,12 +81,13 @@ class ServerEngine:
         stop_ids: Sequence[int],
         max_model_len: int,
         tokenizer: PreTrainedTokenizerBase | None = None,
+        stop_texts: StopTexts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.weight_version = 0
         self.weight_dtype: torch.dtype = getattr(torch, engine_dtype(model, section))
         self._section = section
-        self._stop_ids = sorted(set(stop_ids))
+        self._stops = Stops(sorted(set(stop_ids)), stop_texts)
         self._as_saved = SavedWeights(model)
         self._transposes = has_transposed_matrices(parameter_shapes(model))
         self._main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -279,10 +282,10 @@ class ServerEngine:
 
     def _complete(self, address: str, request: RolloutRequest, index: int, started: float) -> Rollout:
         name = self._watch.label if self.samples_with_adapter else self._names[address]
-        body = completion_body(request, index, model=name, stop_ids=self._stop_ids)
+        body = completion_body(request, index, model=name, stops=self._stops)
         answer = self._clients[address].post("/v1/completions", body, timeout=None)
         seconds = time.perf_counter() - started
-        return completed_rollout(request, index, answer, self.weight_version, seconds, stop_ids=self._stop_ids)
+        return completed_rollout(request, index, answer, self.weight_version, seconds, stops=self._stops)
 
     def _failed(self, dispatcher: Dispatcher, number: int, problem_id: str, address: str, error: ServerError) -> None:
         """A server did not make a sample: because it is gone, or although it is there."""

@@ -19,6 +19,7 @@ from masa.model.packed_linears import packed_linears
 from masa.model.weights import Weights, named_tensors, policy_weights
 from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest, Sampling
 from masa.rollout.statistics import EngineStatistics
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.transformers.decode_probe import choose_decoder, trusted_decoder
 from masa.rollout.transformers.decoders import Decoder, sampling_alone
 from masa.rollout.transformers.refilling import SampleQueue
@@ -41,6 +42,7 @@ class TransformersEngine:
         stop_ids: token ids that end a response.
         max_batch_size: sequences decoded at a time.
         dtype: the type that linear layers are computed in while it samples, the head's excepted; None: the model's.
+        stop_texts: texts that end a response as well.
 
     Raises:
         ConfigError: this machine has no products in ``dtype``.
@@ -53,6 +55,7 @@ class TransformersEngine:
         stop_ids: Sequence[int],
         max_batch_size: int = 256,
         dtype: torch.dtype | None = None,
+        stop_texts: StopTexts | None = None,
     ) -> None:
         if not stop_ids:
             raise ValueError("the engine needs at least one token id that ends a response")
@@ -62,6 +65,7 @@ class TransformersEngine:
         self.weight_dtype = dtype or model.dtype
         self._linears = packed_linears(model, dtype)
         self._stop_ids = torch.tensor(sorted(set(stop_ids)), device=model.device)
+        self._stop_texts = stop_texts
         self._decoder = trusted_decoder(model)
         self._statistics = EngineStatistics()
         self._closing = threading.Event()
@@ -77,7 +81,8 @@ class TransformersEngine:
         with sampling_alone(self.model), self._linears.used() if self._linears is not None else nullcontext():
             size, lengths, refills = self.max_batch_size, decoder.equal_lengths, decoder.refills
             for sampling, samples in runs(requests, size, equal_lengths=lengths, refills=refills):
-                for sample, rollout in self._decode(decoder, requests, samples, sampling):
+                for sample, decoded in self._decode(decoder, requests, samples, sampling):
+                    rollout = decoded if self._stop_texts is None else self._stop_texts.cut(decoded)
                     results[sample.request][sample.index] = rollout
                     if ended is not None:
                         ended(requests[sample.request], rollout)
@@ -147,7 +152,10 @@ class TransformersEngine:
                 raise RolloutError("the engine was closed while it sampled")
             drawn, logprobs = draw_tokens(batch.logits, sequences.uniforms(places), sampling)
             stopped = torch.isin(drawn, self._stop_ids)
-            newly_ended = (sequences.add(places, drawn, logprobs) | stopped) & ~ended
+            at_limit = sequences.add(places, drawn, logprobs)
+            if self._stop_texts is not None:
+                stopped |= sequences.ended_by_text(places, ended | stopped, self._stop_texts)
+            newly_ended = (at_limit | stopped) & ~ended
             if bool(newly_ended.any()):
                 yield from sequences.rollouts(places[newly_ended], stopped[newly_ended], requests, self.weight_version)
                 ended |= newly_ended

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from masa.rollout.engine import FinishReason, Rollout, RolloutRequest, Sampling
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.transformers.sampling import uniform_streams
 from masa.tokens.arrays import LogProbs, TokenIds
 
@@ -66,6 +67,18 @@ class Sequences:
         self._logprobs[places, positions] = logprobs
         self._steps[places] += 1
         return self._steps[places] == self._limits[places]
+
+    def ended_by_text(self, places: Tensor, known: Tensor, texts: StopTexts) -> Tensor:
+        """Which sequences (bool) end with the token that was added last; those ``known`` to have ended do not."""
+        before = torch.arange(texts.window, 0, -1, device=places.device)
+        columns = self._steps[places].unsqueeze(1) - before
+        last = self._tokens[places.unsqueeze(1), columns.clamp(min=0, max=self._tokens.shape[1] - 1)]
+        found = []
+        rows = zip(known.tolist(), places.tolist(), self._steps[places].tolist(), last.tolist(), strict=True)
+        for done, place, count, window in rows:
+            likely = not done and texts.contained(window[-count:])
+            found.append(likely and texts.contained(self._tokens[place, :count].tolist()))
+        return torch.tensor(found, dtype=torch.bool, device=places.device)
 
     def rollouts(
         self, places: Tensor, by_stop: Tensor, requests: Sequence[RolloutRequest], weight_version: int

@@ -22,6 +22,7 @@ from masa.model.lora import adapter_settings, has_adapters
 from masa.model.weights import Weights, has_transposed_matrices, named_tensors, parameter_shapes, policy_weights
 from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
 from masa.rollout.statistics import EngineStatistics
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.vllm.adapters import take_adapter, vllm_checksum
 from masa.rollout.vllm.arguments import executor, vllm_arguments
 from masa.rollout.vllm.experts import forget_packed_experts, has_packed_experts
@@ -82,13 +83,20 @@ class VllmEngine:
         section: the configuration of rollouts.
         stop_ids: token ids that end a response.
         max_model_len: longest prompt and response together, in tokens.
+        stop_texts: texts that end a response as well.
 
     Raises:
         ConfigError: vLLM is not installed, or cannot do here what the section asks for.
     """
 
     def __init__(
-        self, model: PreTrainedModel, section: RolloutSection, *, stop_ids: Sequence[int], max_model_len: int
+        self,
+        model: PreTrainedModel,
+        section: RolloutSection,
+        *,
+        stop_ids: Sequence[int],
+        max_model_len: int,
+        stop_texts: StopTexts | None = None,
     ) -> None:
         if not stop_ids:
             raise ValueError("the engine needs at least one token id that ends a response")
@@ -97,6 +105,7 @@ class VllmEngine:
         self.max_model_len = max_model_len
         self._section = section
         self._stop_ids = sorted(set(stop_ids))
+        self._stop_texts = stop_texts
         self._as_saved = SavedWeights(model)
         self._policy_classes = {type(module) for module in model.modules()}
         self._transposes = has_transposed_matrices(parameter_shapes(model))
@@ -330,7 +339,7 @@ class VllmEngine:
         # Results then depend on these requests alone, and a resumed run, whose cache is empty, repeats them exactly.
         drop_prefixes(self._engine)
         adapter = self._adapter[0] if self._adapter else None
-        sampling = Sampling(self._stop_ids, adapter, self.weight_version, self._closing, self._ended)
+        sampling = Sampling(self._stop_ids, adapter, self.weight_version, self._closing, self._ended, self._stop_texts)
         with preserved_random_states(), self._eager():
             rollouts = sample_batch(self._engine, requests, sampling, started)
         self._statistics.sampled(rollouts, time.perf_counter() - started)

@@ -54,7 +54,7 @@ def require_known_arguments(arguments: Mapping[str, Any], known: Collection[str]
     for name in arguments:
         if name not in known:
             near = get_close_matches(name, known, n=3)
-            hint = f"; near to it are {', '.join(near)}" if near else ""
+            hint = f"; similar names: {', '.join(near)}" if near else ""
             raise ConfigError(f"rollout.engine_arguments: found {name!r}, which vLLM's EngineArgs does not have{hint}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.vllm.adapters import adapter_request
 from masa.tokens.arrays import LogProbs, TokenIds
 
@@ -27,6 +28,7 @@ class Sampling:
         weight_version: of the weights and the adapter.
         closing: set by another thread when what is being sampled is to be given up.
         ended: told of each rollout when it ends.
+        stop_texts: texts that end a response as well.
     """
 
     stop_ids: Sequence[int]
@@ -34,6 +36,7 @@ class Sampling:
     weight_version: int
     closing: threading.Event
     ended: Ended | None = None
+    stop_texts: StopTexts | None = None
 
 
 def require_lengths(requests: Sequence[RolloutRequest], max_model_len: int) -> None:
@@ -70,9 +73,13 @@ def sample_batch(
             if sampling.closing.is_set():
                 raise RolloutError("the engine was closed while it sampled")
             for output in engine.step():
-                if output.finished:
-                    number = int(output.request_id)
-                    rollout = finished_rollout(*samples[number], output, sampling.weight_version, started)
+                number = int(output.request_id)
+                if output.finished or _ends_by_text(output, sampling.stop_texts):
+                    if not output.finished:
+                        engine.abort_request([output.request_id])
+                    rollout = finished_rollout(
+                        *samples[number], output, sampling.weight_version, started, sampling.stop_texts
+                    )
                     finished[number] = rollout
                     if sampling.ended is not None:
                         sampling.ended(samples[number][0], rollout)
@@ -94,27 +101,43 @@ def drop_prefixes(engine: Any) -> bool:
     return False
 
 
-def finished_rollout(request: RolloutRequest, index: int, output: Any, weight_version: int, started: float) -> Rollout:
+def _ends_by_text(output: Any, texts: StopTexts | None) -> bool:
+    """Whether the newest token of an output that is not finished completes a text that ends responses."""
+    if texts is None:
+        return False
+    token_ids = output.outputs[0].token_ids
+    return texts.contained(token_ids[-texts.window :]) and texts.contained(token_ids)
+
+
+def finished_rollout(
+    request: RolloutRequest,
+    index: int,
+    output: Any,
+    weight_version: int,
+    started: float,
+    stop_texts: StopTexts | None = None,
+) -> Rollout:
     """The rollout of vLLM's ``output``, sample ``index`` of ``request``.
 
     Raises:
-        RolloutError: vLLM ended it for another reason than a stop token or the limit.
+        RolloutError: vLLM ended it for another reason than a stop token or the limit, and no stop text ends it.
     """
     completion = output.outputs[0]
-    if completion.finish_reason not in ("stop", "length"):
+    if completion.finish_reason not in ("stop", "length") and (stop_texts is None or output.finished):
         raise RolloutError(f"problem {request.problem_id!r}: vLLM ended a sample as {completion.finish_reason!r}")
     token_ids = TokenIds(completion.token_ids)
-    return Rollout(
+    rollout = Rollout(
         problem_id=request.problem_id,
         path=request.path,
         index=index,
         prompt_ids=request.prompt_ids,
         token_ids=token_ids,
         logprobs=_logprobs(completion.logprobs, token_ids),
-        finish_reason=completion.finish_reason,
+        finish_reason=completion.finish_reason or "stop",
         weight_version=weight_version,
         seconds=time.perf_counter() - started,
     )
+    return rollout if stop_texts is None else stop_texts.cut(rollout)
 
 
 def _logprobs(found: Any, token_ids: TokenIds) -> LogProbs:
@@ -133,6 +156,8 @@ def _submit(engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling)
     from vllm.sampling_params import RequestOutputKind
 
     number = 0
+    # Texts that end a response are looked for here, for what has come so far.
+    kind = RequestOutputKind.FINAL_ONLY if sampling.stop_texts is None else RequestOutputKind.CUMULATIVE
     # Without it every token costs several Python objects.
     flat = {"flat_logprobs": True} if "flat_logprobs" in SamplingParams.__struct_fields__ else {}
     adapter = {} if sampling.adapter is None else {"lora_request": adapter_request(sampling.adapter)}
@@ -151,7 +176,7 @@ def _submit(engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling)
                 logprobs=0,
                 **flat,
                 detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
+                output_kind=kind,
             )
             engine.add_request(str(number), prompt, parameters, **adapter)
             number += 1
