@@ -5,23 +5,23 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from accelerate.utils import gather_object
 
 from masa.checkpointing.session_checkpoints import SessionCheckpoints
 from masa.config import Config
-from masa.controls.batch import StepBatch
 from masa.controls.controls import Controls
 from masa.distributed.peers import PeerWatch
 from masa.distributed.processes import extend_time_limits, make_accelerator
 from masa.flow.ahead import RolloutsAhead
 from masa.flow.dynamic_sampling import DynamicSampling
+from masa.flow.step import StepFlow
 from masa.interrupt import StopRequest
 from masa.model.loading import load_policy, prepare_policy
 from masa.model.stops import stop_tokens
@@ -49,6 +49,9 @@ from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+One = TypeVar("One")
 
 
 class Session:
@@ -85,9 +88,9 @@ class Session:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def share(self, problems: Sequence[Problem]) -> list[Problem]:
-        """This process's share of ``problems``."""
-        return list(problems[self.accelerator.process_index :: self.accelerator.num_processes])
+    def share(self, items: Sequence[One]) -> list[One]:
+        """This process's share of problems, or of anything else."""
+        return list(items[self.accelerator.process_index :: self.accelerator.num_processes])
 
     def gather(self, groups: list[GradedGroup], problems: Sequence[Problem]) -> list[GradedGroup]:
         """The groups of all processes, on each of them, in the order of ``problems``."""
@@ -100,9 +103,11 @@ class Session:
         """The objects of all processes, on each of them."""
         return objects if self.accelerator.num_processes == 1 else list(gather_object(objects))
 
-    def sample_with(self, sample: Callable[[int], StepBatch]) -> None:
-        """Make ``rollouts``, which holds the batches of steps to come, from the function that samples one."""
-        self.rollouts = RolloutsAhead(sample, self._config.rollout.async_steps, self._steps)
+    def sample_from(self, sampler: Sampler) -> None:
+        """Make ``rollouts``, which holds the batches of steps to come, of problems that ``sampler`` draws."""
+        ahead = self._config.rollout.async_steps
+        flow = StepFlow(sampler, self, self._prepared.builder, self._config, steps_ahead=ahead > 0)
+        self.rollouts = RolloutsAhead(flow.sample, ahead, self._steps, begin=flow.begin, finish=flow.finish)
         self._stack.callback(self.rollouts.close)
 
     def synchronise(self, step: int) -> dict[str, float]:
@@ -161,14 +166,6 @@ class Session:
             self.updater.give_up_layouts(instead)
             unused |= instead
         return [*self.notes, *unused.values()]
-
-    def wake_engine(self, step: int) -> None:
-        """Make the engine ready to sample more for ``step``, before the policy has learned from it."""
-        if self._config.rollout.sleep_level == 2:
-            # Asleep like this it has dropped its weights; those of the step before are still the policy's.
-            self.engine.update_weights(self.model, version=step - 1)
-        else:
-            self.engine.wake()
 
     def verifier_counters(self) -> dict[str, float]:
         """What the verifier pools of all processes counted since the last call; nothing for a verifier handed in."""
@@ -232,14 +229,15 @@ class Session:
         self._stop = self._stack.enter_context(StopRequest())
         verifier, functions = self._open_verifier(), self._open_functions()
         # A verifier handed in may bear no second thread. Batches that are sampled ahead hide their sampling anyway, and
-        # what the pool counts in a step would depend on how far ahead it is.
-        early = self._pool is not None and not config.rollout.async_steps
+        # what the pool counts in a step would depend on how far ahead it is. Verdicts that decide are needed soon.
+        decides = config.algorithm.dynamic_sampling.enabled
+        early = self._pool is not None and (decides or not config.rollout.async_steps)
         self.grader = Grader(config, self._prepared.tokenizer, verifier, functions, early=early)
 
         dynamic = config.algorithm.dynamic_sampling
         self.dynamic_sampling: DynamicSampling | None = None
         if dynamic.enabled:
-            self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems, len(self._prepared.train))
+            self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems)
 
         given = self._given_model
         device = self.accelerator.device

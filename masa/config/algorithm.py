@@ -35,10 +35,10 @@ class DynamicSamplingSection(Section):
     """Dynamic sampling: replace problems whose solutions all have the same reward by fresh ones, until the batch is
     full."""
     max_rounds: PositiveInt = 4
-    """How many times a step draws fresh problems, after its first draw; then it goes on with the groups it has."""
+    """How many times a slot of a step takes fresh problems, after its first one; then the step goes on without it."""
     oversample: Annotated[float, Field(ge=1, le=8)] = 1.0
-    """Draw so many times the missing problems; what is too much is carried over to the next step. Above 1 rollouts can
-    be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
+    """So many problems, on average, take the place of one; what is too much is carried over to the next step. Above 1
+    rollouts can be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
     keep_metas: bool = True
     """Train on the meta-predictions of replaced problems too, so that trivial and unsolvable ones are known."""
 

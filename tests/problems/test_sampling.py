@@ -111,3 +111,22 @@ def test_a_state_of_other_problems_or_another_seed_is_refused() -> None:
         ProblemSampler(renamed, 2, 0).load_state_dict(state)
     with pytest.raises(ValueError, match="seed is 0, this one's 1"):
         ProblemSampler(make_problems(4), 2, 1).load_state_dict(state)
+
+
+@given(count=st.integers(2, 12), data=st.data(), seed=st.integers(0, 5))
+def test_problems_that_are_put_back_come_next_and_no_epoch_loses_one(
+    count: int, data: st.DataObject, seed: int
+) -> None:
+    size = data.draw(st.integers(1, count))
+    plain, other = ProblemSampler(make_problems(count), size, seed), ProblemSampler(make_problems(count), size, seed)
+    for _ in range(8):
+        expected = ids(plain.next_batch())
+        more = data.draw(st.integers(0, count - size))
+        batch = other.next_batch()
+        beyond = other.next_batch(more, beside=set(ids(batch))) if more else []
+        other.put_back(beyond)
+        assert ids(batch) == expected
+        assert other.epochs_seen == plain.epochs_seen
+        restored = ProblemSampler(make_problems(count), size, seed)
+        restored.load_state_dict(json.loads(json.dumps(other.state_dict())))
+        other = restored

@@ -77,6 +77,30 @@ def test_threads_wait_without_looking_and_go_on_when_their_server_works_again() 
     assert taken == [0]
 
 
+def test_threads_wait_for_samples_that_are_added_and_end_when_nothing_more_comes() -> None:
+    dispatcher = Dispatcher([], ["a", "b"], lambda _: True, may_grow=True)
+    assert dispatcher.wait(0.0)
+
+    def work(server: str) -> None:
+        while (number := dispatcher.take(server)) is not None:
+            dispatcher.finish(number, _rollout(number))
+
+    threads = [threading.Thread(target=work, args=(server,)) for server in "ab"]
+    for thread in threads:
+        thread.start()
+    made: list[int] = []
+    for size in (3, 2):
+        dispatcher.add([size])
+        while not dispatcher.wait(5.0):
+            made += [number for number, _ in dispatcher.news()]
+        made += [number for number, _ in dispatcher.news()]
+    dispatcher.close()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(made) == [0, 1, 2, 3, 4]
+
+
 def test_an_error_frees_waiting_threads_and_is_raised() -> None:
     dispatcher = Dispatcher([1], ["a"], lambda _: False)
     taken: list[int | None] = []
