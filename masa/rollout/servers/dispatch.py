@@ -43,7 +43,7 @@ class Dispatcher:
         self._may_grow = may_grow
         self._queues: dict[str, deque[int]] = {server: deque() for server in servers}
         self._failures: dict[int, list[str]] = {}
-        lock = threading.Lock()
+        lock = threading.RLock()
         self._changed = threading.Condition(lock)  # what threads that make samples wait for
         self._told = threading.Condition(lock)  # what `wait` waits for
         self._error: BaseException | None = None
