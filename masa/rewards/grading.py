@@ -102,7 +102,9 @@ class Grader:
 
     def open_early(self) -> EarlyVerdicts | None:
         """Verdicts on solutions as they end; None where they are verified when they are graded. To be closed."""
-        return EarlyVerdicts(partial(verified, self._verifier)) if self._verifies_early else None
+        if not self._verifies_early:
+            return None
+        return EarlyVerdicts(partial(verified, self._verifier), self._config.rewards.verifier_workers)
 
     def ended(
         self,

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -71,6 +72,22 @@ def test_threads_wait_without_looking_and_go_on_when_their_server_works_again() 
     for _ in range(30):
         assert not dispatcher.wait(0.02)
     assert looks.count("worker") <= 1
+    working.add("a")
+    assert not dispatcher.wait(0.02)
+    thread.join(10)
+    assert taken == [0]
+
+
+def test_a_server_that_failed_and_works_again_between_two_looks_goes_on() -> None:
+    working = {"a"}
+    dispatcher = Dispatcher([1], ["a"], working.__contains__)
+    assert not dispatcher.wait(0.0)
+    working.discard("a")
+    taken: list[int | None] = []
+    thread = threading.Thread(target=lambda: taken.append(dispatcher.take("a")))
+    thread.start()
+    while not dispatcher._changed._waiters:  # type: ignore[attr-defined]
+        time.sleep(0.01)
     working.add("a")
     assert not dispatcher.wait(0.02)
     thread.join(10)

@@ -75,6 +75,9 @@ class Dispatcher:
                         if self._may_make(server, sample):
                             queue.remove(sample)
                             return sample
+                elif server in self._working:
+                    # It may work again before `wait` looks, which is to see that something has changed.
+                    self._working.remove(server)
                 self._changed.wait()
             return None
 
@@ -94,6 +97,7 @@ class Dispatcher:
         with self._changed:
             self._queues[server].appendleft(sample)
             self._changed.notify_all()
+            self._told.notify()
 
     def failed(self, sample: int, server: str) -> int:
         """``server`` is there and failed to make ``sample``: another one is to.
