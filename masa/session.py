@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -16,13 +16,13 @@ from accelerate.utils import gather_object
 
 from masa.checkpointing.session_checkpoints import SessionCheckpoints
 from masa.config import Config
-from masa.controls.batch import StepBatch
 from masa.controls.controls import Controls
 from masa.controls.plan import PredictedProblem
 from masa.distributed.peers import PeerWatch
 from masa.distributed.processes import extend_time_limits, make_accelerator
 from masa.flow.ahead import RolloutsAhead
 from masa.flow.dynamic_sampling import DynamicSampling
+from masa.flow.step import StepFlow
 from masa.interrupt import StopRequest
 from masa.memory import give_back_free_memory
 from masa.model.loading import load_policy, prepare_policy
@@ -42,9 +42,7 @@ from masa.rewards.calling import RewardFunctions
 from masa.rewards.functions import RewardFunction
 from masa.rewards.grading import GradedGroup, Grader
 from masa.rewards.own_parts import Verifier
-from masa.rollout.engine import Rollout
 from masa.rollout.factory import make_engine
-from masa.rollout.moving import bring
 from masa.rollout.room import engine_room, positions_of
 from masa.rollout.weights.agreement import check_agreement
 from masa.start_check import Places, check_layouts, check_start, start_requests
@@ -56,6 +54,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _Sampled = TypeVar("_Sampled", GradedGroup, PredictedProblem)
+
+
+One = TypeVar("One")
 
 
 class Session:
@@ -92,9 +93,9 @@ class Session:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def share(self, problems: Sequence[Problem]) -> list[Problem]:
-        """This process's share of ``problems``."""
-        return list(problems[self.accelerator.process_index :: self.accelerator.num_processes])
+    def share(self, items: Sequence[One]) -> list[One]:
+        """This process's share of problems, or of anything else."""
+        return list(items[self.accelerator.process_index :: self.accelerator.num_processes])
 
     def gather(self, groups: list[GradedGroup], problems: Sequence[Problem]) -> list[GradedGroup]:
         """The groups of all processes, on each of them, in the order of ``problems``; see `gather_statistics`."""
@@ -114,22 +115,6 @@ class Session:
         process = self.accelerator.process_index
         return [here.get(one.problem.id, one) for one in gather_object([one.left_at(process) for one in own])]
 
-    def fetch(self, rollouts: Mapping[str, Sequence[Rollout]], order: Sequence[Problem]) -> dict[str, list[Rollout]]:
-        """The rollouts of this process's `share` of ``order``, by problem id, with their tokens wherever these are.
-
-        All processes call it together, with the ``rollouts`` of all problems and the same ``order``.
-        """
-        flat = [one for problem in order for one in rollouts[problem.id]]
-        whose = [number for number, problem in enumerate(order) for _ in rollouts[problem.id]]
-        wanted: list[list[int]] = [[] for _ in range(self.place.processes)]
-        for index, number in enumerate(whose):
-            wanted[number % self.place.processes].append(index)
-        found = bring(flat, wanted, self.place)
-        fetched: dict[str, list[Rollout]] = {problem.id: [] for problem in self.share(order)}
-        for index in wanted[self.place.process]:
-            fetched[order[whose[index]].id].append(found[index])
-        return fetched
-
     @property
     def place(self) -> Place:
         """Which process this is, for what processes send one another."""
@@ -140,9 +125,11 @@ class Session:
         """The objects of all processes, on each of them."""
         return objects if self.accelerator.num_processes == 1 else list(gather_object(objects))
 
-    def sample_with(self, sample: Callable[[int], StepBatch]) -> None:
-        """Make ``rollouts``, which holds the batches of steps to come, from the function that samples one."""
-        self.rollouts = RolloutsAhead(sample, self._config.rollout.async_steps, self._steps)
+    def sample_from(self, sampler: Sampler) -> None:
+        """Make ``rollouts``, which holds the batches of steps to come, of problems that ``sampler`` draws."""
+        ahead = self._config.rollout.async_steps
+        flow = StepFlow(sampler, self, self._prepared.builder, self._config, steps_ahead=ahead > 0)
+        self.rollouts = RolloutsAhead(flow.sample, ahead, self._steps, begin=flow.begin, finish=flow.finish)
         self._stack.callback(self.rollouts.close)
 
     def synchronise(self, step: int) -> dict[str, float]:
@@ -155,7 +142,7 @@ class Session:
         # Other processes may still be sampling from servers that all of them share.
         self.accelerator.wait_for_everyone()
         metrics = self.engine.statistics()
-        if self.model.device.type == "cpu":
+        if not torch.cuda.is_available():
             give_back_free_memory()
         self.engine.update_weights(self.model, version=step)
         every = self._config.rollout.check_every
@@ -203,14 +190,6 @@ class Session:
             self.updater.give_up_layouts(instead)
             unused |= instead
         return [*self.notes, *unused.values()]
-
-    def wake_engine(self, step: int) -> None:
-        """Make the engine ready to sample more for ``step``, before the policy has learned from it."""
-        if self._config.rollout.sleep_level == 2:
-            # Asleep like this it has dropped its weights; those of the step before are still the policy's.
-            self.engine.update_weights(self.model, version=step - 1)
-        else:
-            self.engine.wake()
 
     def verifier_counters(self) -> dict[str, float]:
         """What the verifier pools of all processes counted since the last call; nothing for a verifier handed in."""
@@ -274,14 +253,15 @@ class Session:
         self._stop = self._stack.enter_context(StopRequest())
         verifier, functions = self._open_verifier(), self._open_functions()
         # A verifier handed in may bear no second thread. Batches that are sampled ahead hide their sampling anyway, and
-        # what the pool counts in a step would depend on how far ahead it is.
-        early = self._pool is not None and not config.rollout.async_steps
+        # what the pool counts in a step would depend on how far ahead it is. Verdicts that decide are needed soon.
+        decides = config.algorithm.dynamic_sampling.enabled
+        early = self._pool is not None and (decides or not config.rollout.async_steps)
         self.grader = Grader(config, self._prepared.tokenizer, verifier, functions, early=early)
 
         dynamic = config.algorithm.dynamic_sampling
         self.dynamic_sampling: DynamicSampling | None = None
         if dynamic.enabled:
-            self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems, len(self._prepared.train))
+            self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems)
 
         given = self._given_model
         device = self.accelerator.device

@@ -35,7 +35,7 @@ from masa.tracking.run_folder import directory_to_resume, fresh_directory
 from masa.tracking.summary import close_with_summary
 from masa.tracking.warning_signs import WarningSigns
 from masa.tracking.working import working
-from masa.training_step import TrainingStep, sample_step
+from masa.training_step import TrainingStep
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -127,11 +127,11 @@ class TrainingRun:
         sampler = self._sampler = parts.sampler()
         state = self._new_state(opened.directory, first=first)
         callbacks = self._callbacks = self._make_callbacks(first=first)
-        step = TrainingStep(parts.config, parts.algorithm, parts.prepared, session, sampler, callbacks, state)
+        step = TrainingStep(parts.config, parts.algorithm, parts.prepared, session, callbacks, state)
         started = StepMetrics()
         with timed(started, "time/start_check"), working(parts.console if first else None, CHECKING):
             lines = session.check_at_start()
-        session.sample_with(lambda step: sample_step(step, session, sampler, parts.prepared, parts.config))
+        session.sample_from(sampler)
         # After the check: the engine's caches of its prompts go with the weights that it is given here.
         done = session.restore(opened.directory, sampler) if resume else None
         again = self._drop_later_rows(opened.directory, done) if first else ""

@@ -82,18 +82,26 @@ def _measure_trainer(steps: int) -> None:
 
 def _measured(engine: Any, seconds: list[float]) -> Any:
     """``engine``, whose every batch of a step the bare loop makes again before the engine goes to sleep."""
-    generate, sleep = engine.generate, engine.sleep
+    stream, sleep = engine.stream, engine.sleep
     batch: list[RolloutRequest] = []
 
-    def note_and_generate(requests: Sequence[RolloutRequest], ended: Any = None) -> Any:
-        batch[:] = requests
-        return generate(requests, ended)
+    def noting_stream() -> Any:
+        opened = stream()
+        submit = opened.submit
+
+        def note_and_submit(requests: Sequence[RolloutRequest]) -> range:
+            batch.extend(requests)
+            return submit(requests)
+
+        opened.submit = note_and_submit
+        return opened
 
     def measure_and_sleep() -> None:
         seconds.append(_seconds(lambda: _bare_loop(engine, batch)))
+        batch.clear()
         sleep()
 
-    engine.generate, engine.sleep = note_and_generate, measure_and_sleep
+    engine.stream, engine.sleep = noting_stream, measure_and_sleep
     return engine
 
 

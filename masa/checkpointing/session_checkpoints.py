@@ -41,7 +41,6 @@ from masa.flow.dynamic_sampling import DynamicSampling
 from masa.model.weights import weight_sizes
 from masa.policy.update.updater import PolicyUpdater
 from masa.preflight import Prepared
-from masa.problems import Problem
 from masa.problems.mixture import Sampler
 from masa.rollout.engine import RolloutEngine
 from masa.rollout.moving import bring, spread
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _Answer = TypeVar("_Answer")
+_One = TypeVar("_One")
 _CONTAINER = Path("/sys/fs/cgroup")
 # The share of a host's free memory that copies for a checkpoint may take: a step needs some as well.
 _LARGEST_SHARE = 0.7
@@ -73,7 +73,7 @@ class Saved(Protocol):
     @property
     def place(self) -> Place: ...
 
-    def share(self, problems: Sequence[Problem]) -> list[Problem]: ...
+    def share(self, items: Sequence[_One]) -> list[_One]: ...
 
     def gather_objects(self, objects: list[Any]) -> list[Any]: ...
 
@@ -190,7 +190,7 @@ class SessionCheckpoints:
     def _training_state(self, sampler: Sampler) -> tuple[dict[str, Any], Iterator[Part]]:
         """What else a run needs to go on: JSON values, and this process's rollouts."""
         session = self._session
-        ahead = session.rollouts.state()
+        ahead = session.rollouts.state(session.share)
         carried = session.dynamic_sampling.state() if session.dynamic_sampling else Waiting()
         state = {
             "sampler": sampler.state_dict(),

@@ -16,7 +16,7 @@ from masa.run_parts import RunParts
 from masa.session import Session
 from masa.tracking.metrics import StepMetrics
 from masa.tracking.run_directory import RunDirectory
-from masa.training_step import measure_held_out, sample_step
+from masa.training_step import measure_held_out
 
 
 def cold_start_within(
@@ -52,7 +52,7 @@ def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, A
     records.open(resume=resume)
     with parts.opened_session(first=state.is_main_process) as session:
         sampler = parts.sampler()
-        session.sample_with(lambda step: sample_step(step, session, sampler, parts.prepared, parts.config))
+        session.sample_from(sampler)
         for line in session.check_at_start():
             say(line)
         if not _phase(parts, session, records, say).run(sampler, resume=resume, evaluate_after=True):

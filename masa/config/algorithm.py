@@ -35,9 +35,9 @@ class DynamicSamplingSection(Section):
     """Dynamic sampling: replace problems whose solutions all have the same reward by fresh ones, until the batch is
     full."""
     max_rounds: PositiveInt = 4
-    """How many times a step draws fresh problems, after its first draw; then it goes on with the groups it has."""
+    """How many times a slot of a step takes fresh problems, after its first one; then the step goes on without it."""
     oversample: Annotated[float, Field(ge=1, le=8)] = 1.0
-    """Draw this many times as many problems as are missing; the surplus is carried over to the next step. Above 1
+    """This many problems, on average, take the place of one; the surplus is carried over to the next step. Above 1
     rollouts can be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
     keep_metas: bool = True
     """Train on the meta-predictions of replaced problems too, so that trivial and unsolvable ones are known."""

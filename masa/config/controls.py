@@ -81,14 +81,17 @@ class GatingSection(Section):
     window: PositiveInt = 64
     """Newest audited problems that precision, recall and F1 are measured on."""
     max_share: Annotated[float, Field(ge=0, lt=1)] = 0.75
-    """Largest share of a step's problems that may be gated; the surest go first. No limit to methods that rank."""
+    """Largest share of a step's problems that may be gated. With `replace` it is shared out over the slots of the step
+    beforehand; with `leave_out` the surest go first. No limit to methods that rank."""
     gated: Literal["replace", "leave_out"] = "replace"
-    """`replace`: fresh problems keep the batch full; `leave_out`: the step has fewer problems."""
+    """`replace`: the slot of a gated problem takes another one, so the batch is full; `leave_out`: the step has fewer
+    problems."""
     gated_metas: Literal["unrewarded", "history"] = "unrewarded"
     """Metas of gated problems: `unrewarded` ones take no part in the update; with `history` they are rewarded by
     r_difficulty against the pass rate of the problem's earlier solutions, where it has been solved before."""
     max_rounds: PositiveInt = 3
-    """Draws of replacements a step; those of the last one are solved whatever is predicted, so the batch is full."""
+    """Most problems that one slot of a step gates and replaces; the next one is solved whatever is predicted, so the
+    batch is full."""
 
     @model_validator(mode="after")
     def _thresholds_and_counts_fit(self) -> GatingSection:

@@ -59,8 +59,8 @@ class RolloutSection(Section):
     """What the engine `vllm` does with its memory during the update: 0 keeps it, 1 drops the KV cache and moves the
     weights to the CPU, 2 drops both."""
     async_steps: Annotated[int, Field(ge=0, le=8)] = 0
-    """Sample this many steps ahead while the policy is updated: rollouts are that many updates old. Requires
-    `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
+    """Sample this many steps ahead while the policy is updated: rollouts are that many updates old, and so is what the
+    controls decide by. Requires `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
     check_at_start: bool = True
     """Before the first step, prove on prompts of this run that the model's own logits, the update, the engine and a
     checkpoint give the same log-probs. A row layout (packing, shared prompts) that fails is switched off; any other

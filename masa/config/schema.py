@@ -259,11 +259,6 @@ class Config(Section):
     def _dynamic_sampling_fits(self) -> Config:
         if not self.algorithm.dynamic_sampling.enabled:
             return self
-        if self.rollout.async_steps:
-            raise ValueError(
-                "algorithm.dynamic_sampling.enabled draws problems for the rewards of this step; rollout.async_steps "
-                f"is {self.rollout.async_steps}, allowed is 0"
-            )
         for name in ("gating", "cutoff", "hinting"):
             if getattr(self.controls, name).enabled:
                 raise ValueError(
@@ -278,11 +273,6 @@ class Config(Section):
         for name in ("expert", "gating", "cutoff", "hinting"):
             if getattr(controls, name).enabled and not self.algorithm.meta:
                 raise ValueError(f"controls.{name}.enabled needs meta-predictions, but algorithm.meta is false")
-            if getattr(controls, name).enabled and self.rollout.async_steps and name != "expert":
-                raise ValueError(
-                    f"controls.{name}.enabled decides from the policy's present predictions; rollout.async_steps is "
-                    f"{self.rollout.async_steps}, allowed is 0"
-                )
         require_selection_fits(
             controls.selection_method,
             meta=self.algorithm.meta,

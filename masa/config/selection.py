@@ -136,8 +136,11 @@ def require_selection_fits(
     named = f"controls.selection.method {method!r}"
     if method in BY_METAS and not meta:
         raise ValueError(f"{named} needs meta-predictions, but algorithm.meta is false")
-    if method != "none" and async_steps:
-        raise ValueError(f"{named} decides from all steps before; rollout.async_steps is {async_steps}, allowed is 0")
+    if method == "value_head" and async_steps:
+        raise ValueError(
+            f"{named} reads prompts with the policy itself, which may be learning already; rollout.async_steps is "
+            f"{async_steps}, allowed is 0"
+        )
     if method != "none" and dynamic_sampling:
         raise ValueError(
             f"{named} and algorithm.dynamic_sampling.enabled exclude each other: the problems that dynamic sampling "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from masa.config import Config
@@ -13,7 +13,7 @@ from masa.controls.batch import ShapedBatch
 from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget
 from masa.controls.expert import Expert, ExpertBuffer
 from masa.controls.gated_metas import GatedMetaRewards, RewardedMetas
-from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, decide
+from masa.controls.gating import GateDecision, GateEvidence, Judgement, PredictiveGate, decide, gatings, is_drawn
 from masa.controls.hinting import NotionHinting
 from masa.controls.intervals import Estimate
 from masa.controls.own.shaping import OwnPart, own_budget, own_hint
@@ -24,20 +24,13 @@ from masa.controls.selection.ranking import keep_nearest
 from masa.controls.selection.selector import Evidence, Outcome
 from masa.controls.splice import Splicer
 from masa.controls.stabilised import Stabilised
+from masa.problems import Problem
 from masa.rewards.grading import GradedGroup, Grader
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.requests import RequestBuilder
 from masa.tracking.metrics import StepMetrics
 
 ReadPrompts = Callable[[Sequence[Sequence[int]], int], list[list[float]]]
-
-
-@dataclass(frozen=True)
-class Selected:
-    """What the selection method says of one draw: who is not solved, and whom it flagged, by problem id."""
-
-    decision: GateDecision = field(default_factory=GateDecision)
-    flagged: frozenset[str] = frozenset()
 
 
 class Controls:
@@ -131,40 +124,53 @@ class Controls:
         reads = self.selector is not None and self.selector.needs == "prompts"
         return self.metas_first or self.selects or reads
 
-    @property
-    def rounds(self) -> tuple[bool, ...]:
-        """The draws of problems that a step may take, and whether the selection acts on each.
-
-        Where gated problems are replaced, the gate lets the last draw through, so that the batch is full. A ranking
-        fills it from one draw.
-        """
-        if self.gate is None or self.selector is None or not self.selects:
-            return (False,)
-        if self.selector.ranks or self.gate.section.gated == "leave_out":
-            return (True,)
-        return (True,) * self.gate.section.max_rounds + (False,)
-
     def candidates(self, places: int) -> int:
         """How many problems to draw for so many places."""
         ranks = self.selects and self.selector is not None and self.selector.ranks
         return math.ceil(self._config.controls.selection.candidates * places) if ranks else places
 
-    def select(
-        self, predicted: Sequence[PredictedProblem], evidence: Evidence, step: int, places: int, *, acts: bool
-    ) -> Selected:
-        """Who of these candidates is flagged and, where the selection ``acts``, who is not solved."""
-        if self.gate is None or self.selector is None:
-            return Selected()
-        section, seed = self.gate.section, self._config.run.seed
+    def judge(self, step: int, predicted: PredictedProblem, evidence: Evidence) -> Judgement | None:
+        """What the selection method says of one problem; None where there is none, or one that ranks problems."""
+        if self.selector is None or self.selector.ranks:
+            return None
+        return self.selector.judge(step, [predicted], evidence)[predicted.problem.id]
+
+    def is_audited(self, step: int, problem: str) -> bool:
+        """Whether a flagged problem is solved all the same, to measure the gate."""
+        share = self._config.controls.gating.audit_share
+        return is_drawn(share, self._config.run.seed, step, problem, "gate audit")
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether gated problems leave their slots empty; else the slots take other problems."""
+        return self._config.controls.gating.gated == "leave_out"
+
+    def gatings(self, step: int, slots: int) -> list[int]:
+        """How many problems each slot of the next step may gate and replace."""
+        if self.selector is None or self.selector.ranks or not self.selects or self.leaves_out:
+            return [0] * slots
+        return gatings(self._config.controls.gating, slots, self._config.run.seed, step)
+
+    def decide(self, step: int, judgements: Mapping[str, Judgement]) -> GateDecision:
+        """Who of all problems of a step is left out."""
+        section, seed = self._config.controls.gating, self._config.run.seed
+        return decide(judgements, section, seed, step, is_open=self.selects)
+
+    def rank(self, step: int, candidates: Sequence[Problem], evidence: Evidence, places: int) -> GateDecision:
+        """Who of these candidates is not solved, by a selection method that ranks them; nobody where it is not on."""
+        if self.selector is None or not self.selects:
+            return GateDecision()
+        predicted = [PredictedProblem(problem, (), ()) for problem in candidates]
         judgements = self.selector.judge(step, predicted, evidence)
-        if not self.selector.ranks:
-            flagged = frozenset(id for id, one in judgements.items() if one.flagged)
-            is_open = acts and self.gate.is_open
-            return Selected(decide(judgements, section, seed, step, is_open=is_open), flagged)
-        if not acts:
-            return Selected()
-        decision = keep_nearest(judgements, places, section.audit_share, seed, step)
-        return Selected(decision, frozenset((*decision.gated, *decision.audited)))
+        audit_share = self._config.controls.gating.audit_share
+        return keep_nearest(judgements, places, audit_share, self._config.run.seed, step)
+
+    def at_this_moment(self) -> Controls:
+        """The controls as they are now, for decisions about a step that is sampled while they learn from others."""
+        frozen = copy.copy(self)
+        for name in ("stabilised", "selector", "gate", "kept"):
+            setattr(frozen, name, copy.deepcopy(getattr(self, name)))
+        return frozen
 
     def reward_gated(self, step: int, gated: Sequence[PredictedProblem]) -> list[RewardedMetas]:
         """The metas of gated problems that the problem's history rewards; mostly none."""
@@ -183,8 +189,8 @@ class Controls:
         """
         metrics = StepMetrics()
         if self._config.algorithm.num_metas_when_calibrated is not None:
-            # Before the gate learns from this step: what this step was sampled with.
-            metrics.last("control/num_metas", self.num_metas)
+            # What this step was sampled with, before the gate learns from it.
+            metrics.last("control/num_metas", batch.num_metas or self.num_metas)
         if self.gate is not None:
             flagged = self._flagged(step, batch, groups)
             self._observe_gate(metrics, self.gate, batch, groups, flagged)
@@ -259,9 +265,14 @@ class Controls:
         """Whom the selection flagged; in a step that sampled all at once, whom it would have flagged."""
         if batch.flagged is not None:
             return batch.flagged
-        predicted = [PredictedProblem(one.problem, one.metas, one.predictions) for one in groups]
-        rewards = {one.problem.id: [verdict.reward for verdict in one.verdicts] for one in groups}
-        return self.select(predicted, rewards, step, len(groups), acts=False).flagged
+        found = set()
+        for group in groups:
+            predicted = PredictedProblem(group.problem, group.metas, group.predictions)
+            rewards = {group.problem.id: [verdict.reward for verdict in group.verdicts]}
+            judgement = self.judge(step, predicted, rewards)
+            if judgement is not None and judgement.flagged:
+                found.add(group.problem.id)
+        return frozenset(found)
 
     def _observe_gate(
         self,

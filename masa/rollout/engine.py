@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from masa.tokens.elsewhere import logprobs, token_ids
@@ -100,8 +101,47 @@ class Rollout:
 
 
 Ended = Callable[[RolloutRequest, Rollout], None]
-"""What is called with each rollout when it ends, by whatever thread; sampling waits for it. After a failure of an
-engine a rollout may come again."""
+"""What is called with each rollout when it has ended; sampling in this process waits for it."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One rollout that has ended, and the request it belongs to: the ``number``-th that was submitted, from 0."""
+
+    number: int
+    request: RolloutRequest
+    rollout: Rollout
+
+
+class RolloutStream(Protocol):
+    """What `RolloutEngine.stream` gives, a context manager. An engine has one stream at a time.
+
+    All processes that share an engine open, take and close together: each goes on taking until it is given nothing.
+    """
+
+    def submit(self, requests: Sequence[RolloutRequest]) -> range:
+        """Have ``requests`` sampled; their numbers. Rows are given out in the order of submission.
+
+        Raises:
+            RolloutError: a request cannot be sampled.
+        """
+        ...
+
+    def take(self) -> list[Finished]:
+        """What has ended since the last call, at least one rollout; nothing where nothing is left to sample.
+
+        Raises:
+            RolloutError: rollouts could not be made.
+        """
+        ...
+
+    def __enter__(self) -> RolloutStream: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give up what has not ended."""
+        ...
 
 
 class RolloutEngine(Protocol):
@@ -110,9 +150,16 @@ class RolloutEngine(Protocol):
     def generate(self, requests: Sequence[RolloutRequest], ended: Ended | None = None) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
 
-        ``ended`` is told of each of them while others are still being sampled; a tensor-parallel engine tells nothing.
+        ``ended`` is told of each of them while others are still being sampled; of a tensor-parallel engine's, after.
 
         All processes of a run call it equally often, with no requests where they have none: some share an engine.
+        """
+        ...
+
+    def stream(self) -> RolloutStream:
+        """Takes requests at any time, and gives each rollout when it has ended.
+
+        All processes of a run open it equally often, and take until they are given nothing: some share an engine.
         """
         ...
 

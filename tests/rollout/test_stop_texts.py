@@ -153,9 +153,11 @@ def test_a_sample_of_vllm_is_given_up_at_the_token_that_completes_a_text(
     pytest.importorskip("vllm")
     ids = _ids(tokenizer, text)
     engine: Any = _Engine(ids)
-    sampling = vllm_sampling.Sampling([4], None, 3, threading.Event(), None, texts)
+    sampling = vllm_sampling.Sampling([4], None, 3, threading.Event(), texts)
     request = RolloutRequest("p", "solution", (5, 6), (1,), len(ids))
-    ((rollout,),) = vllm_sampling.sample_batch(engine, [request], sampling, 0.0)
+    batch = vllm_sampling.VllmBatch(engine, sampling)
+    (rollout,) = (one.rollout for one in batch.advance([request]))
+    assert batch.advance([]) == []
     end = _expected(tokenizer, ids)
     assert list(rollout.token_ids) == ids[:end]
     assert (rollout.finish_reason, engine.aborted) == (("length", []) if end is None else ("stop", ["0"]))

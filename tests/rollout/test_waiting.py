@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from masa.controls.batch import StepBatch
-from masa.flow.ahead import RolloutsAhead, ahead_of_json
+from masa.flow.ahead import RolloutsAhead
+from masa.flow.saved_batches import ahead_of_json
 from masa.problems import Problem
 from masa.rollout import Rollout
 from masa.rollout.waiting import Waiting, rollout_arrays, rollouts_of

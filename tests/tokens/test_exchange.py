@@ -49,12 +49,6 @@ def test_the_first_process_gets_the_texts_that_it_shows_and_no_others(ranks: Ran
     assert ranks[1]["texts"]["p0"] == [["solution 0 of p0", ELSEWHERE, ELSEWHERE], ["meta 0 of p0", "meta 1 of p0"]]
 
 
-def test_metas_follow_their_problem_to_the_process_that_solves_it(ranks: Ranks) -> None:
-    for rank, found in enumerate(ranks):
-        assert list(found["fetched"]) == [one.id for one in PROBLEMS[::-1][rank::2]]
-        assert all(found["fetched"].values())
-
-
 def test_each_process_gets_the_rows_that_it_trains_on_bit_for_bit(ranks: Ranks) -> None:
     rows = 5 * len(PROBLEMS)
     first, second = (set(found["planned"]) for found in ranks)

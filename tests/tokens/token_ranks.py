@@ -94,8 +94,6 @@ def main(folder: Path) -> None:
             for group in with_shown_texts(groups, 2, session.gather_objects)
         },
     }
-    fetched = session.fetch({group.problem.id: group.metas for group in groups}, PROBLEMS[::-1])
-    found["fetched"] = {id: metas == list(group_of(_named(id)).metas) for id, metas in fetched.items()}
 
     loss = preset("grpo")
     (rows,) = training_rows(groups, loss.advantage, AlgorithmSection())
@@ -124,10 +122,6 @@ def main(folder: Path) -> None:
         found["lost"] = str(error)
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
     accelerator.end_training()
-
-
-def _named(id: str) -> Problem:
-    return next(one for one in PROBLEMS if one.id == id)
 
 
 if __name__ == "__main__":

@@ -8,27 +8,19 @@ rows that could be given away, it leaves the batch so that it costs nothing more
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedModel
 
 from masa.model.packed_linears import packed_linears
 from masa.model.weights import Weights, named_tensors, policy_weights
-from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest, Sampling
+from masa.rollout.engine import Ended, Rollout, RolloutRequest
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.stop_texts import StopTexts
+from masa.rollout.stream import generate
 from masa.rollout.transformers.decode_probe import choose_decoder, trusted_decoder
-from masa.rollout.transformers.decoders import Decoder, sampling_alone
-from masa.rollout.transformers.refilling import SampleQueue
-from masa.rollout.transformers.sampling import draw_tokens
-from masa.rollout.transformers.sequences import Sample, Sequences, runs
-
-# Dropping rows, or giving them away, costs a little for each layer, so a few finished sequences are carried along until
-# they are worth it.
-_ENDED_SHARE = 1 / 16
+from masa.rollout.transformers.stream import Batches, TransformersStream
 
 
 class TransformersEngine:
@@ -72,23 +64,23 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[RolloutRequest], ended: Ended | None = None) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``."""
-        results: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
-        started = time.perf_counter()
+        return generate(self.stream(), requests, ended)
+
+    def stream(self) -> TransformersStream:
+        """A stream that decodes inside of `TransformersStream.take`."""
         if self._decoder is None:
             self.check_decoding()
-        decoder = self._decoder
-        assert decoder is not None
-        with sampling_alone(self.model), self._linears.used() if self._linears is not None else nullcontext():
-            size, lengths, refills = self.max_batch_size, decoder.equal_lengths, decoder.refills
-            for sampling, samples in runs(requests, size, equal_lengths=lengths, refills=refills):
-                for sample, decoded in self._decode(decoder, requests, samples, sampling):
-                    rollout = decoded if self._stop_texts is None else self._stop_texts.cut(decoded)
-                    results[sample.request][sample.index] = rollout
-                    if ended is not None:
-                        ended(requests[sample.request], rollout)
-        rollouts = [[rollout for rollout in group if rollout is not None] for group in results]
-        self._statistics.sampled(rollouts, time.perf_counter() - started)
-        return rollouts
+        assert self._decoder is not None
+        batches = Batches(
+            self._decoder,
+            self._stop_ids,
+            self.max_batch_size,
+            self.weight_version,
+            self._closing,
+            stop_texts=self._stop_texts,
+            linears=self._linears,
+        )
+        return TransformersStream(batches, self._statistics)
 
     def check_decoding(self) -> None:
         """Find by numbers how to decode, with the weights that the model has now.
@@ -135,40 +127,3 @@ class TransformersEngine:
     def close(self) -> None:
         """Give up what another thread is sampling; the model belongs to whoever handed it in."""
         self._closing.set()
-
-    @torch.inference_mode()
-    def _decode(
-        self, decoder: Decoder, requests: Sequence[RolloutRequest], samples: list[Sample], sampling: Sampling
-    ) -> Iterator[tuple[Sample, Rollout]]:
-        device = self.model.device
-        queue = SampleQueue(decoder, requests, samples, self.max_batch_size)
-        batch, first = queue.open()
-        sequences = Sequences(len(first), max(sample.max_new_tokens for sample in samples), device)
-        places = torch.arange(len(first), device=device)  # batch row -> place in the sequences
-        sequences.start(places, first)
-        ended = torch.zeros(len(first), dtype=torch.bool, device=device)  # by batch row
-        while True:
-            if self._closing.is_set():
-                raise RolloutError("the engine was closed while it sampled")
-            drawn, logprobs = draw_tokens(batch.logits, sequences.uniforms(places), sampling)
-            stopped = torch.isin(drawn, self._stop_ids)
-            at_limit = sequences.add(places, drawn, logprobs)
-            if self._stop_texts is not None:
-                stopped |= sequences.ended_by_text(places, ended | stopped, self._stop_texts)
-            newly_ended = (at_limit | stopped) & ~ended
-            if bool(newly_ended.any()):
-                yield from sequences.rollouts(places[newly_ended], stopped[newly_ended], requests, self.weight_version)
-                ended |= newly_ended
-                if int(ended.sum()) >= max(1, int(len(places) * _ENDED_SHARE)):
-                    if queue:
-                        rows, begun, fed = queue.refill(batch, ended.nonzero().squeeze(1))
-                        drawn[rows], ended[rows] = fed, False
-                        sequences.start(places[rows], begun)
-                    if bool(ended.all()):
-                        return
-                    if bool(ended.any()):
-                        order = batch.keep(~ended)
-                        places, drawn, ended = places[order], drawn[order], ended[order]
-            if len(samples) > len(first) and (tidied := batch.tidy()) is not None:
-                places, drawn, ended = places[tidied], drawn[tidied], ended[tidied]
-            decoder.advance(batch, drawn)

@@ -1,4 +1,4 @@
-"""One batch of requests through vLLM's engine: one of its requests for each sample, and rollouts of what comes back."""
+"""What vLLM's engine samples at a time: one of its requests for each sample, and rollouts of what comes back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
+from masa.rollout.engine import Finished, Rollout, RolloutError, RolloutRequest
 from masa.rollout.stop_texts import StopTexts
 from masa.rollout.vllm.adapters import adapter_request
 from masa.tokens.arrays import LogProbs, TokenIds
@@ -27,7 +27,6 @@ class Sampling:
         adapter: the number of the adapter to sample with, None for the weights alone.
         weight_version: of the weights and the adapter.
         closing: set by another thread when what is being sampled is to be given up.
-        ended: told of each rollout when it ends.
         stop_texts: texts that end a response as well.
     """
 
@@ -35,7 +34,6 @@ class Sampling:
     adapter: int | None
     weight_version: int
     closing: threading.Event
-    ended: Ended | None = None
     stop_texts: StopTexts | None = None
 
 
@@ -55,40 +53,99 @@ def require_lengths(requests: Sequence[RolloutRequest], max_model_len: int) -> N
             )
 
 
-def sample_batch(
-    engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling, started: float
-) -> list[list[Rollout]]:
-    """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
+@dataclass(frozen=True)
+class _Sample:
+    number: int
+    request: RolloutRequest
+    index: int
+    started: float
 
-    ``engine`` is vLLM's ``LLMEngine``; ``started`` is when the batch began, by `time.perf_counter`.
 
-    Raises:
-        RolloutError: vLLM gave a sample up, or the engine is closing.
-    """
-    samples = [(request, index) for request in requests for index in range(len(request.seeds))]
-    finished: dict[int, Rollout] = {}
-    try:
-        _submit(engine, requests, sampling)
-        while engine.has_unfinished_requests():
-            if sampling.closing.is_set():
-                raise RolloutError("the engine was closed while it sampled")
-            for output in engine.step():
-                number = int(output.request_id)
-                if output.finished or _ends_by_text(output, sampling.stop_texts):
-                    if not output.finished:
-                        engine.abort_request([output.request_id])
-                    rollout = finished_rollout(
-                        *samples[number], output, sampling.weight_version, started, sampling.stop_texts
-                    )
-                    finished[number] = rollout
-                    if sampling.ended is not None:
-                        sampling.ended(samples[number][0], rollout)
-    except BaseException:
-        # What is left over would be waited for by the next call.
-        _abort_all(engine)
-        raise
-    numbers = iter(range(len(samples)))
-    return [[finished[next(numbers)] for _ in request.seeds] for request in requests]
+class VllmBatch:
+    """The samples of an ``LLMEngine`` of vLLM, which may become more while it samples."""
+
+    def __init__(self, engine: Any, sampling: Sampling) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self._samples: list[_Sample] = []
+        self._requests = 0
+
+    def advance(self, requests: Sequence[RolloutRequest]) -> list[Finished]:
+        """Add ``requests``, and let the engine work until something has ended; nothing where nothing is left.
+
+        Raises:
+            RolloutError: vLLM gave a sample up, or the engine is closing.
+        """
+        try:
+            self._add(requests)
+            while self._engine.has_unfinished_requests():
+                if self._sampling.closing.is_set():
+                    raise RolloutError("the engine was closed while it sampled")
+                if found := [self._finished(output) for output in self._engine.step() if self._has_ended(output)]:
+                    return found
+        except BaseException:
+            # What is left over would be waited for by the next batch.
+            self.abort()
+            raise
+        return []
+
+    def abort(self) -> None:
+        """Give up what has not ended."""
+        processor = self._engine.output_processor
+        self._engine.abort_request([*processor.request_states, *processor.parent_requests], internal=True)
+
+    def _has_ended(self, output: Any) -> bool:
+        """Whether vLLM has ended it, or one of our texts, at which vLLM is told to."""
+        if output.finished:
+            return True
+        ended = _ends_by_text(output, self._sampling.stop_texts)
+        if ended:
+            self._engine.abort_request([output.request_id])
+        return ended
+
+    def _finished(self, output: Any) -> Finished:
+        sample = self._samples[int(output.request_id)]
+        version = self._sampling.weight_version
+        texts = self._sampling.stop_texts
+        rollout = finished_rollout(sample.request, sample.index, output, version, sample.started, texts)
+        return Finished(sample.number, sample.request, rollout)
+
+    def _add(self, requests: Sequence[RolloutRequest]) -> None:
+        """One vLLM request per sample, each with its own seed; those of a prompt share its cached prefix."""
+        if not requests:
+            return
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        started = time.perf_counter()
+        # Texts that end a response are looked for here, for what has come so far.
+        texts = self._sampling.stop_texts
+        kind = RequestOutputKind.FINAL_ONLY if texts is None else RequestOutputKind.CUMULATIVE
+        # Without it every token costs several Python objects.
+        flat = {"flat_logprobs": True} if "flat_logprobs" in SamplingParams.__struct_fields__ else {}
+        adapter = self._sampling.adapter
+        options = {} if adapter is None else {"lora_request": adapter_request(adapter)}
+        for request in requests:
+            prompt = {"prompt_token_ids": list(request.prompt_ids)}
+            for index, seed in enumerate(request.seeds):
+                parameters = SamplingParams(
+                    temperature=request.sampling.temperature,
+                    top_p=request.sampling.top_p,
+                    top_k=request.sampling.top_k,
+                    min_p=request.sampling.min_p,
+                    seed=seed,
+                    max_tokens=request.max_new_tokens,
+                    stop_token_ids=list(self._sampling.stop_ids),
+                    ignore_eos=True,
+                    logprobs=0,
+                    **flat,
+                    detokenize=False,
+                    output_kind=kind,
+                )
+                name = str(len(self._samples))
+                self._samples.append(_Sample(self._requests, request, index, started))
+                self._engine.add_request(name, prompt, parameters, **options)
+            self._requests += 1
 
 
 def drop_prefixes(engine: Any) -> bool:
@@ -148,40 +205,3 @@ def _logprobs(found: Any, token_ids: TokenIds) -> LogProbs:
         if np.array_equal(np.asarray(found.token_ids)[places], token_ids):
             return LogProbs(np.asarray(found.logprobs)[places])
     return LogProbs([float(at[token].logprob) for at, token in zip(found, token_ids, strict=True)])
-
-
-def _submit(engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
-    """One vLLM request per sample, each with its own seed; those of a prompt share its cached prefix."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    number = 0
-    # Texts that end a response are looked for here, for what has come so far.
-    kind = RequestOutputKind.FINAL_ONLY if sampling.stop_texts is None else RequestOutputKind.CUMULATIVE
-    # Without it every token costs several Python objects.
-    flat = {"flat_logprobs": True} if "flat_logprobs" in SamplingParams.__struct_fields__ else {}
-    adapter = {} if sampling.adapter is None else {"lora_request": adapter_request(sampling.adapter)}
-    for request in requests:
-        prompt = {"prompt_token_ids": list(request.prompt_ids)}
-        for seed in request.seeds:
-            parameters = SamplingParams(
-                temperature=request.sampling.temperature,
-                top_p=request.sampling.top_p,
-                top_k=request.sampling.top_k,
-                min_p=request.sampling.min_p,
-                seed=seed,
-                max_tokens=request.max_new_tokens,
-                stop_token_ids=list(sampling.stop_ids),
-                ignore_eos=True,
-                logprobs=0,
-                **flat,
-                detokenize=False,
-                output_kind=kind,
-            )
-            engine.add_request(str(number), prompt, parameters, **adapter)
-            number += 1
-
-
-def _abort_all(engine: Any) -> None:
-    processor = engine.output_processor
-    engine.abort_request([*processor.request_states, *processor.parent_requests], internal=True)
