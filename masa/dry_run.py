@@ -22,7 +22,7 @@ from masa.planning.launch import is_first, launch_at_work, planned_launch, shard
 from masa.planning.report import read_shape, require_launch, show_needs
 from masa.planning.time_report import Run, show_time
 from masa.planning.tokens import token_rows
-from masa.policy.objective.algorithm import resolve_algorithm
+from masa.policy.objective.algorithm import require_corrected_type, resolve_algorithm
 from masa.preflight import (
     benchmark_problems_of,
     check_verifiers,
@@ -136,6 +136,7 @@ def _check(config: Config, notes: list[str]) -> _Checked:
     load_reward_functions(config.rewards.functions)
     algorithm = resolve_algorithm(config.algorithm)
     require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
+    require_corrected_type(config.rollout.dtype, config.model.dtype, algorithm)
     templates = make_templates(config)
     train = _problems("problems.train", lambda: load_problems_of(config, "train", notes), notes)
     held_out = _problems("evaluation.benchmarks", lambda: benchmark_problems_of(config), notes)

@@ -44,12 +44,12 @@ from masa.rollout.factory import make_engine
 from masa.rollout.room import engine_room, positions_of
 from masa.rollout.weights.agreement import check_agreement
 from masa.start_check import Places, check_layouts, check_start, start_requests
+from masa.tokens.exchange import Place
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
 
 One = TypeVar("One")
 
@@ -93,11 +93,22 @@ class Session:
         return list(items[self.accelerator.process_index :: self.accelerator.num_processes])
 
     def gather(self, groups: list[GradedGroup], problems: Sequence[Problem]) -> list[GradedGroup]:
-        """The groups of all processes, on each of them, in the order of ``problems``."""
+        """The groups of all processes, on each of them, in the order of ``problems``.
+
+        A process has its own groups whole, and those of others without tokens and texts.
+        """
         if self.accelerator.num_processes == 1:
             return groups
-        by_id = {group.problem.id: group for group in gather_object(groups)}
+        process = self.accelerator.process_index
+        by_id = {group.problem.id: group for group in gather_object([one.left_at(process) for one in groups])}
+        by_id |= {group.problem.id: group for group in groups}
         return [by_id[problem.id] for problem in problems]
+
+    @property
+    def place(self) -> Place:
+        """Which process this is, for what processes send one another."""
+        accelerator = self.accelerator
+        return Place(accelerator.process_index, accelerator.num_processes, accelerator.device)
 
     def gather_objects(self, objects: list[Any]) -> list[Any]:
         """The objects of all processes, on each of them."""
@@ -245,7 +256,8 @@ class Session:
         self.model.to(device)
         module, self.notes = open_policy(self.model, config.model, temperature=config.rollout.temperature)
         room = engine_room(config.rollout, self.model.config)
-        self.controls = Controls(config, self._prepared.builder, self.grader, room, PromptReader(self.model))
+        reader = PromptReader(self.model)
+        self.controls = Controls(config, self._prepared.builder, self.grader, room, reader, self.gather_objects)
         self.shape = model_shape(self.model)
         loss = self._algorithm.loss
         reference = copy.deepcopy(module).requires_grad_(False) if loss.needs_reference else None

@@ -18,6 +18,7 @@ from masa.tracking import keys
 from masa.tracking.cost import record_step_cost
 from masa.tracking.groups import record_groups
 from masa.tracking.metrics import StepMetrics, timed
+from masa.tracking.texts import with_shown_texts
 
 
 class TrainingStep:
@@ -83,6 +84,7 @@ class TrainingStep:
         record_groups(metrics, run.groups, batch.gated, by_source=bool(self.prepared.weights))
         record_step_cost(metrics, session.shape, run.groups, batch, session.updater.take_trained_lengths())
         record_staleness(metrics, training, step)
+        run.groups = with_shown_texts(run.groups, self.config.tracking.samples_per_step, session.gather_objects)
         metrics.lasts({f"reward/{name}": count for name, count in session.verifier_counters().items()})
 
     def evaluate(self, step: int) -> None:

@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -42,7 +43,9 @@ from masa.policy.update.updater import PolicyUpdater
 from masa.preflight import Prepared
 from masa.problems.mixture import Sampler
 from masa.rollout.engine import RolloutEngine
+from masa.rollout.moving import bring, spread
 from masa.rollout.waiting import Waiting
+from masa.tokens.exchange import Place
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -66,6 +69,9 @@ class Saved(Protocol):
     controls: Controls
     rollouts: RolloutsAhead
     dynamic_sampling: DynamicSampling | None
+
+    @property
+    def place(self) -> Place: ...
 
     def share(self, items: Sequence[_One]) -> list[_One]: ...
 
@@ -184,7 +190,7 @@ class SessionCheckpoints:
     def _training_state(self, sampler: Sampler) -> tuple[dict[str, Any], Iterator[Part]]:
         """What else a run needs to go on: JSON values, and this process's rollouts."""
         session = self._session
-        ahead = session.rollouts.state(session.share)
+        ahead = session.rollouts.state()
         carried = session.dynamic_sampling.state() if session.dynamic_sampling else Waiting()
         state = {
             "sampler": sampler.state_dict(),
@@ -194,8 +200,10 @@ class SessionCheckpoints:
             "carried_over": carried.layout,
         }
         own = rollout_parts(rollouts_ahead(self._together.process), ahead)
-        # What is carried over is the same on every process.
-        return state, chain(own, rollout_parts(CARRIED_OVER, carried) if self._together.first else ())
+        # Every process knows what is carried over, and has the tokens of some of it; the first one writes.
+        wanted = [range(len(carried.rollouts) if process == 0 else 0) for process in range(session.place.processes)]
+        brought = [one for _, one in sorted(bring(carried.rollouts, wanted, session.place).items())]
+        return state, chain(own, rollout_parts(CARRIED_OVER, replace(carried, rollouts=brought)))
 
     def _write_all(self, folder: Path, parts: Iterable[Part]) -> dict[str, FileRecord]:
         if self._together.first:
@@ -243,7 +251,8 @@ class SessionCheckpoints:
         sampler.load_state_dict(state["sampler"])
         session.controls.load_state_dict(state["controls"])
         if session.dynamic_sampling is not None:
-            session.dynamic_sampling.restore(carried, self._prepared.train)
+            own = replace(carried, rollouts=spread(carried.rollouts, session.place))
+            session.dynamic_sampling.restore(own, self._prepared.train)
         session.rollouts.restore(ahead, self._prepared.train, session.share)
         return None
 

@@ -37,7 +37,10 @@ class RolloutSection(Section):
     """vLLM: longest prompt and response together, in tokens; null: prompts.max_tokens, the larger response limit and
     512 tokens for hints, and at most what the model can."""
     dtype: Literal["policy", "float32", "bfloat16"] = "policy"
-    """vLLM: the type that responses are sampled in; `policy`: that of the policy's parameters."""
+    """The type that responses are sampled in; `policy`: that of the policy's parameters. With any other type rollouts
+    follow another distribution than the policy's, which requires `algorithm.tis_cap` or `algorithm.correction`. The
+    engine `transformers` can do this on a CPU with AVX512_BF16: `bfloat16` then holds for all linear layers but the
+    head."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.45
     """vLLM: share of a GPU's memory for weights and KV cache."""
     kv_cache_gb: PositiveFloat | None = None

@@ -39,6 +39,7 @@ class Controls:
         room: tokens that prompt and response may have together; None: not known.
         read_prompts: the policy's hidden states of prompts (`masa.policy.forward.prompt_states.PromptReader`), for the
             selection method that needs them.
+        gather: gives each process the objects of all; None for one process.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Controls:
         grader: Grader,
         room: int | None = None,
         read_prompts: ReadPrompts | None = None,
+        gather: Callable[[list[Any]], list[Any]] | None = None,
     ) -> None:
         section = config.controls
         self._config = config
@@ -72,7 +74,8 @@ class Controls:
             keys = {"pass_rate": grader.keys.pass_rate, "length": grader.keys.length}
             total = config.prompts.pass_rate_total
             splicer = Splicer(builder.tokenizer, grader.parse, keys, total)
-            self.expert = ExpertBuffer(section.expert, splicer, total, config.run.seed)
+            shared = {} if gather is None else {"gather": gather}
+            self.expert = ExpertBuffer(section.expert, splicer, total, config.run.seed, **shared)
         self.plan_settings = PlanSettings(
             num_solutions=config.algorithm.num_solutions,
             limit=config.rollout.max_solution_tokens,

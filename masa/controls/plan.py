@@ -11,6 +11,7 @@ from masa.controls.hinting import NotionHinting
 from masa.problems import Problem
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.engine import Rollout, RolloutRequest
+from masa.rollout.moving import left_at
 from masa.rollout.requests import RequestBuilder
 
 # What a hint may add to a solution prompt beyond ``prompts.max_tokens``; a longer one is not given.
@@ -24,6 +25,10 @@ class PredictedProblem:
     problem: Problem
     metas: tuple[Rollout, ...]
     predictions: tuple[MetaPrediction, ...]
+
+    def left_at(self, process: int) -> PredictedProblem:
+        """What other processes know of metas that ``process`` has."""
+        return replace(self, metas=tuple(left_at(one, process) for one in self.metas))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class EarlyVerdicts:
         self._verify = verify
         self._at_work = 0
         self._working_since = 0.0
-        self._found: defaultdict[tuple[str, tuple[int, ...]], deque[Early]] = defaultdict(deque)
+        self._found: defaultdict[tuple[str, Sequence[int]], deque[Early]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._queue: SimpleQueue[tuple[Item, Future[Verdict]] | None] = SimpleQueue()
         self._threads = [

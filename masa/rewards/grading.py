@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,12 @@ from masa.rewards.overlong import overlong_punishment
 from masa.rewards.own_parts import Verifier, verified
 from masa.rewards.verdict import Verdict
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest
+from masa.rollout.moving import left_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+ELSEWHERE = "(a text that only the process which sampled it has)"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class GradedGroup:
     plus what reward functions give times their weights, plus the overlong punishment. Pass rates count what is wholly
     correct. ``function_rewards`` has what each reward function that was called said of each solution, ``notion_match``
     says which notions were the same to r_notion.
+
+    ``process`` is the process that has the group, None for this one. Of another process's group everything is known
+    but tokens, log-probs and texts: in the place of a text stands `ELSEWHERE`.
     """
 
     problem: Problem
@@ -49,6 +55,19 @@ class GradedGroup:
     meta_rewards: tuple[MetaReward, ...] = ()
     notion_match: NotionMatch = "form"
     function_rewards: Mapping[str, tuple[FunctionReward, ...]] = field(default_factory=dict)
+    process: int | None = None
+
+    def left_at(self, process: int) -> GradedGroup:
+        """What other processes know of a group of ``process``."""
+        return replace(
+            self,
+            process=process,
+            solutions=tuple(left_at(one, process) for one in self.solutions),
+            metas=tuple(left_at(one, process) for one in self.metas),
+            solution_texts=(ELSEWHERE,) * len(self.solution_texts),
+            meta_texts=(ELSEWHERE,) * len(self.meta_texts),
+            statistics=replace(self.statistics, correct_texts=(), incorrect_texts=()),
+        )
 
 
 class Grader:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from masa.tokens.elsewhere import logprobs, token_ids
+
 if TYPE_CHECKING:
     from masa.model.weights import Weights
 
@@ -30,17 +32,19 @@ class RolloutRequest:
     """One prompt and how often to continue it.
 
     ``seeds`` holds one seed per sample, so a sample's tokens depend on its own seed and never on its neighbours in
-    the batch. ``max_new_tokens`` is this request's own limit, end-of-sequence token included.
+    the batch. ``max_new_tokens`` is this request's own limit, end-of-sequence token included. ``prompt_ids`` becomes a
+    `masa.tokens.arrays.TokenIds`, one object for all samples.
     """
 
     problem_id: str
     path: RolloutPath
-    prompt_ids: tuple[int, ...]
+    prompt_ids: Sequence[int]
     seeds: tuple[int, ...]
     max_new_tokens: int
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", token_ids(self.prompt_ids))
         if not self.prompt_ids:
             raise ValueError(f"problem {self.problem_id!r}: the {self.path} prompt has no tokens")
         if not self.seeds:
@@ -56,14 +60,17 @@ class Rollout:
     ``token_ids`` are the ids that are trained on (the end-of-sequence token included when ``finish_reason`` is
     ``stop``); ``logprobs[t]`` is the engine's log-probability, in nats, of ``token_ids[t]`` under the distribution it
     was drawn from. ``weight_version`` counts the policy updates the engine had received.
+
+    Whatever sequences are given, token ids become `masa.tokens.arrays.TokenIds` and log-probs `LogProbs`: arrays of 4
+    bytes a number that compare as tuples do. In a rollout of another process both are `Elsewhere`, which has a length.
     """
 
     problem_id: str
     path: RolloutPath
     index: int
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    prompt_ids: Sequence[int]
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
     finish_reason: FinishReason
     weight_version: int
     seconds: float
@@ -71,6 +78,9 @@ class Rollout:
     """The hint in its solution prompt; engines know nothing of it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", token_ids(self.prompt_ids))
+        object.__setattr__(self, "token_ids", token_ids(self.token_ids))
+        object.__setattr__(self, "logprobs", logprobs(self.logprobs))
         if len(self.token_ids) != len(self.logprobs):
             raise ValueError(
                 f"rollout {self.problem_id!r}/{self.path}/{self.index}: {len(self.token_ids)} tokens "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from masa.config import ConfigError
 from masa.config.schema import RolloutSection
 from masa.model.copies import plain_copy
@@ -83,7 +85,8 @@ def _make_engine(
     if has_adapters(model):
         own = not policy_samples_itself(section, model)
     sampled = plain_copy(model) if own else model
-    return TransformersEngine(sampled, stop_ids=stop_ids, max_batch_size=section.max_batch_size)
+    dtype = None if section.dtype == "policy" else getattr(torch, section.dtype)
+    return TransformersEngine(sampled, stop_ids=stop_ids, max_batch_size=section.max_batch_size, dtype=dtype)
 
 
 def choose_engine(section: RolloutSection, *, on_gpu: bool | None = None, with_vllm: bool | None = None) -> EngineName:
@@ -92,8 +95,6 @@ def choose_engine(section: RolloutSection, *, on_gpu: bool | None = None, with_v
         return section.engine
     if section.servers:
         return "vllm_server"
-    import torch
-
     from masa.rollout.vllm.engine import vllm_is_installed
 
     gpu = torch.cuda.is_available() if on_gpu is None else on_gpu

@@ -19,6 +19,7 @@ from masa.rewards.grading import GradedGroup, Grader
 from masa.rollout.engine import Rollout, RolloutRequest, RolloutStream
 from masa.rollout.room import engine_room, load_model_config
 from masa.rollout.stream import RoundStream
+from masa.tokens.exchange import Place
 from masa.tracking.metrics import StepMetrics
 
 HINTED_TEMPLATE = "Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}"
@@ -124,6 +125,10 @@ class World:
 
     def gather_objects(self, objects: list[Any]) -> list[Any]:
         return objects
+
+    @property
+    def place(self) -> Place:
+        return Place()
 
     def step(self, step: int) -> tuple[ShapedBatch, list[GradedGroup], dict[str, float]]:
         """One step up to the update, and the metrics of the controls."""

@@ -94,6 +94,12 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in json.loads(line).items() if not is_timing(key)} for line in lines]
 
 
+def _samples(folder: Path) -> list[dict[str, Any]]:
+    """Those of the first step."""
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    return [one for one in samples if one["step"] == 1]
+
+
 def _weights(folder: Path, step: int = 4) -> dict[str, Any]:
     return load_file(folder / "checkpoints" / f"step_{step:06d}" / "model.safetensors")
 
@@ -207,3 +213,7 @@ def test_two_processes_decide_and_train_alike(tmp_path: Path, name: str) -> None
     # Sums over two processes round differently; the first step's rollouts are the same token for token.
     assert found[1]["cost/tokens_generated"] == expected[1]["cost/tokens_generated"]
     assert found[1]["policy/gradient_norm"] == pytest.approx(expected[1]["policy/gradient_norm"], rel=1e-3)
+    # The first process writes texts also of what the other one has sampled.
+    first_step, of_one = _samples(together), _samples(alone)
+    assert first_step == of_one
+    assert len(first_step) > 2

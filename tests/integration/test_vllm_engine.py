@@ -11,8 +11,10 @@ import torch
 from vllm_runs import make_vllm_engine, peak_memory
 
 from masa.embedded import load_embedded_policy
+from masa.model.packed_linears import packing_is_known
 from masa.rollout import RolloutRequest, Sampling
 from masa.rollout.engine import RolloutError
+from masa.rollout.vllm import linears
 from masa.rollout.weights.agreement import DisagreementError, check_agreement
 
 STOP = 1
@@ -73,6 +75,29 @@ def test_logprobs_are_the_policys_after_each_of_five_updates(pair: tuple[Any, An
                     difference = _expected(policy, rollout, temperature) - torch.tensor(rollout.logprobs)
                     assert difference.abs().max() <= 1e-5
                     assert rollout.weight_version == version
+
+
+@pytest.mark.skipif(not packing_is_known(), reason="torch packs no weights for oneDNN on this processor")
+def test_packed_weights_follow_every_update(make_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linears, "LEAST_WEIGHTS", 0)
+    policy = make_policy()
+    engine = make_vllm_engine(policy, STOP)
+    try:
+        packed = engine._engine.apply_model(lambda model: sum(map(_is_packed, model.modules())))[0]
+        assert packed > 4, "queries, keys and values as one, the outputs, both parts of the MLP, and the head"
+        for version in (1, 2):
+            _learn(policy, version)
+            engine.update_weights(policy, version)
+            assert check_agreement(engine, policy, stop_ids=[STOP]).holds
+            for rollout in (one for group in engine.generate(_requests()) for one in group):
+                difference = torch.tensor(rollout.logprobs) - _expected(policy, rollout, 1.0)
+                assert float(difference.abs().max()) < 1e-5
+    finally:
+        engine.close()
+
+
+def _is_packed(module: Any) -> bool:
+    return getattr(getattr(module, "cpu_linear", None), "__module__", "") == linears.__name__
 
 
 def test_agreement_is_proved_and_a_change_of_one_weight_disproves_it(pair: tuple[Any, Any]) -> None:

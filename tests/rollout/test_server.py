@@ -53,7 +53,7 @@ def _assert_complete(requests: list[RolloutRequest], rollouts: list[Any], versio
             expected = completion(list(request.prompt_ids), seed, request.max_new_tokens)
             assert (rollout.problem_id, rollout.index) == (request.problem_id, index)
             assert list(rollout.token_ids) == expected["token_ids"]
-            assert list(rollout.logprobs) == expected["logprobs"]["token_logprobs"]
+            assert rollout.logprobs == expected["logprobs"]["token_logprobs"]
             assert rollout.finish_reason == expected["finish_reason"]
             assert rollout.weight_version == version
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from masa.config.schema import ModelSection
+from masa.model.cpu_products import use_cpu_products
 from masa.model.lora import describe_adapters
 from masa.model.routers import describe_routers
 from masa.policy.forward.attention import settle_attention
@@ -32,6 +33,7 @@ def open_policy(model: PreTrainedModel, section: ModelSection, *, temperature: f
     """
     notes = [describe_adapters(model), describe_routers(model), settle_attention(model, section.attention)]
     use_liger_kernels(model, section.liger_kernel)
+    use_cpu_products(model)
     module = PolicyModule(model, temperature=temperature)
     frozen = freeze_unreached(module)
     if frozen:

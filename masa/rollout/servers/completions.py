@@ -7,6 +7,7 @@ from typing import Any
 
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
 from masa.rollout.servers.http_client import ServerError
+from masa.tokens.arrays import LogProbs, TokenIds
 
 # What leaves the distribution as it is; `watermarking` is off only where a request says so.
 _NEUTRAL: dict[str, Any] = {
@@ -66,8 +67,8 @@ def completed_rollout(
         path=request.path,
         index=index,
         prompt_ids=request.prompt_ids,
-        token_ids=tuple(choice["token_ids"]),
-        logprobs=tuple(float(value) for value in choice["logprobs"]["token_logprobs"]),
+        token_ids=TokenIds(choice["token_ids"]),
+        logprobs=LogProbs(choice["logprobs"]["token_logprobs"]),
         finish_reason=choice["finish_reason"],
         weight_version=weight_version,
         seconds=seconds,

@@ -230,7 +230,7 @@ def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple
     input_ids = torch.zeros((len(prompts), longest), dtype=torch.long, device=device)
     attended = torch.zeros((len(prompts), longest), dtype=torch.bool, device=device)
     for row, prompt in enumerate(prompts):
-        input_ids[row, longest - len(prompt) :] = torch.tensor(prompt, device=device)
+        input_ids[row, longest - len(prompt) :] = torch.tensor([*prompt], device=device)
         attended[row, longest - len(prompt) :] = True
     return input_ids, attended
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
+from masa.model.packed_linears import packed_linears
 from masa.model.weights import Weights, named_tensors, policy_weights
 from masa.rollout.engine import Ended, Rollout, RolloutRequest
 from masa.rollout.statistics import EngineStatistics
@@ -31,14 +32,27 @@ class TransformersEngine:
         model: the causal language model, on its device.
         stop_ids: token ids that end a response.
         max_batch_size: sequences decoded at a time.
+        dtype: the type that linear layers are computed in while it samples, the head's excepted; None: the model's.
+
+    Raises:
+        ConfigError: this machine has no products in ``dtype``.
     """
 
-    def __init__(self, model: PreTrainedModel, *, stop_ids: Sequence[int], max_batch_size: int = 256) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        stop_ids: Sequence[int],
+        max_batch_size: int = 256,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         if not stop_ids:
             raise ValueError("the engine needs at least one token id that ends a response")
         self.model = model
         self.max_batch_size = max_batch_size
         self.weight_version = 0
+        self.weight_dtype = dtype or model.dtype
+        self._linears = packed_linears(model, dtype)
         self._stop_ids = torch.tensor(sorted(set(stop_ids)), device=model.device)
         self._decoder = trusted_decoder(model)
         self._statistics = EngineStatistics()
@@ -54,7 +68,7 @@ class TransformersEngine:
             self.check_decoding()
         assert self._decoder is not None
         batches = Batches(self._decoder, self._stop_ids, self.max_batch_size, self.weight_version, self._closing)
-        return TransformersStream(batches, self._statistics)
+        return TransformersStream(batches, self._statistics, self._linears)
 
     def check_decoding(self) -> None:
         """Find by numbers how to decode, with the weights that the model has now.
@@ -66,6 +80,8 @@ class TransformersEngine:
 
     def update_weights(self, weights: Weights, version: int) -> None:
         """Copy the named parameters in (those that are already the engine's own cost nothing)."""
+        if self._linears is not None:
+            self._linears.forget()
         if weights is self.model:
             self.weight_version = version
             return
@@ -85,7 +101,9 @@ class TransformersEngine:
         """Nothing to undo."""
 
     def checksums(self) -> list[int]:
-        """The checksum of the model that samples."""
+        """The checksum of the model that samples; none where it computes with copies in another type."""
+        if self.weight_dtype != self.model.dtype:
+            return []
         from masa.rollout.weights.agreement import weight_checksum
 
         return [weight_checksum(tensor for _, tensor in policy_weights(self.model))]

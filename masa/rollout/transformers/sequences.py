@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from masa.rollout.engine import FinishReason, Rollout, RolloutRequest, Sampling
 from masa.rollout.transformers.sampling import uniform_streams
+from masa.tokens.arrays import LogProbs, TokenIds
 
 Kind = tuple[Sampling, int]
 """What samples that are decoded together have in common: sampling parameters, and their prompts' length or 0."""
@@ -101,8 +102,8 @@ class Sequences:
                     path=request.path,
                     index=sample.index,
                     prompt_ids=request.prompt_ids,
-                    token_ids=tuple(self._tokens[place, :length].tolist()),
-                    logprobs=tuple(self._logprobs[place, :length].tolist()),
+                    token_ids=TokenIds(self._tokens[place, :length].cpu()),
+                    logprobs=LogProbs(self._logprobs[place, :length].cpu()),
                     finish_reason=reason,
                     weight_version=weight_version,
                     seconds=now - self._started[place],

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from masa.model.packed_linears import PackedLinears
 from masa.rollout.engine import Finished, RolloutError, RolloutRequest, Sampling
 from masa.rollout.statistics import EngineStatistics
 from masa.rollout.transformers.decoders import Decoder, sampling_alone
@@ -107,11 +108,13 @@ class TransformersStream:
     Args:
         batches: how batches are decoded.
         statistics: is told of tokens and of the seconds that decoding took.
+        linears: linear layers that take the place of the model's own while it samples, if any do.
     """
 
-    def __init__(self, batches: Batches, statistics: EngineStatistics) -> None:
+    def __init__(self, batches: Batches, statistics: EngineStatistics, linears: PackedLinears | None = None) -> None:
         self._batches = batches
         self._statistics = statistics
+        self._linears = linears
         self._requests: list[RolloutRequest] = []
         self._waiting: dict[Kind, deque[Sample]] = {}
         self._running: Iterator[list[Finished]] | None = None
@@ -140,6 +143,8 @@ class TransformersStream:
 
     def __enter__(self) -> TransformersStream:
         self._stack.enter_context(sampling_alone(self._batches.decoder.model))
+        if self._linears is not None:
+            self._stack.enter_context(self._linears.used())
         return self
 
     def __exit__(

@@ -26,6 +26,7 @@ from masa.rollout.stream import RoundStream, generate
 from masa.rollout.vllm.adapters import take_adapter, vllm_checksum
 from masa.rollout.vllm.arguments import executor, vllm_arguments
 from masa.rollout.vllm.experts import forget_packed_experts, has_packed_experts
+from masa.rollout.vllm.linears import pack_linears
 from masa.rollout.vllm.process import ParameterCopy, build_engine, copied_parameters
 from masa.rollout.vllm.process_state import preserved_random_states, process_group_kept
 from masa.rollout.vllm.sampling import Sampling, VllmBatch, drop_prefixes, require_lengths
@@ -261,6 +262,8 @@ class VllmEngine:
                 f"rollout.engine: found {self._section.engine!r}, but vLLM cannot load the weights of this model "
                 f"({brief(error)}); allowed for it: transformers"
             ) from error
+        if self._on_cpu:
+            self._engine.apply_model(pack_linears)
         if self._weight_names and names != self._weight_names:
             different = sorted(names ^ self._weight_names)
             raise RolloutError(f"{len(different)} parameters differ from the first update, such as {different[0]!r}")
@@ -357,6 +360,8 @@ class VllmEngine:
         self._shut_down()
         self._engine = self._build()
         self._engine.apply_model(ParameterCopy(kept))
+        if self._on_cpu:
+            self._engine.apply_model(pack_linears)
         self._give_adapter()
         self._engine.reset_prefix_cache()
 

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from masa.rollout.engine import Finished, Rollout, RolloutError, RolloutRequest
 from masa.rollout.vllm.adapters import adapter_request
+from masa.tokens.arrays import LogProbs, TokenIds
 
 _LAST_STEPS = 4
 
@@ -148,7 +151,7 @@ def finished_rollout(request: RolloutRequest, index: int, output: Any, weight_ve
     completion = output.outputs[0]
     if completion.finish_reason not in ("stop", "length"):
         raise RolloutError(f"problem {request.problem_id!r}: vLLM ended a sample as {completion.finish_reason!r}")
-    token_ids = tuple(completion.token_ids)
+    token_ids = TokenIds(completion.token_ids)
     return Rollout(
         problem_id=request.problem_id,
         path=request.path,
@@ -162,9 +165,11 @@ def finished_rollout(request: RolloutRequest, index: int, output: Any, weight_ve
     )
 
 
-def _logprobs(found: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
+def _logprobs(found: Any, token_ids: TokenIds) -> LogProbs:
     """The log-probs of the tokens that were drawn, from a mapping a position or from vLLM's flat lists."""
     starts = getattr(found, "start_indices", None)
-    if starts is not None and [found.token_ids[start] for start in starts] == list(token_ids):
-        return tuple(float(found.logprobs[start]) for start in starts)
-    return tuple(float(at[token].logprob) for at, token in zip(found, token_ids, strict=True))
+    if starts is not None:
+        places = np.asarray(starts, dtype=np.int64)
+        if np.array_equal(np.asarray(found.token_ids)[places], token_ids):
+            return LogProbs(np.asarray(found.logprobs)[places])
+    return LogProbs([float(at[token].logprob) for at, token in zip(found, token_ids, strict=True)])
