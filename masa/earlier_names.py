@@ -20,7 +20,6 @@ _MOVED = {
     ("masa", "masa.checkpointing"): "checkpoint saved_rollouts saving session_checkpoints",
     ("masa", "masa.distributed"): "peers together",
     ("masa", "masa.files"): "checked_files disk",
-    ("masa.controls", "masa.flow"): "rollouts",
     ("masa.evaluation", "masa.evaluation.benchmarks"): "benchmark listing livecodebench loading",
     ("masa.evaluation", "masa.evaluation.measures"): "meta_awareness metrics outcomes pass_at_k shapley statistics",
     ("masa.evaluation", "masa.evaluation.results"): "markdown terminal",

@@ -17,7 +17,6 @@ from accelerate.utils import gather_object
 from masa.checkpointing.session_checkpoints import SessionCheckpoints
 from masa.config import Config
 from masa.controls.controls import Controls
-from masa.controls.plan import PredictedProblem
 from masa.distributed.peers import PeerWatch
 from masa.distributed.processes import extend_time_limits, make_accelerator
 from masa.flow.ahead import RolloutsAhead
@@ -52,9 +51,6 @@ from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_Sampled = TypeVar("_Sampled", GradedGroup, PredictedProblem)
-
 
 One = TypeVar("One")
 
@@ -98,22 +94,16 @@ class Session:
         return list(items[self.accelerator.process_index :: self.accelerator.num_processes])
 
     def gather(self, groups: list[GradedGroup], problems: Sequence[Problem]) -> list[GradedGroup]:
-        """The groups of all processes, on each of them, in the order of ``problems``; see `gather_statistics`."""
-        if self.accelerator.num_processes == 1:
-            return groups
-        by_id = {group.problem.id: group for group in self.gather_statistics(groups)}
-        return [by_id[problem.id] for problem in problems]
+        """The groups of all processes, on each of them, in the order of ``problems``.
 
-    def gather_statistics(self, own: list[_Sampled]) -> list[_Sampled]:
-        """What all processes know of their problems, on each of them: its own whole, others' without tokens and texts.
-
-        A problem is one process's only.
+        A process has its own groups whole, and those of others without tokens and texts.
         """
         if self.accelerator.num_processes == 1:
-            return own
-        here = {one.problem.id: one for one in own}
+            return groups
         process = self.accelerator.process_index
-        return [here.get(one.problem.id, one) for one in gather_object([one.left_at(process) for one in own])]
+        by_id = {group.problem.id: group for group in gather_object([one.left_at(process) for one in groups])}
+        by_id |= {group.problem.id: group for group in groups}
+        return [by_id[problem.id] for problem in problems]
 
     @property
     def place(self) -> Place:

@@ -190,7 +190,7 @@ class SessionCheckpoints:
     def _training_state(self, sampler: Sampler) -> tuple[dict[str, Any], Iterator[Part]]:
         """What else a run needs to go on: JSON values, and this process's rollouts."""
         session = self._session
-        ahead = session.rollouts.state(session.share)
+        ahead = session.rollouts.state()
         carried = session.dynamic_sampling.state() if session.dynamic_sampling else Waiting()
         state = {
             "sampler": sampler.state_dict(),

@@ -16,7 +16,6 @@ import torch
 
 from masa.config import ConfigError
 from masa.controls.batch import StepBatch
-from masa.controls.plan import PredictedProblem
 from masa.flow.saved_batches import load_batches, save_batches
 from masa.problems import Problem
 from masa.rollout.waiting import Waiting
@@ -99,14 +98,10 @@ class RolloutsAhead:
             self._ready[number] = self._finish(begun, future.result())
             del self._sampling[number]
 
-    def state(self, share: Callable[[Sequence[PredictedProblem]], list[PredictedProblem]] = list) -> Waiting:
-        """The batches that have been sampled and not taken, for a checkpoint, as `masa.flow.saved_batches` writes them.
-
-        Args:
-            share: this process's part of what all processes have alike.
-        """
+    def state(self) -> Waiting:
+        """The batches that have been sampled and not taken, for a checkpoint (`masa.flow.saved_batches`)."""
         self.wait()
-        return save_batches(self._ready, share)
+        return save_batches(self._ready)
 
     def restore(
         self,

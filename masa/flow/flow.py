@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from masa.config import Config
@@ -64,6 +64,12 @@ class Record:
     uncounted_tokens: int = 0
     rollouts: dict[str, tuple[list[Rollout], list[Rollout]]] = field(default_factory=dict)
     graded: dict[str, GradedGroup] = field(default_factory=dict)
+
+    def left_at(self, process: int) -> Record:
+        """What other processes know of a slot of ``process``: all but tokens."""
+        undecided = None if self.undecided is None else self.undecided.left_at(process)
+        gated = [one.left_at(process) for one in self.gated]
+        return replace(self, undecided=undecided, gated=gated, rollouts={}, graded={})
 
 
 class Ways:

@@ -12,17 +12,16 @@ from masa.problems import Problem
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.engine import Rollout
 from masa.rollout.waiting import Waiting, rollout_of_json
+from masa.tokens.elsewhere import Elsewhere
 
 _SETS = ("audited", "let_through")
 _NUMBERS = ("uncounted_tokens", "num_metas", "rounds")
 
 
-def save_batches(
-    batches: Mapping[int, StepBatch], share: Callable[[Sequence[PredictedProblem]], list[PredictedProblem]]
-) -> Waiting:
+def save_batches(batches: Mapping[int, StepBatch]) -> Waiting:
     """Of each batch, by step: its problems, this process's groups, and what was decided about it.
 
-    What all processes have alike is in each one's layout, but for the metas of gated problems: each keeps its share.
+    What all processes know is in each one's layout; metas of gated problems are in that of who has their tokens.
     """
     layout: list[dict[str, Any]] = []
     rollouts: list[Rollout] = []
@@ -34,7 +33,7 @@ def save_batches(
         }
         rollouts += [rollout for group in batch.rollouts for rollout in group]
         if isinstance(batch, ShapedBatch):
-            gated = share(batch.gated)
+            gated = [one for one in batch.gated if not any(_is_elsewhere(meta) for meta in one.metas)]
             rollouts += [meta for problem in gated for meta in problem.metas]
             one["decided"] = _decided(batch) | {
                 "gated": [_saved_prediction(problem) for problem in gated],
@@ -99,6 +98,10 @@ def _loaded(
         evidence=decided["evidence"],
         **others,
     )
+
+
+def _is_elsewhere(rollout: Rollout) -> bool:
+    return isinstance(rollout.token_ids, Elsewhere)
 
 
 def _decided(batch: ShapedBatch) -> dict[str, Any]:

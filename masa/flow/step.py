@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from masa.config import Config
@@ -28,6 +28,7 @@ from masa.rewards.early import EarlyVerdicts
 from masa.rewards.grading import Grader
 from masa.rollout.engine import RolloutEngine
 from masa.rollout.requests import RequestBuilder
+from masa.tokens.exchange import Place
 
 One = TypeVar("One")
 
@@ -39,6 +40,9 @@ class Processes(Protocol):
     grader: Grader
     controls: Controls
     dynamic_sampling: DynamicSampling | None
+
+    @property
+    def place(self) -> Place: ...
 
     def share(self, items: Sequence[One]) -> list[One]: ...
 
@@ -230,11 +234,16 @@ class StepFlow:
         )
 
     def _gathered(self, start: Start, made: Made) -> list[Record]:
-        """The records of all slots in their order, without rollouts."""
+        """The records of all slots in their order; those of other processes without tokens."""
         if not start.is_open:
             return [Record(slot.number, rounds=1, solved=list(slot.rounds[0])) for slot in start.slots]
-        own = [replace(record, rollouts={}, graded={}) for record in made.records]
-        return sorted(self._processes.gather_objects(own), key=lambda record: record.number)
+        place = self._processes.place
+        own = {record.number: record for record in made.records}
+        if place.processes == 1:
+            everyone = made.records
+        else:
+            everyone = self._processes.gather_objects([record.left_at(place.process) for record in made.records])
+        return sorted((own.get(one.number, one) for one in everyone), key=lambda record: record.number)
 
     def _leave_out(self, start: Start, made: Made, records: Sequence[Record]) -> frozenset[str]:
         """Decide who of the flagged problems is left out, now that all judgements are known; the others are solved."""

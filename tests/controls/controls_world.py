@@ -8,7 +8,6 @@ from typing import Any
 from masa.config import Config, load_config
 from masa.controls.batch import ShapedBatch
 from masa.controls.controls import Controls
-from masa.controls.plan import PredictedProblem
 from masa.embedded import load_embedded_tokenizer
 from masa.flow.dynamic_sampling import DynamicSampling
 from masa.flow.step import StepFlow
@@ -20,6 +19,7 @@ from masa.rewards.grading import GradedGroup, Grader
 from masa.rollout.engine import Rollout, RolloutRequest, RolloutStream
 from masa.rollout.room import engine_room, load_model_config
 from masa.rollout.stream import RoundStream
+from masa.tokens.exchange import Place
 from masa.tracking.metrics import StepMetrics
 
 HINTED_TEMPLATE = "Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}"
@@ -126,11 +126,9 @@ class World:
     def gather_objects(self, objects: list[Any]) -> list[Any]:
         return objects
 
-    def gather_statistics(self, own: list[PredictedProblem]) -> list[PredictedProblem]:
-        return own
-
-    def fetch(self, rollouts: Mapping[str, Sequence[Rollout]], order: Sequence[Problem]) -> dict[str, list[Rollout]]:
-        return {problem.id: list(rollouts[problem.id]) for problem in order}
+    @property
+    def place(self) -> Place:
+        return Place()
 
     def step(self, step: int) -> tuple[ShapedBatch, list[GradedGroup], dict[str, float]]:
         """One step up to the update, and the metrics of the controls."""

@@ -42,6 +42,13 @@ def _of_process(batch: ShapedBatch, process: int, processes: int) -> ShapedBatch
     return replace(batch, mine=mine, rollouts=[group for group in batch.rollouts if group[0].problem_id in names])
 
 
+def _as_sampled(batch: ShapedBatch, process: int, processes: int) -> ShapedBatch:
+    """What one of several processes has: of gated problems of others no tokens."""
+    whose = enumerate(batch.gated)
+    gated = [one if n % processes == process else one.left_at(n % processes) for n, one in whose]
+    return replace(_of_process(batch, process, processes), gated=gated)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -57,9 +64,7 @@ def test_a_batch_with_its_decisions_survives_a_checkpoint(overrides: tuple[str, 
     batch = _batch(*overrides)
     states = []
     for process in range(before):
-        own = _of_process(batch, process, before)
-        saved = save_batches({3: own}, lambda items, process=process: _part(items, process, before))  # type: ignore[misc]
-        states.append(_through_a_file(saved))
+        states.append(_through_a_file(save_batches({3: _as_sampled(batch, process, before)})))
     by_id = {problem.id: problem for problem in (*batch.problems, *(one.problem for one in batch.gated))}
     for process in range(after):
         loaded = load_batches(states, by_id, lambda items, process=process: _part(items, process, after))  # type: ignore[misc]
@@ -70,4 +75,4 @@ def test_a_batch_without_decisions_is_one_of_an_earlier_version() -> None:
     batch = _batch("algorithm.meta=false")
     plain = StepBatch(batch.problems, batch.mine, batch.rollouts)
     by_id = {problem.id: problem for problem in batch.problems}
-    assert load_batches([save_batches({1: plain}, list)], by_id, list) == {1: plain}
+    assert load_batches([save_batches({1: plain})], by_id, list) == {1: plain}

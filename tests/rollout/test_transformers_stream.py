@@ -51,8 +51,8 @@ def _exact(model: Any, rollout: Rollout) -> None:
     ids = torch.tensor([[*rollout.prompt_ids, *rollout.token_ids]])
     with torch.no_grad():
         expected = model(input_ids=ids).logits[0, len(rollout.prompt_ids) - 1 : -1].log_softmax(-1)
-    chosen = expected.gather(1, torch.tensor(rollout.token_ids)[:, None])[:, 0]
-    torch.testing.assert_close(torch.tensor(rollout.logprobs), chosen, rtol=1e-4, atol=1e-4)
+    chosen = expected.gather(1, torch.tensor([*rollout.token_ids])[:, None])[:, 0]
+    torch.testing.assert_close(torch.tensor([*rollout.logprobs]), chosen, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [3, 8, 64])
