@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from masa.earlier_names import find_by_earlier_names
+
 if TYPE_CHECKING:
     from masa.callbacks import Callback as Callback
     from masa.config import Config as Config
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from masa.trainer import MASATrainer as MASATrainer
 
 __version__ = "0.1.0"
+find_by_earlier_names()
 
 _HOMES = {
     "Callback": "masa.callbacks",

@@ -35,7 +35,10 @@ class Callback:
         """``run.batch`` holds the step's problems, and the rollouts that this process sampled."""
 
     def on_rewards(self, run: RunState) -> None:
-        """``run.groups`` holds the graded rollouts of all processes: verdicts, rewards, predictions."""
+        """``run.groups`` holds the graded groups of all processes: verdicts, rewards, predictions, lengths.
+
+        Tokens and texts are those of this process's own groups (`masa.rewards.grading.GradedGroup.process`).
+        """
 
     def on_update(self, run: RunState) -> None:
         """The policy has been updated, and the engine has its weights; ``run.metrics`` has the update's measures."""

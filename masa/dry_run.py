@@ -13,6 +13,7 @@ from rich.text import Text
 
 from masa.callbacks import load_callbacks
 from masa.config import Config, ConfigError
+from masa.controls.requirements import check_own_controls
 from masa.flow.ahead import require_correction
 from masa.model.loading import TokenizerUnavailableError, load_tokenizer, resolve_model_path
 from masa.model.stops import known_stops, stop_tokens
@@ -22,7 +23,7 @@ from masa.planning.launch import is_first, launch_at_work, planned_launch, shard
 from masa.planning.report import read_shape, require_launch, show_needs
 from masa.planning.time_report import Run, show_time
 from masa.planning.tokens import token_rows
-from masa.policy.objective.algorithm import resolve_algorithm
+from masa.policy.objective.algorithm import require_corrected_type, resolve_algorithm
 from masa.preflight import (
     benchmark_problems_of,
     check_verifiers,
@@ -52,6 +53,9 @@ _STAND_IN = Problem(
     answer="24",
     source="stand-in",
 )
+
+
+_NOT_CHECKED = ": not checked: "
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ def dry_run(
         show_time(config, shape, Run(started, sharding, device, longest, steps, held_out, share), console)
     for note in checked.notes:
         console.print(note, highlight=False)
-    console.print("The configuration is valid. No model was loaded.")
+    unread = " What could not be read from here, and was not checked, is named above."
+    rest = unread if any(_NOT_CHECKED in note for note in checked.notes) else ""
+    console.print(f"The configuration is valid. No model was loaded.{rest}", highlight=False)
 
 
 def _missing_trackers(config: Config, *, elsewhere: bool) -> list[str]:
@@ -136,7 +142,9 @@ def _check(config: Config, notes: list[str]) -> _Checked:
     load_reward_functions(config.rewards.functions)
     algorithm = resolve_algorithm(config.algorithm)
     require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
+    require_corrected_type(config.rollout.dtype, config.model.dtype, algorithm)
     templates = make_templates(config)
+    check_own_controls(config)
     train = _problems("problems.train", lambda: load_problems_of(config, "train", notes), notes)
     held_out = _problems("evaluation.benchmarks", lambda: benchmark_problems_of(config), notes)
     if config.problems.eval:
@@ -190,7 +198,7 @@ def _problems(key: str, load: Callable[[], list[Problem]], notes: list[str]) -> 
     try:
         return load()
     except HubUnavailableError as error:
-        notes.append(f"{key}: not checked: {error}")
+        notes.append(f"{key}{_NOT_CHECKED}{error}")
         return []
 
 

@@ -40,7 +40,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a model on benchmarks: pass@k, majority vote, lengths and meta-awareness, with 95 % intervals.
 
-    An evaluation that was stopped goes on where it was when the same is asked for again.
+    An evaluation that was interrupted is resumed by the same call.
 
     Args:
         model: a folder with a model, a hub id, or ``embedded``.
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda: _list(options, console) if options.list else _evaluate(options, console),
         failure=(VerifierFailedError,),
         bad_input=(ConfigError, ProblemDataError),
-        interrupted=". Samples that were finished are kept; the same command goes on from there",
+        interrupted=". Finished samples are kept; the same command resumes the evaluation",
     )
 
 
@@ -210,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         prog="python -m masa.evaluate",
         description="Evaluate a model: pass@k, majority vote, lengths and meta-awareness, with 95 %% intervals. "
-        "An evaluation that was stopped goes on where it was when the same command is given again.",
+        "An evaluation that was interrupted is resumed by the same command.",
     )
     model = parser.add_argument_group("model")
     model.add_argument("--model", help="a folder with a model, a hub id, or `embedded`")
@@ -232,16 +232,16 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--declarations", metavar="FILE", help="YAML file with benchmarks of your own, for --benchmarks to name"
     )
-    what.add_argument("--list", action="store_true", help="show the declared benchmarks and suites, and leave")
+    what.add_argument("--list", action="store_true", help="list the benchmarks and suites, and exit")
     what.add_argument("--data", action="append", default=[], metavar="NAME=PATH", help="a local file of a benchmark")
     what.add_argument("--data-dir", metavar="DIR", help="folder with local files, named like the benchmarks")
     what.add_argument("--options", choices=("source", "shuffled"), help="order of multiple-choice options")
     what.add_argument("--options-seed", type=int, default=0, help="seed of shuffled options (default 0)")
-    what.add_argument("--limit", type=positive, help="the first so many problems of each benchmark")
+    what.add_argument("--limit", type=positive, help="use only the first N problems of each benchmark")
 
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--samples", type=int, help="solutions a problem (default 32)")
-    sampling.add_argument("--metas", type=int, help="meta-predictions a problem (default 8); 0: none")
+    sampling.add_argument("--samples", type=int, help="solutions of each problem (default 32)")
+    sampling.add_argument("--metas", type=int, help="meta-predictions of each problem (default 8); 0: none")
     sampling.add_argument("--temperature", type=float, help="default 0.6; 0: greedy")
     sampling.add_argument("--top-p", type=float, help="default 1.0")
     sampling.add_argument("--top-k", type=int, help="default 0: none")
@@ -257,9 +257,9 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--trivial", type=float, help="gate: mean prediction at least")
     scoring.add_argument("--unsolvable", type=float, help="gate: mean prediction at most")
     scoring.add_argument("--min-parsed", type=float, help="gate: share of predictions that must be readable")
-    scoring.add_argument("--cutoff-factor", type=float, help="cutoff: times the predicted length")
+    scoring.add_argument("--cutoff-factor", type=float, help="cutoff: budget as a multiple of the predicted length")
     scoring.add_argument("--cutoff-aggregate", choices=("mean", "median", "max"), help="of a problem's predictions")
-    scoring.add_argument("--cutoff-floor", type=int, help="cutoff: tokens at the earliest")
+    scoring.add_argument("--cutoff-floor", type=int, help="cutoff: no budget is below this many tokens")
     scoring.add_argument("--compare", action="append", default=[], metavar="DIR", help="another evaluation's folder")
     scoring.add_argument(
         "--rescore", action="store_true", help="score the samples in --out again and generate none; needs no model"

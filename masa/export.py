@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def save_policy(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
     """Write model (adapters merged) and tokenizer; of several processes the first one writes.
 
+    A policy that was saved there before is replaced once the new one is written whole; other files stay.
+
     Raises:
         ValueError: the model is sharded over processes.
     """
@@ -30,8 +33,23 @@ def save_policy(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToken
         )
     if PartialState().is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        write_policy(folder, model, tokenizer)
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as written:
+            write_policy(Path(written), model, tokenizer)
+            _move_over(Path(written), folder)
     return folder
+
+
+def _move_over(written: Path, folder: Path) -> None:
+    """Put what was written in the place of an earlier policy, whose weights may lie in more files."""
+    new = {entry.name for entry in written.iterdir()}
+    for earlier in (*folder.glob("model*.safetensors"), *folder.glob("model.safetensors.index.json")):
+        if earlier.name not in new:
+            earlier.unlink()
+    for entry in list(written.iterdir()):
+        place = folder / entry.name
+        if place.is_dir():
+            shutil.rmtree(place)
+        entry.replace(place)
 
 
 def push_policy(

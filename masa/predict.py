@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(
         lambda: _predict(options),
         bad_input=(ConfigError, ProblemDataError),
-        interrupted=". Nothing is kept; the same command begins again",
+        interrupted=". Nothing was saved; run the same command again",
     )
 
 
@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("problem", nargs="*", help="a problem's text")
     parser.add_argument("--problems", metavar="SOURCE", help="problems in place of texts, named like problems.train")
-    parser.add_argument("--limit", type=positive, help="with --problems: the first so many")
+    parser.add_argument("--limit", type=positive, help="with --problems: use only the first N")
     parser.add_argument("--model", help="a folder with a model, a hub id, or `embedded`")
     parser.add_argument("--run", metavar="RUN_DIR", help="a run: its configuration and its newest checkpoint")
     parser.add_argument("--step", type=int, help="with --run: this step's checkpoint; 0: the model before training")
@@ -179,7 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="section.key=value", help="a change to the configuration"
     )
-    parser.add_argument("--metas", type=positive, default=_METAS, help=f"meta-predictions a problem (default {_METAS})")
+    parser.add_argument(
+        "--metas", type=positive, default=_METAS, help=f"meta-predictions of each problem (default {_METAS})"
+    )
     parser.add_argument("--temperature", type=float, help="default: that of training; 0: greedy")
     parser.add_argument("--out", metavar="FILE", help="write all predictions: .csv, or one JSON object a line")
     return parser

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from masa.cold_start.written_metas import read_form, read_thoughts
 from masa.config import Config, ConfigError
-from masa.controls.requirements import check_controls
+from masa.controls.requirements import check_controls, check_own_controls
 from masa.model.loading import load_tokenizer, resolve_model_path
 from masa.problems import Problem
 from masa.problems.chat import describe_chat
@@ -88,6 +88,7 @@ def prepare(
     require_trackers(config)
     resolve_model_path(config.model)
     templates = make_templates(config)
+    check_own_controls(config)
     if config.cold_start.enabled:
         read_form(config.cold_start.response)
         read_thoughts(config.cold_start.thoughts)
@@ -306,21 +307,32 @@ def _require_ids_of_their_own(problems: Sequence[Problem], what: str) -> None:
     counts = Counter(problem.id for problem in problems)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise ProblemDataError(f"{what}: {len(twice)} ids stand more than once, such as {twice[0]!r}")
+        raise ProblemDataError(f"{what}: {len(twice)} ids occur more than once, such as {twice[0]!r}")
 
 
 def benchmark_problems_of(config: Config) -> list[Problem]:
     """The problems of ``evaluation.benchmarks``.
 
     Raises:
+        ConfigError: a file of declarations that cannot be read.
         ProblemDataError: an unknown name, or data that cannot be read.
     """
     section = config.evaluation
     if not section.benchmarks:
+        if section.declarations:
+            raise ConfigError(
+                f"evaluation.declarations: found {section.declarations}, which needs evaluation.benchmarks: name there "
+                "the declared benchmarks that are to be evaluated"
+            )
         return []
     from masa.evaluation.held_out import benchmark_problems
 
-    return benchmark_problems(section.benchmarks, section.benchmark_data, limit=section.benchmark_limit)
+    return benchmark_problems(
+        section.benchmarks,
+        section.benchmark_data,
+        limit=section.benchmark_limit,
+        declarations=section.declarations,
+    )
 
 
 def check_verifiers(problems: Sequence[Problem]) -> None:

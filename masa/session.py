@@ -5,24 +5,25 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from accelerate.utils import gather_object
 
 from masa.checkpointing.session_checkpoints import SessionCheckpoints
 from masa.config import Config
-from masa.controls.batch import StepBatch
 from masa.controls.controls import Controls
 from masa.distributed.peers import PeerWatch
 from masa.distributed.processes import extend_time_limits, make_accelerator
 from masa.flow.ahead import RolloutsAhead
 from masa.flow.dynamic_sampling import DynamicSampling
+from masa.flow.step import StepFlow
 from masa.interrupt import StopRequest
+from masa.memory import give_back_free_memory
 from masa.model.loading import load_policy, prepare_policy
 from masa.model.stops import stop_tokens
 from masa.policy.batching.shared_prompts import attention_window
@@ -44,11 +45,14 @@ from masa.rollout.factory import make_engine
 from masa.rollout.room import engine_room, positions_of
 from masa.rollout.weights.agreement import check_agreement
 from masa.start_check import Places, check_layouts, check_start, start_requests
+from masa.tokens.exchange import Place
 from masa.tracking.cost import model_shape
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+One = TypeVar("One")
 
 
 class Session:
@@ -85,24 +89,37 @@ class Session:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def share(self, problems: Sequence[Problem]) -> list[Problem]:
-        """This process's share of ``problems``."""
-        return list(problems[self.accelerator.process_index :: self.accelerator.num_processes])
+    def share(self, items: Sequence[One]) -> list[One]:
+        """This process's share of problems, or of anything else."""
+        return list(items[self.accelerator.process_index :: self.accelerator.num_processes])
 
     def gather(self, groups: list[GradedGroup], problems: Sequence[Problem]) -> list[GradedGroup]:
-        """The groups of all processes, on each of them, in the order of ``problems``."""
+        """The groups of all processes, on each of them, in the order of ``problems``.
+
+        A process has its own groups whole, and those of others without tokens and texts.
+        """
         if self.accelerator.num_processes == 1:
             return groups
-        by_id = {group.problem.id: group for group in gather_object(groups)}
+        process = self.accelerator.process_index
+        by_id = {group.problem.id: group for group in gather_object([one.left_at(process) for one in groups])}
+        by_id |= {group.problem.id: group for group in groups}
         return [by_id[problem.id] for problem in problems]
+
+    @property
+    def place(self) -> Place:
+        """Which process this is, for what processes send one another."""
+        accelerator = self.accelerator
+        return Place(accelerator.process_index, accelerator.num_processes, accelerator.device)
 
     def gather_objects(self, objects: list[Any]) -> list[Any]:
         """The objects of all processes, on each of them."""
         return objects if self.accelerator.num_processes == 1 else list(gather_object(objects))
 
-    def sample_with(self, sample: Callable[[int], StepBatch]) -> None:
-        """Make ``rollouts``, which holds the batches of steps to come, from the function that samples one."""
-        self.rollouts = RolloutsAhead(sample, self._config.rollout.async_steps, self._steps)
+    def sample_from(self, sampler: Sampler) -> None:
+        """Make ``rollouts``, which holds the batches of steps to come, of problems that ``sampler`` draws."""
+        ahead = self._config.rollout.async_steps
+        flow = StepFlow(sampler, self, self._prepared.builder, self._config, steps_ahead=ahead > 0)
+        self.rollouts = RolloutsAhead(flow.sample, ahead, self._steps, begin=flow.begin, finish=flow.finish)
         self._stack.callback(self.rollouts.close)
 
     def synchronise(self, step: int) -> dict[str, float]:
@@ -115,6 +132,8 @@ class Session:
         # Other processes may still be sampling from servers that all of them share.
         self.accelerator.wait_for_everyone()
         metrics = self.engine.statistics()
+        if not torch.cuda.is_available():
+            give_back_free_memory()
         self.engine.update_weights(self.model, version=step)
         every = self._config.rollout.check_every
         if every and step % every == 0:
@@ -161,14 +180,6 @@ class Session:
             self.updater.give_up_layouts(instead)
             unused |= instead
         return [*self.notes, *unused.values()]
-
-    def wake_engine(self, step: int) -> None:
-        """Make the engine ready to sample more for ``step``, before the policy has learned from it."""
-        if self._config.rollout.sleep_level == 2:
-            # Asleep like this it has dropped its weights; those of the step before are still the policy's.
-            self.engine.update_weights(self.model, version=step - 1)
-        else:
-            self.engine.wake()
 
     def verifier_counters(self) -> dict[str, float]:
         """What the verifier pools of all processes counted since the last call; nothing for a verifier handed in."""
@@ -232,14 +243,15 @@ class Session:
         self._stop = self._stack.enter_context(StopRequest())
         verifier, functions = self._open_verifier(), self._open_functions()
         # A verifier handed in may bear no second thread. Batches that are sampled ahead hide their sampling anyway, and
-        # what the pool counts in a step would depend on how far ahead it is.
-        early = self._pool is not None and not config.rollout.async_steps
+        # what the pool counts in a step would depend on how far ahead it is. Verdicts that decide are needed soon.
+        decides = config.algorithm.dynamic_sampling.enabled
+        early = self._pool is not None and (decides or not config.rollout.async_steps)
         self.grader = Grader(config, self._prepared.tokenizer, verifier, functions, early=early)
 
         dynamic = config.algorithm.dynamic_sampling
         self.dynamic_sampling: DynamicSampling | None = None
         if dynamic.enabled:
-            self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems, len(self._prepared.train))
+            self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems)
 
         given = self._given_model
         device = self.accelerator.device
@@ -247,7 +259,8 @@ class Session:
         self.model.to(device)
         module, self.notes = open_policy(self.model, config.model, temperature=config.rollout.temperature)
         room = engine_room(config.rollout, self.model.config)
-        self.controls = Controls(config, self._prepared.builder, self.grader, room, PromptReader(self.model))
+        reader = PromptReader(self.model)
+        self.controls = Controls(config, self._prepared.builder, self.grader, room, reader, self.gather_objects)
         self.shape = model_shape(self.model)
         loss = self._algorithm.loss
         reference = copy.deepcopy(module).requires_grad_(False) if loss.needs_reference else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +27,18 @@ from masa.policy.batching.row_checks import (
     Collate,
     Forward,
     batch_logprobs,
+    chosen_logprobs,
     distance,
     layout_distance,
     leak,
+    own_logits,
     own_logprobs,
 )
 from masa.problems import Problem
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest, Sampling
 from masa.rollout.requests import RequestBuilder
 from masa.rollout.vllm.process_state import preserved_random_states
-from masa.rollout.weights.agreement import TOLERANCES
+from masa.rollout.weights.agreement import deciding_size, tolerance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,6 +55,7 @@ _LARGEST_WRITTEN = 2**29
 class Places:
     """What is compared. ``largest`` gives the largest of a number over all processes, so that all decide alike.
 
+    Tolerances grow with ``largest_logit``, the size of those that the rows' log-probs depend on, over the temperature.
     The defaults are those of one process without mixed precision.
     """
 
@@ -63,6 +66,7 @@ class Places:
     main_process: bool = True
     mixed_precision: str = "no"
     largest: Callable[[float], float] = float
+    largest_logit: float = 0.0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -115,7 +119,10 @@ def check_start(places: Places, requests: Sequence[RolloutRequest], temperature:
         rollouts = [one for group in places.engine.generate(requests) for one in group]
         places.engine.statistics()
         rows = [TokenRow(one.prompt_ids, one.token_ids) for one in rollouts]
-        own = [own_logprobs(places.model, row, temperature) for row in rows]
+        logits = [own_logits(places.model, row, temperature) for row in rows]
+        own = [chosen_logprobs(one, row) for one, row in zip(logits, rows, strict=True)]
+        size = max(deciding_size(one, torch.tensor(row.token_ids)) for one, row in zip(logits, rows, strict=True))
+        places = replace(places, largest_logit=places.largest(size))
         padded = check_update(places, rows, own)
         check_engine(places, rollouts, padded)
         unused = unused_layouts(places, rows)
@@ -141,7 +148,7 @@ def check_engine(places: Places, rollouts: Sequence[Rollout], padded: Sequence[T
     Raises:
         ConfigError: they are not.
     """
-    sampled = [torch.tensor(one.logprobs) for one in rollouts]
+    sampled = [torch.tensor([*one.logprobs]) for one in rollouts]
     engine = "the engine's log-probs of its own samples", "the policy's"
     _require(places, *engine, distance(sampled, padded), "rollout.engine may be another")
 
@@ -171,7 +178,7 @@ def unused_layouts(places: Places, rows: Sequence[TokenRow]) -> dict[str, str]:
 
 
 def _require(places: Places, what: str, other: str, found: float, way_out: str) -> None:
-    worst, allowed = places.largest(found), max(TOLERANCES[one] for one in places.dtypes)
+    worst, allowed = places.largest(found), tolerance(places.dtypes, places.largest_logit)
     if not worst <= allowed:
         raise ConfigError(
             f"rollout.check_at_start: {type(places.model).__name__}: {what} are up to {worst:.3g} nats from {other}; "
@@ -192,7 +199,7 @@ def _layout_line(places: Places, name: str, rows: Sequence[TokenRow]) -> str:
         apart = mixed = torch.inf
         failure = f" ({type(error).__name__}: {error})"
     apart, mixed = places.largest(apart), places.largest(mixed)
-    if apart <= TOLERANCES[dtype] and mixed <= LEAK_TOLERANCES[dtype]:
+    if apart <= tolerance([dtype], places.largest_logit) and mixed <= LEAK_TOLERANCES[dtype]:
         return ""
     return (
         f"{_OPTIONS[name]}: not used with {type(places.model).__name__}: log-probs of {name} rows are up to "

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_FAILURE
     except KeyboardInterrupt:
-        print("masa: the study was interrupted; the same command goes on with it", file=sys.stderr)
+        print("masa: the study was interrupted; the same command resumes it", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
@@ -51,15 +51,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Train every arm of a study with every seed, keep a record of each run, and compare the arms.",
     )
     parser.add_argument("study", type=Path, help="YAML file of the study")
-    parser.add_argument("--processes", type=positive, default=1, help="runs side by side (default: 1)")
+    parser.add_argument("--processes", type=positive, default=1, help="runs at the same time (default: 1)")
     parser.add_argument("--arms", nargs="+", default=[], help="only these arms")
     parser.add_argument("--seeds", nargs="+", type=int, default=[], help="only these seeds")
     parser.add_argument("--runs", type=Path, help="folder of the run directories (default: runs/studies/NAME)")
     parser.add_argument("--records", type=Path, help="folder of the records (default: docs/studies/NAME)")
     parser.add_argument(
-        "--report", action="store_true", help="train nothing: tables and figure of the records there are"
+        "--report", action="store_true", help="train nothing: make tables and figure from the existing records"
     )
-    parser.add_argument("--plan", action="store_true", help="name the runs, after checking every configuration")
+    parser.add_argument("--plan", action="store_true", help="check every configuration, list the runs, and exit")
     return parser
 
 

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -70,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if trainer is None or not trainer.has_begun or not is_disk_full(error):
             raise
         print(
-            f"masa: the run in {trainer.directory} cannot write: {error}. Make room and go on with --resume, "
-            "or start again where there is no checkpoint yet",
+            f"masa: the run in {trainer.directory} cannot write: {error}. Free some space and continue with --resume, "
+            "or start again if there is no checkpoint yet",
             file=sys.stderr,
         )
         return EXIT_FAILURE
@@ -91,8 +92,8 @@ def _what_is_saved(trainer: MASATrainer | None, given: Sequence[str]) -> str:
     directory = RunDirectory(trainer.directory) if trainer is not None and trainer.has_begun else None
     if trainer is None or directory is None or not directory.metrics.exists():
         if directory is None or not cold_start_folder(directory).exists():
-            return "Nothing was trained yet; the same command starts again"
-        return "Nothing was trained yet; the same command with --resume goes on with the cold start as it was saved"
+            return "Nothing has been trained yet; the same command starts from the beginning"
+        return "Nothing has been trained yet; the same command with --resume resumes the cold start"
     checkpoints = list_checkpoints(directory.checkpoints)
     saved = (
         f"The newest checkpoint is {max(checkpoints)[1]}; later steps will be repeated"
@@ -100,11 +101,13 @@ def _what_is_saved(trainer: MASATrainer | None, given: Sequence[str]) -> str:
         else "There is no checkpoint yet; training will begin again with step 1"
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return f"{saved}. To go on, give the same launch command with --resume"
+        return f"{saved}. To resume, give the same launch command with --resume"
     options = [one for one in given if one != "--resume"]
     if str(directory.path) != trainer.config.run.dir:
         options.append(f"run.dir={directory.path}")
-    return f"{saved}. To go on: python -m masa.train {shlex.join([*options, '--resume'])}"
+    # As the user began it: the command `masa` is there where the package is installed.
+    program = "masa train" if Path(sys.argv[0]).name == "masa" else "python -m masa.train"
+    return f"{saved}. To resume: {program} {shlex.join([*options, '--resume'])}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,9 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_configuration(parser, "YAML file with the run's configuration")
     parser.add_argument("--name", help="what reports call this run (run.name)")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in run.dir from its newest checkpoint"
-    )
+    parser.add_argument("--resume", action="store_true", help="resume the run in run.dir from its newest checkpoint")
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, show prompts and plan, load no model, train nothing"
     )

@@ -24,7 +24,7 @@ from masa.config import Config, ConfigError, load_config
 from masa.export import push_policy, save_policy
 from masa.flow.ahead import require_correction
 from masa.model.own_model import check_model_object, check_tokenizer_object, own_tokenizer
-from masa.policy.objective.algorithm import resolve_algorithm
+from masa.policy.objective.algorithm import require_corrected_type, resolve_algorithm
 from masa.preflight import Prepared, prepare, problems_of_rows, total_steps
 from masa.publishing.publish import card_writer
 from masa.rewards.functions import RewardFunction, checked_reward_functions, load_reward_functions, with_names
@@ -90,6 +90,8 @@ class MASATrainer:
         self.config = config if isinstance(config, Config) else load_config(config)
         self.algorithm = resolve_algorithm(self.config.algorithm)
         require_correction(self.config.rollout.async_steps, self.algorithm.loss.engine_correction is not None)
+        policy_type = self.config.model.dtype if model is None else str(model.dtype).removeprefix("torch.")
+        require_corrected_type(self.config.rollout.dtype, policy_type, self.algorithm)
         named_callbacks = load_callbacks(self.config.run.callbacks)
         all_rewards = with_names([*load_reward_functions(self.config.rewards.functions), *own_rewards])
         prepared = prepare(

@@ -35,7 +35,7 @@ from masa.tracking.run_folder import directory_to_resume, fresh_directory
 from masa.tracking.summary import close_with_summary
 from masa.tracking.warning_signs import WarningSigns
 from masa.tracking.working import working
-from masa.training_step import TrainingStep, sample_step
+from masa.training_step import TrainingStep
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -127,11 +127,11 @@ class TrainingRun:
         sampler = self._sampler = parts.sampler()
         state = self._new_state(opened.directory, first=first)
         callbacks = self._callbacks = self._make_callbacks(first=first)
-        step = TrainingStep(parts.config, parts.algorithm, parts.prepared, session, sampler, callbacks, state)
+        step = TrainingStep(parts.config, parts.algorithm, parts.prepared, session, callbacks, state)
         started = StepMetrics()
         with timed(started, "time/start_check"), working(parts.console if first else None, CHECKING):
             lines = session.check_at_start()
-        session.sample_with(lambda step: sample_step(step, session, sampler, parts.prepared, parts.config))
+        session.sample_from(sampler)
         # After the check: the engine's caches of its prompts go with the weights that it is given here.
         done = session.restore(opened.directory, sampler) if resume else None
         again = self._drop_later_rows(opened.directory, done) if first else ""
@@ -168,7 +168,7 @@ class TrainingRun:
         state = self.state
         done = cold_start_within(self._parts, self.session, self._sampler, directory, state.message, resume=resume)
         if not done:
-            state.message("Stopped by SIGTERM in the cold start; --resume goes on from there")
+            state.message("Stopped by SIGTERM in the cold start; continue with --resume")
             self.outcome = {"steps": 0, "stopped_by": "SIGTERM"}
         return done
 
@@ -184,7 +184,7 @@ class TrainingRun:
         if terminated:
             alone = self._parts.config.checkpoint.contents == "model"
             goes_on = "from the newest checkpoint that holds more than the model" if alone else "from there"
-            state.message(f"Stopped by SIGTERM after step {step}; --resume goes on {goes_on}")
+            state.message(f"Stopped by SIGTERM after step {step}; --resume continues {goes_on}")
             self.outcome = {"steps": step, "stopped_by": "SIGTERM"}
         elif reason is not None:
             state.message(f"Stopped after step {step}: {reason}")
@@ -276,7 +276,7 @@ class TrainingRun:
         """Rows of steps that will be repeated go; says which those are."""
         last = max((row["step"] for row in directory.read_metrics()), default=0)
         directory.truncate_after(-1 if done is None else done)
-        return f"; step {done + 1} to step {last} are run again" if done is not None and last > done else ""
+        return "" if done is None else run_again(done, last)
 
     def _notes_of_resuming(self, opened: OpenDirectory, done: int | None, again: str) -> list[str]:
         """Where a resumed run goes on, and what it does otherwise than it would have done at its earlier length."""
@@ -314,3 +314,10 @@ def _choose_directory(config: Config, resume: bool, *, first: bool) -> RunDirect
     path = from_first(choose, RunFolderError, first=first)
     # The first process keeps its own: it knows whether it has made the folder.
     return chosen[0] if chosen else RunDirectory(path)
+
+
+def run_again(done: int, last: int) -> str:
+    """The end of a line about a resumed run, whose checkpoint is of step ``done`` and whose newest row of ``last``."""
+    if last <= done:
+        return ""
+    return f"; step {last} is run again" if last == done + 1 else f"; steps {done + 1} to {last} are run again"

@@ -1,19 +1,16 @@
-"""One training step: the paper's Algorithm 1 for one batch of problems."""
+"""One training step: the paper's Algorithm 1 for one batch of problems (how it is rolled out: `masa.flow.flow`)."""
 
 from __future__ import annotations
 
 from masa.callbacks import Callbacks
 from masa.config import Config
-from masa.controls.batch import ShapedBatch, StepBatch
+from masa.controls.batch import ShapedBatch
 from masa.controls.cloning import clone_experts
 from masa.evaluation.held_out import evaluate_held_out, record_held_out
-from masa.flow.dynamic_sampling import Draw
-from masa.flow.rollouts import roll_out_problems, roll_out_selected, roll_out_together
 from masa.flow.rows import training_rows
 from masa.flow.staleness import record_staleness
 from masa.policy.objective.presets import Algorithm
 from masa.preflight import Prepared
-from masa.problems.mixture import Sampler
 from masa.rewards.grading import GradedGroup
 from masa.run_state import RunState
 from masa.session import Session
@@ -21,6 +18,7 @@ from masa.tracking import keys
 from masa.tracking.cost import record_step_cost
 from masa.tracking.groups import record_groups
 from masa.tracking.metrics import StepMetrics, timed
+from masa.tracking.texts import with_shown_texts
 
 
 class TrainingStep:
@@ -32,7 +30,6 @@ class TrainingStep:
         algorithm: Algorithm,
         prepared: Prepared,
         session: Session,
-        sampler: Sampler,
         callbacks: Callbacks,
         run: RunState,
     ) -> None:
@@ -40,7 +37,6 @@ class TrainingStep:
         self.algorithm = algorithm
         self.prepared = prepared
         self.session = session
-        self.sampler = sampler
         self.callbacks = callbacks
         self.run = run
 
@@ -57,14 +53,14 @@ class TrainingStep:
 
             # Correctness of the solutions; their statistics reward the metas: r_length, r_difficulty, r_notion, r_meta.
             with timed(metrics, "time/verify"):
-                groups = session.gather(session.grader.grade(batch.mine, batch.rollouts), batch.problems)
-            run.groups = groups
+                training = run.groups = session.gather(batch.grade(session.grader), batch.problems)
+            metrics.sum("time/verify", batch.waited)
             self.callbacks.call("on_rewards", run)
 
-            training = groups
+            # DAPO's dynamic sampling: what differs in its rewards, and what was carried over from the step before.
             if session.dynamic_sampling is not None:
-                filled = session.dynamic_sampling.fill(groups, self._drawing(step))
-                training, run.groups = filled.training, filled.sampled
+                filled = session.dynamic_sampling.fill(run.groups, batch.rounds)
+                training = filled.training
                 metrics.lasts(filled.metrics)
 
             # Advantages within each group of either path, and one policy update over both.
@@ -88,6 +84,7 @@ class TrainingStep:
         record_groups(metrics, run.groups, batch.gated, by_source=bool(self.prepared.weights))
         record_step_cost(metrics, session.shape, run.groups, batch, session.updater.take_trained_lengths())
         record_staleness(metrics, training, step)
+        run.groups = with_shown_texts(run.groups, self.config.tracking.samples_per_step, session.gather_objects)
         metrics.lasts({f"reward/{name}": count for name, count in session.verifier_counters().items()})
 
     def evaluate(self, step: int) -> None:
@@ -101,32 +98,6 @@ class TrainingStep:
         run.evaluation, run.evaluated = metrics.flatten(), groups
         run.collected.merge(metrics)
         self.callbacks.call("on_evaluate", run)
-
-    def _drawing(self, step: int) -> Draw:
-        """How dynamic sampling (DAPO) gets the graded rollouts of further problems; their time goes to the metrics."""
-        session, metrics = self.session, self.run.collected
-
-        def draw(count: int, beside: set[str]) -> list[GradedGroup]:
-            problems = self.sampler.next_batch(count, beside=beside)
-            with timed(metrics, "time/rollout"):
-                session.wake_engine(step)
-                batch = roll_out_problems(step, problems, session, self.prepared.builder, self.config)
-                session.engine.sleep()
-            with timed(metrics, "time/verify"):
-                return session.gather(session.grader.grade(batch.mine, batch.rollouts), problems)
-
-        return draw
-
-
-def sample_step(step: int, session: Session, sampler: Sampler, prepared: Prepared, config: Config) -> StepBatch:
-    """Both prompts of each problem go out as one batch: G solutions and M meta-predictions.
-
-    With a control at work something goes first, mostly the M meta-predictions, and decides which problems are solved,
-    and how.
-    """
-    if session.controls.decides_first:
-        return roll_out_selected(step, sampler, session, prepared.builder, config, session.controls)
-    return roll_out_together(step, sampler, session, prepared.builder, config)
 
 
 def measure_held_out(config: Config, prepared: Prepared, session: Session) -> tuple[StepMetrics, list[GradedGroup]]:

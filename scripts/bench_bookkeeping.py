@@ -1,6 +1,7 @@
 """What a step of the real job costs beside engine, verifier and update: nothing is sampled, all rollouts are synthetic.
 
     python scripts/bench_bookkeeping.py [--scale 64]
+    python scripts/bench_bookkeeping.py --before ff1197d [--whole-scale 1]
 
 128 problems with 16 solutions of 6,251 tokens and as many metas of 2,293 tokens on average: 4,096 rollouts, 17 million
 tokens. ``--scale`` divides the length of each rollout where something is held in memory; what is shown is a token's.
@@ -9,18 +10,28 @@ tokens. ``--scale`` divides the length of each rollout where something is held i
 - *Connections*: threads that wait for the last response of a batch, one for each of 256 connections to each server.
 - *Dealing*: how many times the mean the process with most tokens has, problems dealt by number (as it was) and by the
   lengths that metas predict, for several errors of those predictions (the standard deviation of their logarithm).
+- *Processes* (with ``--before`` and a commit, alone): two processes share all groups at full length, with this code and
+  with that of the commit: CPU-seconds, memory and bytes of a process, and what follows for more of them
+  (``bookkeeping_ranks.py``). It needs 10 GB of memory; ``--whole-scale`` divides the lengths.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
+import os
 import random
+import socket
 import statistics
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +45,7 @@ from masa.rollout import RolloutRequest
 from masa.rollout.servers.dispatch import Dispatcher
 from masa.rollout.vllm.sampling import finished_rollout
 
+ROOT = Path(__file__).resolve().parents[1]
 CONNECTIONS = 256
 PROBLEMS, OF_EACH, SOLUTION_TOKENS, META_TOKENS = 128, 16, 6251, 2293
 
@@ -41,7 +53,13 @@ PROBLEMS, OF_EACH, SOLUTION_TOKENS, META_TOKENS = 128, 16, 6251, 2293
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scale", type=int, default=64, help="divides the length of each synthetic rollout")
-    _show_logprobs(parser.parse_args().scale)
+    parser.add_argument("--before", help="a commit; compare two processes that share a step's groups with it")
+    parser.add_argument("--whole-scale", type=int, default=1, help="divides the lengths there")
+    arguments = parser.parse_args()
+    if arguments.before:
+        _show_processes(arguments.before, arguments.whole_scale)
+        return
+    _show_logprobs(arguments.scale)
     _show_connections()
     _show_dealing()
 
@@ -166,6 +184,67 @@ def _slowest(processes: int, error: float | None, seed: int) -> float:
     order = [one.problem for one in predicted] if error is None else dealt(predicted, 10**6, processes)
     loads = [sum(tokens[one.id] for one in order[process::processes]) for process in range(processes)]
     return max(loads) * processes / sum(loads)
+
+
+STAGES = ("gather", "rows", "divide", "collate", "statistics")
+# What a process does for its own rollouts; the rest it does for all of them, however many processes there are.
+OF_ITS_OWN = ("own rollouts", "collate")
+
+
+def _show_processes(commit: str, scale: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", commit, "masa"], cwd=ROOT, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+        sides = {f"at {commit}": _on_two_processes(Path(folder), scale), "now": _on_two_processes(ROOT, scale)}
+    print(f"| of a process, the larger of two | {' | '.join(sides)} |")
+    print("| --- | --- | --- |")
+    for stage in STAGES:
+        print(f"| {stage}, CPU-seconds | " + " | ".join(f"{one[f'{stage}, s']:.2f}" for one in sides.values()) + " |")
+    for name, key in (
+        ("its own rollouts and texts, MB", "own rollouts, held"),
+        ("held after gathering, MB", "gather, held"),
+        ("peak, MB", "statistics, peak"),
+        ("gathered from each process, MB", "gathered, bytes"),
+        ("fetched for training, MB", "fetched, bytes"),
+    ):
+        print(f"| {name} | " + " | ".join(f"{one[key] / 1e6:.1f}" for one in sides.values()) + " |")
+    print()
+    print("| processes | seconds before | seconds now | peak before, MB | peak now, MB |")
+    print("| --- | --- | --- | --- | --- |")
+    for processes in (2, 8, 64):
+        cells = [_extrapolated(one, processes) for one in sides.values()]
+        seconds, peaks = ([f"{cell[index]:.{2 - 2 * index}f}" for cell in cells] for index in (0, 1))
+        print(f"| {processes} | {' | '.join(seconds)} | {' | '.join(peaks)} |")
+
+
+def _extrapolated(found: dict[str, float], processes: int) -> tuple[float, float]:
+    """CPU-seconds and peak megabytes of one of so many processes: what it does for its own rollouts, divided."""
+    share = 2 / processes
+    seconds = sum(found[f"{stage}, s"] * (share if stage in OF_ITS_OWN else 1) for stage in STAGES)
+    own = found["own rollouts, held"] + found["fetched, bytes"]
+    return seconds, (found["statistics, peak"] - own * (1 - share)) / 1e6
+
+
+def _on_two_processes(tree: Path, scale: int) -> dict[str, float]:
+    """The larger figure of the two processes, with the package of ``tree``."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, str(ROOT / "scripts" / "bookkeeping_ranks.py"), out, str(scale)]
+        ranks = [
+            subprocess.Popen(
+                command,
+                env={**os.environ, **shared, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
+                | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
+            for rank in range(2)
+        ]
+        if any(rank.wait() for rank in ranks):
+            raise SystemExit("a process of the measurement failed; what it said stands above")
+        found = [json.loads((Path(out) / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    return {name: max(one[name] for one in found) for name in found[0]}
 
 
 if __name__ == "__main__":

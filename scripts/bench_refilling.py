@@ -58,7 +58,7 @@ def measure(batch: int, waves: int, samples: int, rounds: int) -> None:
     PlannedSequences.lengths = planned_lengths(batch * waves + samples)
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     found: dict[str, list[list[Rollout]]] = {}
-    with mock.patch("masa.rollout.transformers.engine.Sequences", PlannedSequences):
+    with mock.patch("masa.rollout.transformers.stream.Sequences", PlannedSequences):
         for _ in range(rounds):
             for name, engine in engines.items():
                 start = time.process_time()

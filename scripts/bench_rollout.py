@@ -3,6 +3,7 @@
     python scripts/bench_rollout.py [--prompts 32] [--samples 8] [--tokens 128] [--rounds 5] [--dtype float32]
     python scripts/bench_rollout.py --trainer [--steps 10]
     python scripts/bench_rollout.py --refilling [--batch 64] [--waves 8] [--rounds 5]
+    python scripts/bench_rollout.py --model FOLDER [--batches 32 64] [--tokens 64] [--rounds 3]
 
 The bare loop is ``LLM.generate``'s own: requests added, the engine stepped until none is left, outputs kept. Both run
 on the very same vLLM engine, so that nothing but the code around it differs. On a machine with a GPU the policy is as
@@ -10,6 +11,9 @@ large as Qwen3-0.6B, with random weights, and one update with sleep and wake is 
 
 With ``--trainer`` it is the trainer of ``configs/quickstart_vllm.yaml`` that samples, and its ``time/rollout`` that is
 compared: the bare loop makes the rollouts of each step again, between rollouts and update.
+
+With ``--model`` it is both engines with a real model on a CPU, by what each part of them gains
+(`bench_model_rollouts.py`).
 
 With ``--refilling`` it is the transformers engine, with and without refilling of rows (`bench_refilling.py`).
 """
@@ -26,6 +30,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import bench_model_rollouts
 import bench_refilling
 import torch
 
@@ -41,7 +46,9 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart_vllm.yaml"
 
 def main() -> None:
     options = _options()
-    if options.refilling:
+    if options.model:
+        bench_model_rollouts.measure(options.model, options.batches, options.tokens, options.rounds)
+    elif options.refilling:
         bench_refilling.measure(options.batch, options.waves, options.samples, options.rounds)
     elif options.trainer:
         _measure_trainer(options.steps)
@@ -75,18 +82,26 @@ def _measure_trainer(steps: int) -> None:
 
 def _measured(engine: Any, seconds: list[float]) -> Any:
     """``engine``, whose every batch of a step the bare loop makes again before the engine goes to sleep."""
-    generate, sleep = engine.generate, engine.sleep
+    stream, sleep = engine.stream, engine.sleep
     batch: list[RolloutRequest] = []
 
-    def note_and_generate(requests: Sequence[RolloutRequest], ended: Any = None) -> Any:
-        batch[:] = requests
-        return generate(requests, ended)
+    def noting_stream() -> Any:
+        opened = stream()
+        submit = opened.submit
+
+        def note_and_submit(requests: Sequence[RolloutRequest]) -> range:
+            batch.extend(requests)
+            return submit(requests)
+
+        opened.submit = note_and_submit
+        return opened
 
     def measure_and_sleep() -> None:
         seconds.append(_seconds(lambda: _bare_loop(engine, batch)))
+        batch.clear()
         sleep()
 
-    engine.generate, engine.sleep = note_and_generate, measure_and_sleep
+    engine.stream, engine.sleep = noting_stream, measure_and_sleep
     return engine
 
 
@@ -188,6 +203,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", help="folder of a real model, to be sampled from on a CPU")
+    parser.add_argument("--batches", type=int, nargs="+", default=[32, 64], help="with --model: sequences at a time")
     parser.add_argument("--dtype", default="bfloat16" if torch.cuda.is_available() else "float32")
     return parser.parse_args()
 

@@ -133,7 +133,7 @@ def require_resumable(folder: Path) -> None:
     if paths and all(holds_model_alone(path) for path in paths):
         names = ", ".join(path.name for path in paths)
         raise CheckpointError(
-            f"{folder} holds no checkpoint to go on from: {names} hold the model alone "
+            f"{folder} holds no checkpoint to resume from: {names} hold the model alone "
             "(checkpoint.contents: model), which --resume passes over. Start a new run from one of them: "
             f"model.path={paths[0]}, with another run.dir"
         )

@@ -12,8 +12,8 @@ from typing import Any
 from masa.checkpointing.saving import TRAINING_FOLDER
 from masa.files.checked_files import CheckedFiles
 from masa.files.tensor_files import Part, TensorFiles
-from masa.flow.ahead import ahead_of_json
 from masa.flow.dynamic_sampling import carried_of_json
+from masa.flow.saved_batches import ahead_of_json
 from masa.rollout.engine import Rollout
 from masa.rollout.waiting import Waiting, rollout_arrays, rollouts_of
 

@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -40,10 +41,11 @@ from masa.flow.dynamic_sampling import DynamicSampling
 from masa.model.weights import weight_sizes
 from masa.policy.update.updater import PolicyUpdater
 from masa.preflight import Prepared
-from masa.problems import Problem
 from masa.problems.mixture import Sampler
 from masa.rollout.engine import RolloutEngine
+from masa.rollout.moving import bring, spread
 from masa.rollout.waiting import Waiting
+from masa.tokens.exchange import Place
 from masa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _Answer = TypeVar("_Answer")
+_One = TypeVar("_One")
 _CONTAINER = Path("/sys/fs/cgroup")
 # The share of a host's free memory that copies for a checkpoint may take: a step needs some as well.
 _LARGEST_SHARE = 0.7
@@ -67,7 +70,10 @@ class Saved(Protocol):
     rollouts: RolloutsAhead
     dynamic_sampling: DynamicSampling | None
 
-    def share(self, problems: Sequence[Problem]) -> list[Problem]: ...
+    @property
+    def place(self) -> Place: ...
+
+    def share(self, items: Sequence[_One]) -> list[_One]: ...
 
     def gather_objects(self, objects: list[Any]) -> list[Any]: ...
 
@@ -177,7 +183,7 @@ class SessionCheckpoints:
             checkpoint.put_later_aside(folder, step)
             passed = [f"the checkpoint {name} holds the model alone" for name in found.models]
             for warning in (*found.warnings, *passed):
-                warnings.warn(f"{warning}; going on from step {step}", stacklevel=2)
+                warnings.warn(f"{warning}; resuming from step {step}", stacklevel=2)
         self._session.engine.update_weights(self._session.model, version=step)
         return step
 
@@ -194,8 +200,10 @@ class SessionCheckpoints:
             "carried_over": carried.layout,
         }
         own = rollout_parts(rollouts_ahead(self._together.process), ahead)
-        # What is carried over is the same on every process.
-        return state, chain(own, rollout_parts(CARRIED_OVER, carried) if self._together.first else ())
+        # Every process knows what is carried over, and has the tokens of some of it; the first one writes.
+        wanted = [range(len(carried.rollouts) if process == 0 else 0) for process in range(session.place.processes)]
+        brought = [one for _, one in sorted(bring(carried.rollouts, wanted, session.place).items())]
+        return state, chain(own, rollout_parts(CARRIED_OVER, replace(carried, rollouts=brought)))
 
     def _write_all(self, folder: Path, parts: Iterable[Part]) -> dict[str, FileRecord]:
         if self._together.first:
@@ -243,7 +251,8 @@ class SessionCheckpoints:
         sampler.load_state_dict(state["sampler"])
         session.controls.load_state_dict(state["controls"])
         if session.dynamic_sampling is not None:
-            session.dynamic_sampling.restore(carried, self._prepared.train)
+            own = replace(carried, rollouts=spread(carried.rollouts, session.place))
+            session.dynamic_sampling.restore(own, self._prepared.train)
         session.rollouts.restore(ahead, self._prepared.train, session.share)
         return None
 

@@ -155,7 +155,8 @@ class CheckpointWriting:
         earlier = [path.name for _, path in list_checkpoints(self._folder)]
         raise CheckpointError(
             f"the checkpoint after step {self.step} cannot be written to {self._folder}: {error}{who}; earlier "
-            f"checkpoints are untouched ({', '.join(earlier) or 'there is none'}). Make room and go on with --resume",
+            f"checkpoints are untouched ({', '.join(earlier) or 'there is none'}). Free some space and continue with "
+            "--resume",
             first=self._together.first,
         ) from own
 

@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"masa: {error}", file=sys.stderr)
         return EXIT_FAILURE
     except KeyboardInterrupt:
-        print("masa: interrupted. The same command with --resume goes on with what was saved", file=sys.stderr)
+        print("masa: interrupted. The same command with --resume resumes it", file=sys.stderr)
         return EXIT_INTERRUPTED
     if "updates" in summary:
-        print(f"To train what came out of it: model.path={options.out}")
+        print(f"To train the resulting model: model.path={options.out}")
     return 0
 
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_configuration(parser, "YAML file with a run's configuration; see cold_start there")
     parser.add_argument("--out", required=True, help="folder for the model that comes out, and its records")
-    parser.add_argument("--resume", action="store_true", help="go on with the cold start that lies in --out")
+    parser.add_argument("--resume", action="store_true", help="resume the cold start in --out")
     return parser
 
 

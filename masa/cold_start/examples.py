@@ -122,13 +122,14 @@ class Examples:
 
 
 def end_token(solved: Sequence[SolvedProblem], stop_ids: Sequence[int], preferred: int | None) -> int:
-    """The token that ends a written response: the one that ends most of the policy's own solutions.
+    """The token that ends a written response: the one of ``stop_ids`` that ends most of the policy's own solutions.
 
-    Where none of them ended: ``preferred`` if it is one of ``stop_ids``, else the first of these.
+    Where none of them ends one (``rollout.stop`` ends responses with any token): ``preferred`` if it is one of
+    ``stop_ids``, else the first of these.
     """
     counts = Counter[int]()
     for one in solved:
-        counts.update(one.ends)
+        counts.update({token: count for token, count in one.ends.items() if token in stop_ids})
     if counts:
         return min(counts, key=lambda token: (-counts[token], token))
     return preferred if preferred in stop_ids and preferred is not None else stop_ids[0]

@@ -16,7 +16,7 @@ from masa.run_parts import RunParts
 from masa.session import Session
 from masa.tracking.metrics import StepMetrics
 from masa.tracking.run_directory import RunDirectory
-from masa.training_step import measure_held_out, sample_step
+from masa.training_step import measure_held_out
 
 
 def cold_start_within(
@@ -44,7 +44,7 @@ def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, A
 
     def say(line: str) -> None:
         if state.is_main_process:
-            parts.console.print(line, highlight=False)
+            parts.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     for note in parts.prepared.notes:
         say(note)
@@ -52,11 +52,11 @@ def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, A
     records.open(resume=resume)
     with parts.opened_session(first=state.is_main_process) as session:
         sampler = parts.sampler()
-        session.sample_with(lambda step: sample_step(step, session, sampler, parts.prepared, parts.config))
+        session.sample_from(sampler)
         for line in session.check_at_start():
             say(line)
         if not _phase(parts, session, records, say).run(sampler, resume=resume, evaluate_after=True):
-            say("Stopped by SIGTERM; --resume goes on from there")
+            say("Stopped by SIGTERM; continue with --resume")
             return {"stopped_by": "SIGTERM"}
     return records.summary()
 

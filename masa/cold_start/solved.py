@@ -74,7 +74,7 @@ def solved_problem(group: GradedGroup, config: Config, judge: Judge) -> SolvedPr
     figures = measured(group, config.prompts.pass_rate_total)
     lengths = [len(one.token_ids) for one in group.solutions]
     right = [
-        one.token_ids
+        tuple(one.token_ids)
         for one, verdict in zip(group.solutions, group.verdicts, strict=True)
         if verdict.correct and one.finish_reason == "stop"
     ]

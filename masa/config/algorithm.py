@@ -23,7 +23,7 @@ class OverlongSection(Section):
     """What happens to solutions near or at the response limit (DAPO)."""
 
     punish_tokens: NonNegativeInt = 0
-    """Soft punishment: from 0 to -1 over the last this many tokens before the limit; 0: none."""
+    """Soft overlong punishment: falls from 0 to -1 over this many tokens before the limit; 0: none."""
     mask_truncated: bool = False
     """Leave truncated responses out of the loss."""
 
@@ -35,10 +35,10 @@ class DynamicSamplingSection(Section):
     """Dynamic sampling: replace problems whose solutions all have the same reward by fresh ones, until the batch is
     full."""
     max_rounds: PositiveInt = 4
-    """How many times a step draws fresh problems, after its first draw; then it goes on with the groups it has."""
+    """How many times a slot of a step takes fresh problems, after its first one; then the step goes on without it."""
     oversample: Annotated[float, Field(ge=1, le=8)] = 1.0
-    """Draw so many times the missing problems; what is too much is carried over to the next step. Above 1 rollouts can
-    be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
+    """This many problems, on average, take the place of one; the surplus is carried over to the next step. Above 1
+    rollouts can be a step old, and `algorithm.tis_cap` or `algorithm.correction` is required."""
     keep_metas: bool = True
     """Train on the meta-predictions of replaced problems too, so that trivial and unsolvable ones are known."""
 
@@ -155,7 +155,8 @@ class AlgorithmSection(Section):
             )
         if value.get("num_metas_when_calibrated") is not None:
             raise ValueError(
-                f"num_metas_when_calibrated is {value['num_metas_when_calibrated']}, allowed beside a mapping as "
+                f"num_metas_when_calibrated is {value['num_metas_when_calibrated']}, allowed together with a mapping "
+                "as "
                 "num_metas: null; the mapping's when_calibrated is the same option"
             )
         return {**value, "num_metas": metas["at_first"], "num_metas_when_calibrated": metas["when_calibrated"]}
@@ -171,7 +172,8 @@ class AlgorithmSection(Section):
     def _one_advantage(self) -> AlgorithmSection:
         if self.own.advantage is not None and self.advantage_scale is not None:
             raise ValueError(
-                f"advantage_scale is {self.advantage_scale!r}, allowed beside own.advantage: null, for it has no effect"
+                f"advantage_scale is {self.advantage_scale!r}, allowed together with own.advantage: null, for it has "
+                "no effect"
             )
         return self
 
@@ -179,7 +181,8 @@ class AlgorithmSection(Section):
     def _one_correction(self) -> AlgorithmSection:
         if self.tis_cap is not None and self.correction.mode != "none":
             raise ValueError(
-                f"tis_cap is {self.tis_cap}, allowed beside correction.mode {self.correction.mode!r}: null; tis_cap is "
+                f"tis_cap is {self.tis_cap}, allowed together with correction.mode {self.correction.mode!r}: null; "
+                "tis_cap is "
                 "the short form of correction: {mode: truncate, level: token, upper: ...}"
             )
         return self

@@ -27,13 +27,13 @@ class ColdStartSection(Section):
     """Cloning ends when this share of the held-out meta-predictions can be read in full: notions, pass rate and
     length."""
     check_every: PositiveInt = 10
-    """Measure the share of meta-predictions that can be read after every so many updates."""
+    """Number of updates between measurements of the share of meta-predictions that can be read."""
     max_updates: PositiveInt = 200
-    """Cloning ends after so many updates in any case."""
+    """Cloning ends after this many updates in any case."""
     batch_size: PositiveInt = 16
     """Problems of an update: a written meta-prediction of each, and a solution where `solutions` says so."""
     learning_rate: PositiveFloat = 1.0e-5
-    """Learning rate of the updates, constant; the optimiser begins anew afterwards."""
+    """Learning rate of the updates, constant; the optimiser starts fresh afterwards."""
     solutions: AutoSwitch = "on"
     """Clone a solution of each problem as well: one of its own that the verifier accepted, else the worked one of the
     data, if the verifier accepts that. `auto`: where over a tenth of the solutions reached the response limit or hold
@@ -47,7 +47,7 @@ class ColdStartSection(Section):
     """The form of a written meta-prediction, in jinja2: that which `prompts.meta` asks for. `prediction` is the JSON
     object."""
     checkpoint_every: NonNegativeInt = 50
-    """Save a checkpoint after every so many updates, and after the last; 0: only after the last."""
+    """Number of updates between checkpoints; one is always saved after the last. 0: only then."""
 
     @model_validator(mode="after")
     def _some_problems_are_cloned(self) -> ColdStartSection:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
-from masa.config.selection import SelectionMethod, SelectionSection
+from masa.config.section import ImportedSource, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from masa.config.selection import SelectionSection
 
 
 class StabilisedSection(Section):
@@ -38,7 +38,8 @@ class ExpertSection(Section):
     batch_size: PositiveInt = 128
     """Experts of one cloning step, drawn at random from the buffer."""
     every: NonNegativeInt = 0
-    """Clone every so many steps, once the buffer holds a batch; 0: whenever a batch of new experts has come in."""
+    """Number of steps between cloning steps, once the buffer holds a batch; 0: clone whenever a batch of new experts
+    has come in."""
     cloning_steps: PositiveInt = 1
     """Optimiser steps each time experts are cloned."""
     weight: PositiveFloat = 1.0
@@ -72,7 +73,7 @@ class GatingSection(Section):
     start: Literal["closed", "open"] = "closed"
     """`closed`: the gate opens when its precision is shown; `open`: it is open until the opposite is shown."""
     target_precision: Share = 0.8
-    """The gate opens where its precision is at least this, and closes where it is surely less."""
+    """The gate opens where its precision is at least this, and closes where it is less with that `confidence`."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Confidence of the interval whose upper end below the target closes the gate."""
     min_audits: PositiveInt = 16
@@ -80,14 +81,17 @@ class GatingSection(Section):
     window: PositiveInt = 64
     """Newest audited problems that precision, recall and F1 are measured on."""
     max_share: Annotated[float, Field(ge=0, lt=1)] = 0.75
-    """Largest share of a step's problems that may be gated; the surest go first. No limit to methods that rank."""
+    """Largest share of a step's problems that may be gated. With `replace` it is shared out over the slots of the step
+    beforehand; with `leave_out` the surest go first. No limit to methods that rank."""
     gated: Literal["replace", "leave_out"] = "replace"
-    """`replace`: fresh problems keep the batch full; `leave_out`: the step has fewer problems."""
+    """`replace`: the slot of a gated problem takes another one, so the batch is full; `leave_out`: the step has fewer
+    problems."""
     gated_metas: Literal["unrewarded", "history"] = "unrewarded"
     """Metas of gated problems: `unrewarded` ones take no part in the update; with `history` they are rewarded by
     r_difficulty against the pass rate of the problem's earlier solutions, where it has been solved before."""
     max_rounds: PositiveInt = 3
-    """Draws of replacements a step; those of the last one are solved whatever is predicted, so the batch is full."""
+    """Most problems that one slot of a step gates and replaces; the next one is solved whatever is predicted, so the
+    batch is full."""
 
     @model_validator(mode="after")
     def _thresholds_and_counts_fit(self) -> GatingSection:
@@ -134,6 +138,17 @@ class HintingSection(Section):
     """Share of a problem's meta-predictions that must name a notion before it is part of a hint."""
 
 
+class OwnControlsSection(Section):
+    """Controls of your own, by import path (docs/custom.md)."""
+
+    budget: ImportedSource | None = None
+    """`module:function`, `(problem, predictions) -> tokens`: takes the place of the multiple of the predicted length in
+    `controls.cutoff`, whose floor, audits and measures remain; or `{path, arguments}` of a class."""
+    hint: ImportedSource | None = None
+    """`module:function`, `(problem, predictions) -> text`: takes the place of the agreed notions in `controls.hinting`,
+    whose share remains; or `{path, arguments}` of a class."""
+
+
 class ControlsSection(Section):
     """MASA-efficient, and the alternatives to its gate. With gating, cutoff or hinting, meta-predictions are sampled
     before solutions."""
@@ -144,11 +159,20 @@ class ControlsSection(Section):
     selection: SelectionSection = SelectionSection()
     cutoff: CutoffSection = CutoffSection()
     hinting: HintingSection = HintingSection()
+    own: OwnControlsSection = OwnControlsSection()
 
     @property
-    def selection_method(self) -> SelectionMethod:
+    def selection_method(self) -> str:
         """The method that chooses problems."""
         return self.selection.method or ("meta" if self.gating.enabled else "none")
+
+    @model_validator(mode="after")
+    def _own_controls_are_used(self) -> ControlsSection:
+        for name, control in (("budget", "cutoff"), ("hint", "hinting")):
+            source = getattr(self.own, name)
+            if source is not None and not getattr(self, control).enabled:
+                raise ValueError(f"own.{name} is {source.path!r}, which needs {control}.enabled, but that is false")
+        return self
 
     @model_validator(mode="after")
     def _one_method_selects(self) -> ControlsSection:

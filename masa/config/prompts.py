@@ -68,7 +68,7 @@ class PromptsSection(Section):
     """Passed on to the tokenizer's chat template, such as `{enable_thinking: false}` or `{reasoning_effort: high}`; a
     name that the template does not read is refused."""
     date: Annotated[str, BeforeValidator(_iso_date), AfterValidator(_is_date)] = DEFAULT_DATE
-    """The day that chat templates are told which print today's date, so that prompts stay the same from day to day."""
+    """The date given to chat templates that print today's date, so that prompts stay the same from day to day."""
     max_tokens: PositiveInt = 2048
     """Problems whose solution or meta prompt is longer are left out and counted."""
     pass_rate_total: Annotated[int, Field(ge=1, le=1000)] = 8

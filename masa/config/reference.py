@@ -51,6 +51,8 @@ def _type(schema: dict[str, object]) -> str:
         return " or ".join(_type(option) for option in options)
     if isinstance(choices := schema.get("enum"), list):
         return ", ".join(f"`{choice}`" for choice in choices)
+    if "$ref" in schema:
+        return "mapping"
     if "const" in schema:
         return f"`{schema['const']}`"
     name = {"integer": "whole number", "string": "text", "boolean": "true or false", "object": "mapping"}.get(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from masa.config.engine_arguments import require_exact_arguments
 from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section
+
+StopText = Annotated[str, StringConstraints(min_length=1)]
 
 
 class RolloutSection(Section):
@@ -24,40 +26,48 @@ class RolloutSection(Section):
     top_k: NonNegativeInt = 0
     """Sample from the k most probable tokens only; 0: from all of them."""
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Sample from tokens that are at least so many times as probable as the most probable one; 0: from all of them."""
+    """Sample only from tokens whose probability is at least this share of the most probable token's; 0: from all of
+    them."""
     max_solution_tokens: PositiveInt = 8192
     """Response limit of a solution, in tokens."""
     max_meta_tokens: PositiveInt = 2048
     """Response limit of a meta-prediction, in tokens."""
     stop_token_ids: list[NonNegativeInt] = Field(default_factory=list)
-    """Token ids that end a response beside those that tokenizer, generation config and chat template name."""
+    """Token ids that end a response, in addition to those that tokenizer, generation config and chat template name."""
+    stop: list[StopText] = Field(default_factory=list)
+    """Texts that end a response, solution or meta-prediction: it ends with the token that completes one of them, and
+    that token and the text stay part of it."""
     max_batch_size: PositiveInt = 256
     """Sequences decoded at a time by one engine or server."""
     max_model_len: PositiveInt | None = None
-    """vLLM: longest prompt and response together, in tokens; null: prompts.max_tokens, the larger response limit and
-    512 tokens for hints, and at most what the model can."""
+    """vLLM: longest prompt and response together, in tokens; null: prompts.max_tokens, the larger response limit
+    and 512 tokens for hints, but no more than the positions that the model has."""
     dtype: Literal["policy", "float32", "bfloat16"] = "policy"
-    """vLLM: the type that responses are sampled in; `policy`: that of the policy's parameters."""
+    """The type that responses are sampled in; `policy`: that of the policy's parameters. With any other type rollouts
+    follow another distribution than the policy's, which requires `algorithm.tis_cap` or `algorithm.correction`. The
+    engine `transformers` can do this on a CPU with AVX512_BF16: `bfloat16` then holds for all linear layers but the
+    head."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.45
     """vLLM: share of a GPU's memory for weights and KV cache."""
     kv_cache_gb: PositiveFloat | None = None
     """vLLM: size of the KV cache in GB; null: what `gpu_memory_utilization` leaves, 1 without a GPU."""
     tensor_parallel_size: PositiveInt = 1
-    """vLLM: GPUs that share one engine; with `vllm` so many neighbouring processes of the run share theirs."""
+    """vLLM: GPUs that share one engine; with `vllm`, that many neighbouring processes of the run share one."""
     enforce_eager: bool = False
-    """vLLM: no CUDA graphs; starts faster, samples slower. Without a GPU always so."""
+    """vLLM: no CUDA graphs; starts faster, samples slower. Always on without a GPU."""
     sleep_level: Annotated[int, Field(ge=0, le=2)] = 0
     """What the engine `vllm` does with its memory during the update: 0 keeps it, 1 drops the KV cache and moves the
     weights to the CPU, 2 drops both."""
     async_steps: Annotated[int, Field(ge=0, le=8)] = 0
-    """Sample so many steps ahead, while the policy is updated: rollouts are that many updates old. Requires
-    `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
+    """Sample this many steps ahead while the policy is updated: rollouts are that many updates old, and so is what the
+    controls decide by. Requires `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
     check_at_start: bool = True
-    """Prove before the first step, on prompts of this run, that the model's own logits, the update, the engine and a
-    checkpoint give the same log-probs; row layouts that do not are not used, anything else ends the run. False: the row
-    layouts alone are compared."""
+    """Before the first step, prove on prompts of this run that the model's own logits, the update, the engine and a
+    checkpoint give the same log-probs. A row layout (packing, shared prompts) that fails is switched off; any other
+    difference ends the run. False: only the row layouts are compared."""
     check_every: NonNegativeInt = 0
-    """Every so many steps prove that engine and policy agree, by checksum and log-probs of long prompts; 0: never."""
+    """Number of steps between proofs that engine and policy agree, by checksum and log-probs of long prompts; 0:
+    none."""
     servers: list[str] = Field(default_factory=list)
     """`vllm_server`: addresses of running servers, such as `http://host:8000`; empty: `num_servers` are started."""
     num_servers: PositiveInt = 1
@@ -74,7 +84,7 @@ class RolloutSection(Section):
     weight_transfer: Literal["auto", "file", "nccl"] = "auto"
     """How servers get weights; `auto`: `nccl` where there are GPUs that servers have for themselves, else `file`."""
     transfer_folder: str | None = None
-    """Folder that the run and its servers see, for `file`; null: a temporary one."""
+    """Folder that the run and its servers both see, for `file`; null: a temporary one."""
     bucket_mb: PositiveInt = 512
     """Size in MB of the parts in which weights are sent to servers."""
     engine_arguments: Annotated[dict[str, Any], AfterValidator(require_exact_arguments)] = Field(default_factory=dict)

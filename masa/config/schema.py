@@ -63,8 +63,8 @@ class ModelSection(Section):
     """Recompute activations in the backward pass: takes less memory, and about a third more time."""
     liger_kernel: AutoSwitch = "auto"
     """Fused norms and MLPs of the package liger-kernel on a GPU; `auto`: where it is installed and a timed pass is
-    faster with them. As that may turn out differently, say `on` or `off` where a resumed run is to be equal bit for
-    bit."""
+    faster with them. The timing may turn out differently next time: set `on` or `off` where a resumed run must be
+    equal bit for bit."""
     lora: LoraSection = LoraSection()
 
 
@@ -103,12 +103,18 @@ class ProblemsSection(Section):
     eval_limit: PositiveInt | None = None
     """Use the first `eval_limit` held-out problems."""
 
+    @property
+    def train_sources(self) -> list[str]:
+        """The sources of training problems, as they are named."""
+        return [self.train] if isinstance(self.train, str) else [one.source for one in self.train]
+
 
 class EvaluationSection(Section):
     """Held-out evaluation during training."""
 
     every: NonNegativeInt = 0
-    """Evaluate every so many steps; before the first and after the last step it is always done. 0: only then."""
+    """Number of steps between evaluations; the policy is always evaluated before the first and after the last step.
+    0: only then."""
     num_samples: PositiveInt = 1
     """Solutions of each held-out problem; accuracy is pass@1, the mean over them."""
     max_solution_tokens: PositiveInt | None = None
@@ -119,18 +125,21 @@ class EvaluationSection(Section):
     temperature: NonNegativeFloat = 1.0
     """Sampling temperature of evaluations; 0: greedy."""
     benchmarks: list[str] = Field(default_factory=list)
-    """Benchmarks or suites (math, logic, ...) evaluated beside `problems.eval`; `python -m masa.evaluate --list`."""
+    """Benchmarks or suites (math, logic, ...) evaluated together with `problems.eval`; see `masa evaluate --list`."""
+    declarations: list[str] = Field(default_factory=list)
+    """YAML files that declare further benchmarks and suites, as `masa evaluate --declarations` reads them; their
+    templates and limits hold for `masa evaluate` alone."""
     benchmark_data: dict[str, str] = Field(default_factory=dict)
     """Local files to read benchmarks from, by benchmark name; others come from the hub."""
     benchmark_limit: PositiveInt | None = None
-    """Use only so many problems of each benchmark, the first ones; null: all."""
+    """Use only this many problems of each benchmark, the first ones; null: all."""
 
 
 class CheckpointSection(Section):
     """Checkpointing: what is saved of a run, and when."""
 
     every: NonNegativeInt = 50
-    """Save a checkpoint after every so many steps, and always after the last; 0: only after the last."""
+    """Number of steps between checkpoints; one is always saved after the last step. 0: only then."""
     keep: PositiveInt = 2
     """How many of the newest checkpoints are kept."""
     contents: Literal["all", "model"] = "all"
@@ -250,11 +259,6 @@ class Config(Section):
     def _dynamic_sampling_fits(self) -> Config:
         if not self.algorithm.dynamic_sampling.enabled:
             return self
-        if self.rollout.async_steps:
-            raise ValueError(
-                "algorithm.dynamic_sampling.enabled draws problems for the rewards of this step; rollout.async_steps "
-                f"is {self.rollout.async_steps}, allowed is 0"
-            )
         for name in ("gating", "cutoff", "hinting"):
             if getattr(self.controls, name).enabled:
                 raise ValueError(
@@ -269,18 +273,12 @@ class Config(Section):
         for name in ("expert", "gating", "cutoff", "hinting"):
             if getattr(controls, name).enabled and not self.algorithm.meta:
                 raise ValueError(f"controls.{name}.enabled needs meta-predictions, but algorithm.meta is false")
-            if getattr(controls, name).enabled and self.rollout.async_steps and name != "expert":
-                raise ValueError(
-                    f"controls.{name}.enabled decides from the policy's present predictions; rollout.async_steps is "
-                    f"{self.rollout.async_steps}, allowed is 0"
-                )
-        train = self.problems.train
         require_selection_fits(
             controls.selection_method,
             meta=self.algorithm.meta,
             async_steps=self.rollout.async_steps,
             dynamic_sampling=self.algorithm.dynamic_sampling.enabled,
-            sources=[train] if isinstance(train, str) else [one.source for one in train],
+            sources=self.problems.train_sources,
         )
         if (fewer := self.algorithm.num_metas_when_calibrated) is not None:
             require_gate_by_metas("algorithm.num_metas_when_calibrated", fewer, controls.selection_method)
@@ -307,6 +305,16 @@ class Config(Section):
                 f"rewards.meta_length_price.free_tokens is {price.free_tokens}, allowed with a price is less than "
                 f"rollout.max_meta_tokens ({limit})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stop_texts_fit(self) -> Config:
+        for text in self.rollout.stop:
+            if self.algorithm.meta and any(text in tag for tag in ("<meta>", "</meta>")):
+                raise ValueError(
+                    f"rollout.stop: found {text!r}, which is part of <meta> and </meta> and would end every "
+                    "meta-prediction before its JSON object; allowed: texts that are not"
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Options of tracking: what a run records beside its metrics, and the trackers that it goes to."""
+"""Options of tracking: what a run records in addition to its metrics, and the trackers that it goes to."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class WandbSection(Section):
 
 
 class TrackingSection(Section):
-    """Tracking: what a run records beside its metrics."""
+    """Tracking: what a run records in addition to its metrics."""
 
     samples_per_step: NonNegativeInt = 2
-    """Of so many problems of each step one solution and one meta-prediction are written to samples.jsonl."""
+    """Number of problems of each step of which one solution and one meta-prediction are written to samples.jsonl."""
     figures: bool = True
     """Draw figures at the end of the run, as figures/*.png in the run directory."""
     trackers: list[str] = Field(default_factory=list)
-    """Trackers that metrics, samples and figures go to beside the run directory: `wandb`, `tensorboard`, `trackio`,
-    `mlflow`, or `module:Class` of your own, a subclass of `accelerate.tracking.GeneralTracker`."""
+    """Trackers that metrics, samples and figures go to, in addition to the run directory: `wandb`, `tensorboard`,
+    `trackio`, `mlflow`, or `module:Class` of your own, a subclass of `accelerate.tracking.GeneralTracker`."""
     project: str = "masa"
     """Project of the trackers; MLflow calls it an experiment."""
     samples_to_trackers_every: NonNegativeInt = 10
-    """Every so many steps the samples of the step go to the trackers as well; 0: never."""
+    """Number of steps between those whose samples go to the trackers as well; 0: never."""
     arguments: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Further arguments of trackers, by the name that `trackers` has: `{trackio: {space_id: me/runs}}`; they go to
     `wandb.init`, `SummaryWriter`, `trackio.init`, accelerate's `MLflowTracker`, or the class of your own."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from masa.config import Config
 from masa.config.controls import ExpertSection
 from masa.controls.batch import ShapedBatch
-from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget, token_budget
+from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget
 from masa.controls.expert import Expert, ExpertBuffer
 from masa.controls.gated_metas import GatedMetaRewards, RewardedMetas
-from masa.controls.gating import GateDecision, GateEvidence, PredictiveGate, decide
+from masa.controls.gating import GateDecision, GateEvidence, Judgement, PredictiveGate, decide, gatings, is_drawn
 from masa.controls.hinting import NotionHinting
 from masa.controls.intervals import Estimate
+from masa.controls.own.shaping import OwnPart, own_budget, own_hint
 from masa.controls.plan import PlanSettings, PredictedProblem, SolutionPlan, hint_limit
 from masa.controls.reuse import KeptPredictions
 from masa.controls.selection.factory import make_selector
@@ -23,20 +24,13 @@ from masa.controls.selection.ranking import keep_nearest
 from masa.controls.selection.selector import Evidence, Outcome
 from masa.controls.splice import Splicer
 from masa.controls.stabilised import Stabilised
+from masa.problems import Problem
 from masa.rewards.grading import GradedGroup, Grader
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.requests import RequestBuilder
 from masa.tracking.metrics import StepMetrics
 
 ReadPrompts = Callable[[Sequence[Sequence[int]], int], list[list[float]]]
-
-
-@dataclass(frozen=True)
-class Selected:
-    """What the selection method says of one draw: who is not solved, and whom it flagged, by problem id."""
-
-    decision: GateDecision = field(default_factory=GateDecision)
-    flagged: frozenset[str] = frozenset()
 
 
 class Controls:
@@ -46,6 +40,7 @@ class Controls:
         room: tokens that prompt and response may have together; None: not known.
         read_prompts: the policy's hidden states of prompts (`masa.policy.forward.prompt_states.PromptReader`), for the
             selection method that needs them.
+        gather: gives each process the objects of all; None for one process.
     """
 
     def __init__(
@@ -55,6 +50,7 @@ class Controls:
         grader: Grader,
         room: int | None = None,
         read_prompts: ReadPrompts | None = None,
+        gather: Callable[[list[Any]], list[Any]] | None = None,
     ) -> None:
         section = config.controls
         self._config = config
@@ -65,11 +61,13 @@ class Controls:
         self.gated_metas: GatedMetaRewards | None = None
         if self.gate is not None and section.gating.gated_metas == "history":
             self.gated_metas = GatedMetaRewards(config)
-        self.cutoff = EarlyCutoff(section.cutoff) if section.cutoff.enabled else None
+        budget, hint = own_budget(section.own), own_hint(section.own)
+        self.own_parts: dict[str, OwnPart | None] = {"own_budget": budget, "own_hint": hint}
+        self.cutoff = EarlyCutoff(section.cutoff, budget) if section.cutoff.enabled else None
         special = tuple(str(token) for token in builder.tokenizer.get_added_vocab())
-        self.hinting = (
-            NotionHinting(section.hinting, special, config.rewards.notion_match) if section.hinting.enabled else None
-        )
+        self.hinting: NotionHinting | None = None
+        if section.hinting.enabled:
+            self.hinting = NotionHinting(section.hinting, special, config.rewards.notion_match, hint)
         self.kept: KeptPredictions | None = None
         if section.selection.keep_predictions:
             cuts, hints = self.cutoff is not None, self.hinting is not None
@@ -79,7 +77,8 @@ class Controls:
             keys = {"pass_rate": grader.keys.pass_rate, "length": grader.keys.length}
             total = config.prompts.pass_rate_total
             splicer = Splicer(builder.tokenizer, grader.parse, keys, total)
-            self.expert = ExpertBuffer(section.expert, splicer, total, config.run.seed)
+            shared = {} if gather is None else {"gather": gather}
+            self.expert = ExpertBuffer(section.expert, splicer, total, config.run.seed, **shared)
         self.plan_settings = PlanSettings(
             num_solutions=config.algorithm.num_solutions,
             limit=config.rollout.max_solution_tokens,
@@ -125,40 +124,53 @@ class Controls:
         reads = self.selector is not None and self.selector.needs == "prompts"
         return self.metas_first or self.selects or reads
 
-    @property
-    def rounds(self) -> tuple[bool, ...]:
-        """The draws of problems that a step may take, and whether the selection acts on each.
-
-        Where gated problems are replaced, the gate lets the last draw through, so that the batch is full. A ranking
-        fills it from one draw.
-        """
-        if self.gate is None or self.selector is None or not self.selects:
-            return (False,)
-        if self.selector.ranks or self.gate.section.gated == "leave_out":
-            return (True,)
-        return (True,) * self.gate.section.max_rounds + (False,)
-
     def candidates(self, places: int) -> int:
         """How many problems to draw for so many places."""
         ranks = self.selects and self.selector is not None and self.selector.ranks
         return math.ceil(self._config.controls.selection.candidates * places) if ranks else places
 
-    def select(
-        self, predicted: Sequence[PredictedProblem], evidence: Evidence, step: int, places: int, *, acts: bool
-    ) -> Selected:
-        """Who of these candidates is flagged and, where the selection ``acts``, who is not solved."""
-        if self.gate is None or self.selector is None:
-            return Selected()
-        section, seed = self.gate.section, self._config.run.seed
+    def judge(self, step: int, predicted: PredictedProblem, evidence: Evidence) -> Judgement | None:
+        """What the selection method says of one problem; None where there is none, or one that ranks problems."""
+        if self.selector is None or self.selector.ranks:
+            return None
+        return self.selector.judge(step, [predicted], evidence)[predicted.problem.id]
+
+    def is_audited(self, step: int, problem: str) -> bool:
+        """Whether a flagged problem is solved all the same, to measure the gate."""
+        share = self._config.controls.gating.audit_share
+        return is_drawn(share, self._config.run.seed, step, problem, "gate audit")
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether gated problems leave their slots empty; else the slots take other problems."""
+        return self._config.controls.gating.gated == "leave_out"
+
+    def gatings(self, step: int, slots: int) -> list[int]:
+        """How many problems each slot of the next step may gate and replace."""
+        if self.selector is None or self.selector.ranks or not self.selects or self.leaves_out:
+            return [0] * slots
+        return gatings(self._config.controls.gating, slots, self._config.run.seed, step)
+
+    def decide(self, step: int, judgements: Mapping[str, Judgement]) -> GateDecision:
+        """Who of all problems of a step is left out."""
+        section, seed = self._config.controls.gating, self._config.run.seed
+        return decide(judgements, section, seed, step, is_open=self.selects)
+
+    def rank(self, step: int, candidates: Sequence[Problem], evidence: Evidence, places: int) -> GateDecision:
+        """Who of these candidates is not solved, by a selection method that ranks them; nobody where it is not on."""
+        if self.selector is None or not self.selects:
+            return GateDecision()
+        predicted = [PredictedProblem(problem, (), ()) for problem in candidates]
         judgements = self.selector.judge(step, predicted, evidence)
-        if not self.selector.ranks:
-            flagged = frozenset(id for id, one in judgements.items() if one.flagged)
-            is_open = acts and self.gate.is_open
-            return Selected(decide(judgements, section, seed, step, is_open=is_open), flagged)
-        if not acts:
-            return Selected()
-        decision = keep_nearest(judgements, places, section.audit_share, seed, step)
-        return Selected(decision, frozenset((*decision.gated, *decision.audited)))
+        audit_share = self._config.controls.gating.audit_share
+        return keep_nearest(judgements, places, audit_share, self._config.run.seed, step)
+
+    def at_this_moment(self) -> Controls:
+        """The controls as they are now, for decisions about a step that is sampled while they learn from others."""
+        frozen = copy.copy(self)
+        for name in ("stabilised", "selector", "gate", "kept"):
+            setattr(frozen, name, copy.deepcopy(getattr(self, name)))
+        return frozen
 
     def reward_gated(self, step: int, gated: Sequence[PredictedProblem]) -> list[RewardedMetas]:
         """The metas of gated problems that the problem's history rewards; mostly none."""
@@ -177,8 +189,8 @@ class Controls:
         """
         metrics = StepMetrics()
         if self._config.algorithm.num_metas_when_calibrated is not None:
-            # Before the gate learns from this step: what this step was sampled with.
-            metrics.last("control/num_metas", self.num_metas)
+            # What this step was sampled with, before the gate learns from it.
+            metrics.last("control/num_metas", batch.num_metas or self.num_metas)
         if self.gate is not None:
             flagged = self._flagged(step, batch, groups)
             self._observe_gate(metrics, self.gate, batch, groups, flagged)
@@ -199,6 +211,9 @@ class Controls:
         if self.hinting is not None:
             _record_hints(metrics, groups)
             metrics.last("control/hints_without_room", sum(plan.hint_left_out for plan in batch.plans.values()))
+        for part in self.own_parts.values():
+            if part is not None:
+                part.observe(step, groups)
         if self.gate is not None or self.cutoff is not None or self.hinting is not None:
             metrics.last("control/on", float(self.stabilised.since is not None))
             self.stabilised.observe(step, _mean_rewards(groups))
@@ -242,6 +257,7 @@ class Controls:
             "gated_metas": self.gated_metas,
             "cutoff": self.cutoff,
             "expert": self.expert,
+            **self.own_parts,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -249,9 +265,14 @@ class Controls:
         """Whom the selection flagged; in a step that sampled all at once, whom it would have flagged."""
         if batch.flagged is not None:
             return batch.flagged
-        predicted = [PredictedProblem(one.problem, one.metas, one.predictions) for one in groups]
-        rewards = {one.problem.id: [verdict.reward for verdict in one.verdicts] for one in groups}
-        return self.select(predicted, rewards, step, len(groups), acts=False).flagged
+        found = set()
+        for group in groups:
+            predicted = PredictedProblem(group.problem, group.metas, group.predictions)
+            rewards = {group.problem.id: [verdict.reward for verdict in group.verdicts]}
+            judgement = self.judge(step, predicted, rewards)
+            if judgement is not None and judgement.flagged:
+                found.add(group.problem.id)
+        return frozenset(found)
 
     def _observe_gate(
         self,
@@ -337,7 +358,7 @@ def _share_of_kept(batch: ShapedBatch, groups: Sequence[GradedGroup]) -> float:
 def _budget(group: GradedGroup, plan: SolutionPlan | None, cutoff: EarlyCutoff, limit: int) -> int:
     if plan is not None:
         return plan.budget
-    return token_budget([one.length for one in group.predictions], cutoff.section, limit)
+    return cutoff.budget(group.problem, group.predictions, limit)
 
 
 def _record_estimate(metrics: StepMetrics, key: str, estimate: Estimate) -> None:

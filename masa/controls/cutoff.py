@@ -10,6 +10,9 @@ from typing import Any
 
 from masa.config.controls import CutoffSection
 from masa.controls.intervals import Estimate, f1_of_counts, proportion
+from masa.controls.own.shaping import OwnBudget
+from masa.problems import Problem
+from masa.rewards.meta_prediction import MetaPrediction
 
 _AGGREGATES: Mapping[str, Callable[[Sequence[int]], float]] = {
     "mean": statistics.fmean,
@@ -64,11 +67,22 @@ class CutoffReading:
 
 
 class EarlyCutoff:
-    """The running record of audited solutions; these ran to the response limit whatever their budget."""
+    """The running record of audited solutions; these ran to the response limit whatever their budget.
 
-    def __init__(self, section: CutoffSection) -> None:
+    ``own`` says how many tokens a problem's solutions may have, in place of the predicted lengths.
+    """
+
+    def __init__(self, section: CutoffSection, own: OwnBudget | None = None) -> None:
         self.section = section
+        self.own = own
         self._evidence: list[CutoffEvidence] = []
+
+    def budget(self, problem: Problem, predictions: Sequence[MetaPrediction], limit: int) -> int:
+        """The token budget of a problem's solutions, from the floor to the response limit."""
+        if self.own is None:
+            return token_budget([one.length for one in predictions], self.section, limit)
+        wanted = self.own(problem, predictions)
+        return limit if wanted is None or wanted >= limit else max(self.section.floor, wanted)
 
     def observe(self, evidence: CutoffEvidence) -> None:
         """Take in a step's evidence and forget what is older than the window."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import statistics
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from masa.config.controls import ExpertSection
 from masa.controls.splice import Measured, Splicer
 from masa.problems.seeds import derive_seed
+from masa.tokens.elsewhere import token_ids
 
 if TYPE_CHECKING:
     from masa.rewards.grading import GradedGroup
@@ -24,8 +25,12 @@ class Expert:
     problem_id: str
     step: int
     score: float
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
+    prompt_ids: Sequence[int]
+    token_ids: Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", token_ids(self.prompt_ids))
+        object.__setattr__(self, "token_ids", token_ids(self.token_ids))
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,29 @@ class Collected:
     not_spliced: int
 
 
-class ExpertBuffer:
-    """A bounded buffer with one expert a problem, oldest first; a newer expert of a problem replaces the older."""
+def _same(values: list[Any]) -> list[Any]:
+    return values
 
-    def __init__(self, section: ExpertSection, splicer: Splicer, pass_rate_total: int, run_seed: int) -> None:
+
+class ExpertBuffer:
+    """A bounded buffer with one expert a problem, oldest first; a newer expert of a problem replaces the older.
+
+    Every process has the same one; ``gather`` gives each the objects of all.
+    """
+
+    def __init__(
+        self,
+        section: ExpertSection,
+        splicer: Splicer,
+        pass_rate_total: int,
+        run_seed: int,
+        gather: Callable[[list[Any]], list[Any]] = _same,
+    ) -> None:
         self.section = section
         self._splicer = splicer
         self._total = pass_rate_total
         self._seed = run_seed
+        self._gather = gather
         self._experts: OrderedDict[str, Expert] = OrderedDict()
         self._new = 0
 
@@ -56,21 +76,21 @@ class ExpertBuffer:
         return list(self._experts.values())
 
     def collect(self, step: int, groups: Sequence[GradedGroup]) -> Collected:
-        """Add the best meta-prediction of each group, where one passes the floor."""
-        scores: list[float] = []
-        not_spliced = 0
-        for group in groups:
-            candidates = self._candidates(group)
-            if not candidates:
-                continue
-            score, index = candidates[0]
-            ids = self._splicer.splice(group.metas[index].token_ids, measured(group, self._total))
-            if ids is None:
-                not_spliced += 1
-                continue
-            self._add(Expert(group.problem.id, step, score, group.metas[index].prompt_ids, ids))
-            scores.append(score)
-        return Collected(tuple(scores), not_spliced)
+        """Add the best meta-prediction of each group, where one passes the floor.
+
+        Groups of several processes: each makes the experts of its own, and all add them in the order of ``groups``.
+        """
+        own = {
+            group.problem.id: self._expert(step, group, candidates[0])
+            for group in groups
+            if group.process is None and (candidates := self._candidates(group))
+        }
+        made: dict[str, Expert | None] = {id: expert for one in self._gather([own]) for id, expert in one.items()}
+        found = [made[group.problem.id] for group in groups if group.problem.id in made]
+        experts = [expert for expert in found if expert is not None]
+        for expert in experts:
+            self._add(expert)
+        return Collected(tuple(expert.score for expert in experts), len(found) - len(experts))
 
     def batches(self, step: int) -> list[list[Expert]]:
         """The batches to clone after step ``step``; empty where cloning is not due."""
@@ -102,9 +122,15 @@ class ExpertBuffer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._new = int(state["new"])
         self._experts = OrderedDict(
-            (id, Expert(id, step, score, tuple(prompt), tuple(ids)))
-            for id, step, score, prompt, ids in state["experts"]
+            (id, Expert(id, step, score, prompt, ids)) for id, step, score, prompt, ids in state["experts"]
         )
+
+    def _expert(self, step: int, group: GradedGroup, candidate: tuple[float, int]) -> Expert | None:
+        """None where the numbers in it cannot be replaced."""
+        score, index = candidate
+        meta = group.metas[index]
+        ids = self._splicer.splice(meta.token_ids, measured(group, self._total))
+        return None if ids is None else Expert(group.problem.id, step, score, meta.prompt_ids, ids)
 
     def _candidates(self, group: GradedGroup) -> list[tuple[float, int]]:
         """Score and index of each meta-prediction that may be an expert, the best first; ties: r_meta, then index."""

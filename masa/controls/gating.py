@@ -63,6 +63,23 @@ def is_drawn(share: float, run_seed: int, *what: int | str) -> bool:
     return derive_seed(run_seed, *what) < share * _SEED_RANGE
 
 
+def gatings(section: GatingSection, slots: int, run_seed: int, step: int) -> list[int]:
+    """How many problems each slot of a step may gate, one after the other, where gated problems are replaced.
+
+    Together they may gate so many that with a solved problem a slot no more than ``max_share`` of all are gated; that
+    is shared out before anything is sampled. Slots that may gate one more than others follow from seed and step.
+    """
+    total = int(slots * section.max_share / (1.0 - section.max_share))
+    while total > section.max_share * (slots + total):  # what rounding has added
+        total -= 1
+    each, over = divmod(total, slots)
+    order = sorted(range(slots), key=lambda slot: (derive_seed(run_seed, step, slot, "gatings"), slot))
+    found = [each] * slots
+    for slot in order[:over]:
+        found[slot] += 1
+    return [min(one, section.max_rounds) for one in found]
+
+
 @dataclass(frozen=True)
 class GateDecision:
     """Problem ids of one draw: those without solutions, and the flagged that are solved all the same.

@@ -11,6 +11,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from masa.config import ConfigError
 from masa.config.controls import HintingSection
+from masa.controls.own.shaping import OwnHint
+from masa.problems import Problem
+from masa.rewards.meta_prediction import MetaPrediction
 from masa.rewards.notions import NotionForm, NotionMatch, notion_form, notions_in_texts
 
 
@@ -20,13 +23,21 @@ class NotionHinting:
     Args:
         special: texts of the tokenizer's special tokens; a notion that holds one would break the chat template.
         match: which notions are the same, as in the reward of notions.
+        own: says what the hint of a problem is, in place of the agreed notions.
 
     Raises:
         ConfigError: ``controls.hinting.text`` is no jinja2 text over ``notions``.
     """
 
-    def __init__(self, section: HintingSection, special: Sequence[str] = (), match: NotionMatch = "form") -> None:
+    def __init__(
+        self,
+        section: HintingSection,
+        special: Sequence[str] = (),
+        match: NotionMatch = "form",
+        own: OwnHint | None = None,
+    ) -> None:
         self.section = section
+        self.own = own
         self._match = match
         self._special = tuple(special)
         environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
@@ -45,6 +56,13 @@ class NotionHinting:
         """The hint's text, None where no notion is agreed upon."""
         notions = rank_notions(predicted, statement, self.section, self._special, self._match)
         return self._text.render(notions=notions).strip() or None if notions else None
+
+    def hint_of(self, problem: Problem, predictions: Sequence[MetaPrediction]) -> str | None:
+        """The hint of a problem; None where there is none. A text that holds a special token's text is no hint."""
+        if self.own is None:
+            return self.hint([one.notions for one in predictions], problem.statement)
+        text = (self.own(problem, predictions) or "").strip()
+        return None if not text or any(one in text for one in self._special) else text
 
     def hinted(self, num_solutions: int) -> int:
         """How many of a problem's solutions are given the hint: the first so many, for their seeds are alike."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from masa.controls.cutoff import EarlyCutoff, token_budget
+from masa.controls.cutoff import EarlyCutoff
 from masa.controls.gating import is_drawn
 from masa.controls.hinting import NotionHinting
 from masa.problems import Problem
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.engine import Rollout, RolloutRequest
+from masa.rollout.moving import left_at
 from masa.rollout.requests import RequestBuilder
 
 # What a hint may add to a solution prompt beyond ``prompts.max_tokens``; a longer one is not given.
@@ -24,6 +25,10 @@ class PredictedProblem:
     problem: Problem
     metas: tuple[Rollout, ...]
     predictions: tuple[MetaPrediction, ...]
+
+    def left_at(self, process: int) -> PredictedProblem:
+        """What other processes know of metas that ``process`` has."""
+        return replace(self, metas=tuple(left_at(one, process) for one in self.metas))
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,14 @@ def plan_solutions(
     budget, audited = settings.limit, [False] * count
     if settings.cutoff is not None:
         section = settings.cutoff.section
-        budget = token_budget([one.length for one in predicted.predictions], section, settings.limit)
+        budget = settings.cutoff.budget(problem, predicted.predictions, settings.limit)
         audited = [
             is_drawn(section.audit_share, settings.run_seed, step, problem.id, "cutoff audit", index)
             for index in range(count)
         ]
     hint, hinted, left_out = None, 0, False
     if settings.hinting is not None:
-        hint = settings.hinting.hint([one.notions for one in predicted.predictions], problem.statement)
+        hint = settings.hinting.hint_of(problem, predicted.predictions)
         if hint is not None and not settings.hint_fits(problem, hint):
             hint, left_out = None, True
         hinted = settings.hinting.hinted(count) if hint is not None else 0

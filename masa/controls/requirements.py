@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from masa.config import Config, ConfigError
+from masa.config.selection import is_own
 from masa.controls.hinting import NotionHinting
+from masa.controls.own.selection import own_selector
+from masa.controls.own.shaping import own_budget, own_hint
 from masa.problems.prompts import PromptTemplates
 
 
@@ -20,3 +23,15 @@ def check_controls(config: Config, templates: PromptTemplates) -> None:
                 f"prompts.solution: found {config.prompts.solution!r}, which has no {{{{ hint }}}}; "
                 "controls.hinting needs a solution template that holds it"
             )
+
+
+def check_own_controls(config: Config) -> None:
+    """Make and try the parts of the user's own, which training alone needs: an evaluation of the run does not.
+
+    Raises:
+        ConfigError: one that cannot be imported, does not fit the rest of the configuration, or does not work.
+    """
+    if is_own(config.controls.selection_method):
+        own_selector(config)
+    own_budget(config.controls.own)
+    own_hint(config.controls.own)

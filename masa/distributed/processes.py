@@ -13,6 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from masa.config import ConfigError
 from masa.config.schema import ModelSection
+from masa.model.sharded import name_device_for_deepspeed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,6 +30,7 @@ def join_processes(timeout_minutes: float | None = None) -> PartialState:
     waits: dict[str, Any] = {} if timeout_minutes is None else {"timeout": timedelta(minutes=timeout_minutes)}
     refuse_fsdp()
     require_deepspeed()
+    name_device_for_deepspeed()
     if _left_to_accelerate():
         return PartialState(**waits)
     if _under_deepspeed():

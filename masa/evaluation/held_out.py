@@ -68,19 +68,28 @@ def held_out_rows(step: int, groups: Sequence[GradedGroup]) -> list[dict[str, An
     return [{"step": step, **outcome_of(group).row()} for group in groups]
 
 
-def benchmark_problems(names: Sequence[str], data: dict[str, str], *, limit: int | None = None) -> list[Problem]:
+def benchmark_problems(
+    names: Sequence[str], data: dict[str, str], *, limit: int | None = None, declarations: Sequence[str] = ()
+) -> list[Problem]:
     """The problems of the benchmarks named in ``evaluation.benchmarks``, to be evaluated beside ``problems.eval``.
 
-    ``data`` maps benchmark names to local files. Each problem's source is its benchmark's name.
+    ``data`` maps benchmark names to local files, ``declarations`` are YAML files of further benchmarks. Each problem's
+    source is its benchmark's name.
 
     Raises:
+        ConfigError: a file of declarations that cannot be read, or a name that two of them declare.
         ProblemDataError: a name that is no benchmark or suite, or data that cannot be read.
     """
     from masa.evaluation.benchmarks import resolve_benchmarks
     from masa.evaluation.benchmarks.loading import DataChoice, load_benchmark
+    from masa.evaluation.benchmarks.own import OwnBenchmarks, read_declarations, together
 
+    own = OwnBenchmarks()
+    for path in declarations:
+        own = together(own, read_declarations(path), key="evaluation.declarations")
     choice = DataChoice(files={name: Path(path).expanduser() for name, path in data.items()}, limit=limit)
-    return [problem for benchmark in resolve_benchmarks(names) for problem in load_benchmark(benchmark, choice)]
+    chosen = resolve_benchmarks(names, own.benchmarks, own.suites)
+    return [problem for benchmark in chosen for problem in load_benchmark(benchmark, choice)]
 
 
 def _named(prefix: str, outcomes: Sequence[Outcome]) -> dict[str, float]:

@@ -7,19 +7,18 @@ for studies of what age does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
 
 from masa.config import ConfigError
 from masa.controls.batch import StepBatch
+from masa.flow.saved_batches import load_batches, save_batches
 from masa.problems import Problem
-from masa.rollout.engine import Rollout
-from masa.rollout.waiting import Waiting, rollout_of_json
+from masa.rollout.waiting import Waiting
 
 
 def require_correction(steps_ahead: int, corrects: bool) -> None:
@@ -38,19 +37,34 @@ def require_correction(steps_ahead: int, corrects: bool) -> None:
 class RolloutsAhead:
     """Batches of rollouts, step by step, sampled at most ``steps_ahead`` steps before they are taken.
 
-    With ``steps_ahead`` 0 there is no thread: a batch is sampled when it is taken.
+    A step is begun and ended by whoever calls `take` and `wait`; between the two it is sampled by a thread, one step
+    after the other. It begins when the one before has ended, for what that has left over is drawn first, and with the
+    controls of that moment: those of the weights that it is sampled with. With ``steps_ahead`` 0 there is no thread.
 
     Args:
-        sample: makes the batch of a step; called for one step after the other.
+        sample: makes the batch of a step from what ``begin`` gave; called for one step after the other.
         steps_ahead: how many steps to sample ahead (k).
         last_step: nothing is sampled for steps after it.
+        begin: what ``sample`` is given for a step.
+        finish: the batch, from what ``begin`` and ``sample`` gave.
     """
 
-    def __init__(self, sample: Callable[[int], StepBatch], steps_ahead: int, last_step: int) -> None:
+    def __init__(
+        self,
+        sample: Callable[[Any], Any],
+        steps_ahead: int,
+        last_step: int,
+        *,
+        begin: Callable[[int], Any] = lambda step: step,
+        finish: Callable[[Any, Any], StepBatch] = lambda begun, sampled: sampled,
+    ) -> None:
         self._sample = sample
+        self._begin = begin
+        self._finish = finish
         self._steps_ahead = steps_ahead
         self._last_step = last_step
-        self._pending: dict[int, Future[StepBatch]] = {}
+        self._sampling: dict[int, tuple[Any, Future[Any]]] = {}
+        self._ready: dict[int, StepBatch] = {}
         self._executor: ThreadPoolExecutor | None = None
         if steps_ahead:
             on_this_device = partial(_use_device, torch.cuda.current_device() if torch.cuda.is_available() else None)
@@ -60,37 +74,34 @@ class RolloutsAhead:
         """The batch of ``step``; those of the next ``steps_ahead`` steps are being sampled from now on.
 
         Raises:
-            Exception: whatever sampling this batch raised.
+            Exception: whatever sampling this batch, or one that comes before one of the next, raised.
         """
         if self._executor is None:
-            return self._sample(step)
+            begun = self._begin(step)
+            return self._finish(begun, self._sample(begun))
         for number in range(step, min(step + self._steps_ahead, self._last_step) + 1):
-            if number not in self._pending:
-                self._pending[number] = self._executor.submit(self._sample, number)
-        return self._pending.pop(step).result()
+            if number not in self._ready and number not in self._sampling:
+                self.wait()
+                begun = self._begin(number)
+                self._sampling[number] = begun, self._executor.submit(self._sample, begun)
+        if step not in self._ready:
+            self.wait()
+        return self._ready.pop(step)
 
     def wait(self) -> None:
-        """Return when nothing is being sampled: now the engine may take weights.
+        """Return when nothing is being sampled: now the engine may take weights. All processes call it together.
 
         Raises:
             Exception: whatever sampling raised.
         """
-        for future in self._pending.values():
-            future.result()
+        for number, (begun, future) in sorted(self._sampling.items(), key=lambda one: one[0]):
+            self._ready[number] = self._finish(begun, future.result())
+            del self._sampling[number]
 
     def state(self) -> Waiting:
-        """The batches that have been sampled and not taken, for a checkpoint: of each its step, problems and groups."""
+        """The batches that have been sampled and not taken, for a checkpoint (`masa.flow.saved_batches`)."""
         self.wait()
-        batches = [(step, future.result()) for step, future in sorted(self._pending.items())]
-        layout = [
-            {
-                "step": step,
-                "problems": [problem.id for problem in batch.problems],
-                "group_sizes": [len(group) for group in batch.rollouts],
-            }
-            for step, batch in batches
-        ]
-        return Waiting(layout, [rollout for _, batch in batches for group in batch.rollouts for rollout in group])
+        return save_batches(self._ready)
 
     def restore(
         self,
@@ -105,19 +116,7 @@ class RolloutsAhead:
             problems: the training problems.
             share: this process's part of a batch's problems.
         """
-        by_id = {problem.id: problem for problem in problems}
-        merged: dict[int, tuple[list[str], list[list[Rollout]]]] = {}
-        for state in states:
-            rollouts = iter(state.rollouts)
-            for one in state.layout:
-                groups = [list(islice(rollouts, size)) for size in one["group_sizes"]]
-                merged.setdefault(int(one["step"]), (list(one["problems"]), []))[1].extend(groups)
-        for step, (names, groups) in merged.items():
-            batch_problems = [by_id[name] for name in names]
-            mine = share(batch_problems)
-            future: Future[StepBatch] = Future()
-            future.set_result(StepBatch(batch_problems, mine, _in_order(groups, mine)))
-            self._pending[step] = future
+        self._ready = load_batches(states, {problem.id: problem for problem in problems}, share)
 
     def close(self) -> None:
         """Sample nothing more; what is being sampled ends when its engine is closed."""
@@ -125,23 +124,7 @@ class RolloutsAhead:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def ahead_of_json(state: Sequence[Mapping[str, Any]]) -> Waiting:
-    """What checkpoints of earlier versions hold in JSON: the groups themselves in the place of their sizes."""
-    layout = [
-        {"step": one["step"], "problems": one["problems"], "group_sizes": [len(group) for group in one["groups"]]}
-        for one in state
-    ]
-    return Waiting(layout, [rollout_of_json(values) for one in state for group in one["groups"] for values in group])
-
-
 def _use_device(device: int | None) -> None:
     """A thread's current GPU is the first one until it is told otherwise."""
     if device is not None:
         torch.cuda.set_device(device)
-
-
-def _in_order(groups: Sequence[list[Rollout]], mine: Sequence[Problem]) -> list[list[Rollout]]:
-    """The groups of ``mine``, solutions first, as `RequestBuilder.requests` orders them."""
-    found = {(group[0].path, group[0].problem_id): group for group in groups}
-    keys = [(path, problem.id) for path in ("solution", "meta") for problem in mine]
-    return [found[key] for key in keys if key in found]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from math import floor
 from typing import Any
 
 from masa.config.algorithm import DynamicSamplingSection
@@ -15,51 +15,48 @@ from masa.rewards.grading import GradedGroup
 from masa.rollout.engine import Rollout
 from masa.rollout.waiting import Waiting, rollout_of_json
 
-Draw = Callable[[int, set[str]], list[GradedGroup]]
-"""Graded groups of so many fresh problems, none of the ids given; the same on every process."""
-
 
 @dataclass(frozen=True)
 class FilledBatch:
-    """``training`` is what the update learns from, ``sampled`` every group that this step sampled."""
+    """``training`` is what the update learns from; ``metrics`` of how the batch was filled."""
 
     training: list[GradedGroup]
-    sampled: list[GradedGroup]
     metrics: Mapping[str, float]
 
 
 class DynamicSampling:
-    """Fills batches, and carries what is too much over to the next step.
+    """Says how often a slot may take other problems, and carries what is too much over to the next step.
 
     A group whose solutions all have the same reward has no advantage: another problem takes its place (Yu et al. 2025,
-    section 3.2). The number of further draws is bounded; after the last one the step goes on with the groups it has.
+    section 3.2), in its own slot and as soon as that is known (`masa.flow.flow`). The number of further problems is
+    bounded; a slot that has had them all stays without.
     """
 
-    def __init__(self, section: DynamicSamplingSection, num_problems: int, num_training_problems: int) -> None:
+    def __init__(self, section: DynamicSamplingSection, num_problems: int) -> None:
         self._section = section
         self._wanted = num_problems
-        self._available = num_training_problems
         self._carried: list[GradedGroup] = []
 
-    def fill(self, groups: Sequence[GradedGroup], draw: Draw) -> FilledBatch:
-        """A batch from what was carried over, from ``groups``, and from what ``draw`` gives beyond them."""
-        carried = len(self._carried)
-        sampled = list(groups)
-        rounds = 0
-        while self._missing(sampled) > 0 and rounds < self._section.max_rounds:
-            seen = {group.problem.id for group in (*sampled, *self._carried)}
-            count = min(math.ceil(self._missing(sampled) * self._section.oversample), self._available - len(seen))
-            if count < 1:
-                break
-            sampled += draw(count, seen)
-            rounds += 1
+    def later_rounds(self, slots: int) -> list[list[int]]:
+        """How many problems each slot takes in each round after its first, as long as none of them teaches anything.
 
+        Groups that were carried over take the places of as many slots, the first ones, which take nothing more.
+        ``oversample`` problems a slot and round on average: those of slot s are the whole numbers that s and s + 1
+        times ``oversample`` have between them.
+        """
+        share, rounds = self._section.oversample, self._section.max_rounds
+        sizes = [floor((slot + 1) * share) - floor(slot * share) for slot in range(slots)]
+        return [[] if slot < len(self._carried) else [size] * rounds for slot, size in enumerate(sizes)]
+
+    def fill(self, sampled: Sequence[GradedGroup], rounds: int) -> FilledBatch:
+        """A batch from what was carried over and from all groups of a step, which took so many ``rounds`` of draws."""
+        carried = len(self._carried)
         informative = [*self._carried, *filter(is_informative, sampled)]
         replaced = [group for group in sampled if not is_informative(group)]
         self._carried = [_bare(group) for group in informative[self._wanted :]]
         training = informative[: self._wanted]
         metrics = {
-            "rollout/dynamic_rounds": float(rounds),
+            "rollout/dynamic_rounds": float(rounds - 1),
             "rollout/replaced_share": len(replaced) / len(sampled),
             "rollout/batch_filled": len(training) / self._wanted,
             "rollout/carried_in": float(carried),
@@ -69,7 +66,7 @@ class DynamicSampling:
             training = training + [
                 replace(group, solutions=(), solution_rewards=()) for group in replaced if group.metas
             ]
-        return FilledBatch(training, sampled, metrics)
+        return FilledBatch(training, metrics)
 
     def state(self) -> Waiting:
         """What is carried over, for a checkpoint; each group's solutions come before its metas."""
@@ -99,9 +96,6 @@ class DynamicSampling:
             )
             for one in state.layout
         ]
-
-    def _missing(self, sampled: Sequence[GradedGroup]) -> int:
-        return self._wanted - len(self._carried) - sum(map(is_informative, sampled))
 
 
 def carried_of_json(state: Sequence[Mapping[str, Any]]) -> Waiting:

@@ -114,6 +114,9 @@ def load_policy(section: ModelSection, device: torch.device | None = None) -> Pr
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    from masa.model.sharded import name_device_for_deepspeed
+
+    name_device_for_deepspeed()
     placed: dict[str, Any] = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
 
     path = resolve_model_path(section)

@@ -74,10 +74,10 @@ def _by_recorded_steps(rows: Sequence[Mapping[str, Any]], steps: int, times: int
     each = sum(newest) / len(newest)
     evaluated = finite_values(rows, keys.EVALUATION_SECONDS)
     seconds = steps * each + (times * sum(evaluated) / len(evaluated) if evaluated else 0.0)
-    return (
-        f"Time left: about {duration(seconds)}, an estimate from the newest {len(newest)} steps "
-        f"({duration(each)} each)" + (" and the evaluations so far" if evaluated else "")
-    )
+    steps_taken = "the newest step" if len(newest) == 1 else f"the newest {len(newest)} steps"
+    each_took = duration(each) if len(newest) == 1 else f"{duration(each)} each"
+    evaluations_too = " and the evaluations so far" if evaluated else ""
+    return f"Time left: about {duration(seconds)}, an estimate from {steps_taken} ({each_took}){evaluations_too}"
 
 
 def _by_arithmetic(

@@ -48,7 +48,7 @@ def launch_at_work(environment: Mapping[str, str]) -> Launch:
         return Launch(1, 1, environment, "this process alone")
     processes = int(environment.get("WORLD_SIZE", "1"))
     local = int(environment.get("LOCAL_WORLD_SIZE", processes))
-    return Launch(processes, max(1, -(-processes // local)), environment, "the launcher at work")
+    return Launch(processes, max(1, -(-processes // local)), environment, "the current launcher")
 
 
 def is_first(environment: Mapping[str, str]) -> bool:

@@ -241,7 +241,7 @@ def _show_cache(
     full, half = longest + response, longest + response // 2
     roomy = int(gpu * engine.fitting_share) - engine.weights - ENGINE_OVERHEAD
     slower = slowdown(engine, roomy, half, running=running)
-    table = Table(title="vLLM beside training, by arithmetic", show_header=False)
+    table = Table(title="vLLM and training on one GPU, by arithmetic", show_header=False)
     table.add_row("engine's weights, GB", f"{engine.weights / 1e9:.2f}")
     table.add_row("KV cache, GB", f"{max(0, engine.cache) / 1e9:.2f}")
     table.add_row(f"sequences of {full:,} tokens at once", f"{engine.at_once(full):,}")
@@ -252,13 +252,15 @@ def _show_cache(
     share = config.rollout.gpu_memory_utilization
     if config.rollout.kv_cache_gb is None and share > engine.fitting_share:
         console.print(
-            f"rollout.gpu_memory_utilization: {share} does not fit beside training's {training / 1e9:.1f} GB and "
-            f"{OVERHEAD / 1e9:.0f} GB of the libraries; at most {engine.fitting_share:.2f} does"
+            f"rollout.gpu_memory_utilization: {share} does not fit together with the {training / 1e9:.1f} GB of "
+            "training "
+            f"and the {OVERHEAD / 1e9:.0f} GB of libraries; allowed: at most {engine.fitting_share:.2f}"
         )
     elif slower > _STARVED:
         console.print(
-            f"rollout.gpu_memory_utilization: {share} starves the engine: generation takes {slower:.1f} times as long "
-            f"as with sleep_level 2 and {int(engine.fitting_share * 20) / 20:.2f}"
+            f"rollout.gpu_memory_utilization: {share} leaves the engine little memory: generation takes {slower:.1f} "
+            "times "
+            f"as long as with sleep_level 2 and {int(engine.fitting_share * 20) / 20:.2f}"
         )
 
 

@@ -43,6 +43,7 @@ def _preview(options: argparse.Namespace) -> None:
         shown=options.show,
         verified=options.verify,
         with_tokens=with_tokens,
+        planned=options.config is not None,
     )
 
 
@@ -79,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="section.key=value",
         help="changes to the configuration, e.g. problems.columns.statement=query or model.path=FOLDER",
     )
-    parser.add_argument("--config", help="YAML file of a run: its tokenizer, templates, columns and verifier are used")
+    parser.add_argument(
+        "--config",
+        help="YAML file of a run: its tokenizer, templates, columns and verifier are used, and steps, tokens and time "
+        "of the run are shown",
+    )
     parser.add_argument("--split", help="split of a hub data set or of a folder of save_to_disk (default: train)")
     parser.add_argument("--show", type=positive, default=3, help="problems to show (default 3)")
     parser.add_argument(

@@ -113,7 +113,7 @@ def _csv_rows(path: Path, label: str) -> Iterator[Row]:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
             if len(set(columns)) < len(columns):
-                raise ProblemDataError(f"{label}: a column name stands twice in the header: {', '.join(columns)}")
+                raise ProblemDataError(f"{label}: a column name occurs twice in the header: {', '.join(columns)}")
             for row in reader:
                 found = len(columns) + len(row.pop(None, []))
                 found -= sum(value is None for value in row.values())

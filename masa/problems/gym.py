@@ -57,7 +57,7 @@ def parse_gym_source(source: str) -> GymSource:
     options: dict[str, Any] = {}
     for key, text in pairs:
         if key in options or not text:
-            wrong = "stands twice" if key in options else "has no value"
+            wrong = "occurs twice" if key in options else "has no value"
             raise ProblemDataError(f"problems {source!r}: the option {key!r} {wrong}")
         try:
             options[key] = yaml.safe_load(text)
@@ -102,6 +102,14 @@ def gym_problems(source: str) -> tuple[str, Iterator[Problem | Unreadable]]:
     except Exception as error:  # tasks check their options by assertions, and by whatever a wrong type leads to
         raise ProblemDataError(f"problems {source!r}: {parsed.task} refuses these options: {error}") from error
     return parsed.name, (_problem(parsed, index, data[index]) for index in range(parsed.size))
+
+
+def answer_of(problem: Problem) -> Any:
+    """What the data give as the right answer. Of a task it is the entry's answer alone: the rest of the entry says how
+    the problem came about, its place among the generated ones included."""
+    if problem.verifier == GYM_VERIFIER and isinstance(problem.answer, dict):
+        return problem.answer["entry"]["answer"]
+    return problem.answer
 
 
 def _problem(source: GymSource, index: int, entry: dict[str, Any]) -> Problem | Unreadable:

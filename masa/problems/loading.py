@@ -12,7 +12,7 @@ from typing import Any, Literal
 from masa.problems.errors import ProblemDataError, RowError, nearest, shown
 from masa.problems.files import READERS, Unreadable, file_rows
 from masa.problems.gym import PREFIX as _GYM
-from masa.problems.gym import gym_problems
+from masa.problems.gym import answer_of, gym_problems
 from masa.problems.hub import hub_rows
 from masa.problems.presets import PRESETS
 from masa.problems.problem import Problem
@@ -106,10 +106,10 @@ class _Collected:
         key = statement_key(problem.statement)
         if key in self._answers:
             self._duplicates += 1
-            if self._answers[key] != problem.answer:
+            if self._answers[key] != answer_of(problem):
                 self._conflicting.append(index)
             return
-        self._answers[key] = problem.answer
+        self._answers[key] = answer_of(problem)
         if problem.id in self._ids:
             self._repeated_ids += 1
             problem = replace(problem, id=f"{problem.id}#{key}")
@@ -242,7 +242,7 @@ def _refuse_where_needed(label: str, report: LoadReport, *, refuse: bool, kept: 
         more = "; ..." if len(bad) > _BAD_ROWS_SHOWN else ""
         raise ProblemDataError(
             f"{label}: {len(bad)} of the {report.rows_read} rows read {'is' if len(bad) == 1 else 'are'} bad: "
-            f"{shown_rows}{more}. Mend them, or leave them out with problems.on_bad_row=skip"
+            f"{shown_rows}{more}. Correct them, or leave them out with problems.on_bad_row=skip"
         )
     if kept == 0:
         raise ProblemDataError(f"{label}: none of its {report.rows_read} rows is a problem: {shown_rows}")

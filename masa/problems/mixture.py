@@ -69,6 +69,13 @@ class MixedSampler:
                 batch += sampler.next_batch(count, beside=ids.intersection(beside))
         return batch
 
+    def put_back(self, problems: Sequence[Problem]) -> None:
+        """Problems that were drawn and not used: each part draws its own next, in their order, and is owed them."""
+        for part, (sampler, ids) in enumerate(zip(self._samplers, self._ids, strict=True)):
+            own = [problem for problem in problems if problem.id in ids]
+            sampler.put_back(own)
+            self._owed[part] += len(own) - self._shares[part] * len(problems)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that ``load_state_dict`` needs to go on exactly here; plain JSON values."""
         return {"parts": [one.state_dict() for one in self._samplers], "owed": list(self._owed)}

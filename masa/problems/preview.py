@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from masa.config import Config
 from masa.problems.errors import shown as cut
-from masa.problems.gym import GYM_VERIFIER
+from masa.problems.gym import GYM_VERIFIER, answer_of
 from masa.problems.problem import Problem
 from masa.problems.report import LoadedProblems, LoadReport
 
@@ -21,7 +21,14 @@ _STATEMENT_CHARACTERS = 300
 
 
 def show_preview(
-    console: Console, config: Config, loaded: LoadedProblems, *, shown: int, verified: int, with_tokens: bool
+    console: Console,
+    config: Config,
+    loaded: LoadedProblems,
+    *,
+    shown: int,
+    verified: int,
+    with_tokens: bool,
+    planned: bool = False,
 ) -> None:
     """Print the preview of loaded problems.
 
@@ -29,6 +36,7 @@ def show_preview(
         shown: problems that are shown; the prompts are those of the first one.
         verified: gold answers that are verified, of each verifier.
         with_tokens: count lengths in tokens of the tokenizer of ``model.path``, else in characters.
+        planned: show what a run of ``config`` on these problems takes at most, with the numbers of a dry run.
 
     Raises:
         ConfigError: a template or tokenizer that cannot work, or a verifier that cannot run here.
@@ -51,6 +59,8 @@ def show_preview(
     for line in length_lines(config, templates, loaded.problems, with_tokens):
         _print(console, line)
     for line in gold_lines(config, loaded.problems, verified):
+        _print(console, line)
+    for line in plan_lines(config, templates, loaded.problems) if planned else []:
         _print(console, line)
 
 
@@ -90,7 +100,7 @@ def problem_lines(problem: Problem) -> list[str]:
         f"{problem.id} (verifier {problem.verifier})",
         *system,
         f"  {text}",
-        f"  answer: {cut(problem.answer, 100)}",
+        f"  answer: {cut(answer_of(problem), 100)}",
     ]
 
 
@@ -113,6 +123,36 @@ def length_lines(config: Config, templates: Any, problems: Sequence[Problem], wi
         _lengths("Meta prompts", meta, "tokens"),
         f"Problems with a prompt over prompts.max_tokens ({limit:,}), which a run leaves out: {over:,}",
     ]
+
+
+def plan_lines(config: Config, templates: Any, problems: Sequence[Problem]) -> list[str]:
+    """Steps, tokens and, where it can be estimated, time of a run of ``config`` on these problems, at most.
+
+    Evaluations are not counted: held-out problems are read by a dry run.
+    """
+    from masa.model.loading import load_tokenizer
+    from masa.planning.estimate import estimated_time
+    from masa.planning.tokens import token_rows
+    from masa.preflight import longest_prompt, plan_step, total_steps
+    from masa.rollout.requests import RequestBuilder
+    from masa.rollout.room import load_model_config
+
+    if len(problems) < config.algorithm.num_problems:
+        return [
+            f"A step of this configuration takes {config.algorithm.num_problems:,} problems (algorithm.num_problems), "
+            f"and {len(problems):,} are here"
+        ]
+    longest = longest_prompt(config, RequestBuilder(config, templates, load_tokenizer(config.model)), problems)
+    longest = min(longest, config.prompts.max_tokens)
+    steps = total_steps(config, problems)
+    tokens = token_rows(config, plan_step(config, longest), 0, longest, steps)
+    lines = [
+        f"A run of this configuration on these problems: {steps:,} steps of {config.algorithm.num_problems:,} problems",
+        *(f"  {name}: {value}" for name, value in tokens.items()),
+    ]
+    model_config = load_model_config(config.model)
+    time = estimated_time(config, model_config, longest=longest, held_out=0, steps=(0, steps)) if model_config else None
+    return [*lines, f"  {time}"] if time else lines
 
 
 def gold_lines(config: Config, problems: Sequence[Problem], count: int) -> list[str]:
@@ -144,7 +184,7 @@ def gold_lines(config: Config, problems: Sequence[Problem], count: int) -> list[
         right = sum(verdict.correct for _, verdict in own)
         lines.append(f"Gold answers, {name}: {right} of {len(own)} are judged correct")
         lines += [
-            f"  {problem.id}: {cut(problem.answer, 100)} is judged {verdict.status}"
+            f"  {problem.id}: {cut(answer_of(problem), 100)} is judged {verdict.status}"
             + (f" ({verdict.message})" if verdict.message else "")
             for problem, verdict in own
             if not verdict.correct
@@ -158,7 +198,7 @@ def gold_response(problem: Problem) -> str | None:
     if problem.verifier == "code":
         return None if problem.solution is None else _program(problem.solution)
     if problem.verifier == GYM_VERIFIER:
-        return f"\\boxed{{{answer['entry']['answer']}}}"
+        return f"\\boxed{{{answer_of(problem)}}}"
     return None if isinstance(answer, Mapping | list) else f"\\boxed{{{answer}}}"
 
 

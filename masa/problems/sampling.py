@@ -66,6 +66,10 @@ class ProblemSampler:
             batch[drawn] = self._problems[drawn]
         return list(batch.values())[len(taken) :]
 
+    def put_back(self, problems: Sequence[Problem]) -> None:
+        """Problems that were drawn and not used: they are drawn next, in their order."""
+        self._deferred.extendleft(problem.id for problem in reversed(problems))
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that ``load_state_dict`` needs to go on exactly here; plain JSON values."""
         return {

@@ -35,7 +35,7 @@ class HubUploads(Callback):
         if run.config.hub.when != "checkpoints" or run.step == run.total_steps:
             return  # the end of the run uploads the last one, with all that is known then
         if self._thread is not None and self._thread.is_alive():
-            run.message(f"hub: the checkpoint of step {run.step} is not uploaded: the one before is still on its way")
+            run.message(f"hub: the checkpoint of step {run.step} is not uploaded: the previous upload is still running")
             return
         publication = self._prepared(run)
         if publication is not None:
@@ -99,4 +99,4 @@ def _not_uploaded(run: RunState, why: str) -> str:
     hub = run.config.hub
     public = "" if hub.private else " --public"
     command = f"masa push {shlex.quote(str(run.directory.path))} --repo {hub.repo}{public}"
-    return f"hub: nothing is uploaded: {why}. The run goes on; to upload its newest checkpoint later: {command}"
+    return f"hub: nothing is uploaded: {why}. The run continues; to upload its newest checkpoint later: {command}"

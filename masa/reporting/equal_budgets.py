@@ -42,7 +42,7 @@ def equal_budgets_table(groups: Sequence[RunGroup]) -> Table:
         [Row(group.label, cells[group.label], group.color) for group in trained] if columns else [],
         title="Accuracy at equal budgets",
         note="Held-out accuracy in per cent, interpolated between evaluations, when each run had spent what the "
-        "thriftiest run spent in all. Means over seeds, with half of the 95 % interval where there are several.",
+        "least costly run spent in all. Means over seeds, with half of the 95 % interval where there are several.",
     )
 
 

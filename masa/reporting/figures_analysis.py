@@ -19,6 +19,7 @@ from masa.tracking.figure_style import BLACK, FONT, GREY, VERMILION, style
 # Fewer pairs of steps, or solutions of a kind, say nothing.
 _FEWEST = 20
 _FAR = 4.0
+_HEADROOM = 1.3
 _SHADE = 0.55
 
 
@@ -72,7 +73,7 @@ def cutoff_error_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         panels.append(_errors(group, errors))
     return ReportFigure(
         "cutoff_error",
-        "Lengths beside their predictions",
+        "Lengths against their predictions",
         "(Length - mean predicted length) / standard deviation of the predictions, of correct and of wrong solutions; "
         "problems whose metas agree are left out. Early cutoff saves where wrong solutions lie to the right of correct "
         "ones. Values beyond 4 are counted at the edge.",
@@ -96,7 +97,7 @@ def calibration_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         "Calibration over training",
         "Expected calibration error of the predicted pass rates in each twelfth of the run: the mean distance between "
         "a predicted pass rate and what problems with that prediction had. It falls where predictions become right on "
-        "average, also where they tell no problems apart.",
+        "average, and also where they do not tell one problem from another.",
         [line_panel(lines, title, "expected calibration error", "step", rate=True)] if lines else [],
         [row for line in lines for row in line_rows(line)],
     )
@@ -129,7 +130,9 @@ def _errors(group: RunGroup, errors: dict[str, list[float]]) -> Panel:
             weights = np.full(len(values), 1 / len(values))
             label = f"{name} (median {np.median(values):+.1f})"
             axes.hist(values, edges.tolist(), weights=weights, color=color, alpha=_SHADE, label=label)
-        axes.legend(fontsize=FONT - 0.5, frameon=False)
+        # Room for the legend above the highest bar.
+        axes.set_ylim(top=_HEADROOM * axes.get_ylim()[1])
+        axes.legend(fontsize=FONT - 0.5, frameon=False, loc="upper left")
 
     medians = ", ".join(f"{name} {np.median(found):+.1f} ({len(found)})" for name, found in errors.items())
     return Panel(draw, f"{group.label}: medians of the standardised error: {medians}", series=group.key)

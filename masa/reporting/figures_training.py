@@ -63,7 +63,7 @@ def alignment_figure(groups: Sequence[RunGroup]) -> ReportFigure:
     return ReportFigure(
         "predicted_and_actual",
         "Predicted and actual values over training",
-        "Mean predicted pass rate beside the mean pass rate of the solutions, and mean predicted length beside the "
+        "Mean predicted pass rate and mean pass rate of the solutions, mean predicted length and "
         "mean length of the correct solutions. Lines that meet show that predictions are right on average. They do not "
         "show that the policy tells one problem from another: a constant could do as well, which is what "
         "“Predictions against baselines” compares.",

@@ -81,22 +81,24 @@ def line_panel(
         else:
             values = np.concatenate([line.curve.mean for line in shown])
             axes.set_ylim(min(0.0, 1.1 * float(np.nanmin(values))), 1.1 * max(0.0, float(np.nanmax(values))) or 1.0)
-        if against != "step":
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=against == "step"))
-        label_ends(
-            axes,
-            [
-                EndLabel(
-                    float(line.curve.mean[-1]), textwrap.fill(line.label, _LABEL_CHARACTERS), line.color, line.series
-                )
-                for line in shown
-            ],
-        )
+        _x_axis(axes, shown, against)
+        label_ends(axes, [_end_label(line) for line in shown])
 
     said = "; ".join(f"{line.label} ends at {line.curve.mean[-1]:.2f}" for line in lines if len(line.curve))
     hover = [point for line in lines for point in _hover(line, against)]
     return Panel(draw, f"{title} against {X_LABELS[against]}: {said}", hover=hover, series=series)
+
+
+def _x_axis(axes: Axes, lines: Sequence[Line], against: Against) -> None:
+    """Ticks that can be read; around a single place there is nothing to count, so its value alone is named."""
+    if against != "step":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    places = np.unique(np.concatenate([line.curve.x for line in lines]))
+    if len(places) == 1:
+        axes.set_xlim(float(places[0]) - 1.0, float(places[0]) + 1.0)
+        axes.set_xticks([float(places[0])])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=against == "step"))
 
 
 def _end_label(line: Line) -> EndLabel:

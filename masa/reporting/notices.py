@@ -53,7 +53,7 @@ def _few_seeds(groups: Sequence[RunGroup]) -> str:
     told = ", ".join(f"{group.label} {_seeds(len(group.runs))}" for group in few)
     return (
         f"Few seeds: {told}. Runs of one method differ from seed to seed, so a difference between methods may come "
-        f"from the seeds alone; {FEW_SEEDS} seeds or more a method show how much."
+        f"from the seeds alone; with {FEW_SEEDS} or more seeds of each method the report shows how large it is."
     )
 
 

@@ -53,7 +53,7 @@ def overview_table(groups: Sequence[RunGroup]) -> Table:
     rows = []
     for group in (group for group in groups if group.trained):
         cells = [
-            ", ".join(map(str, group.seeds)) or str(len(group.runs)),
+            _runs_and_seeds(group),
             f"{max(run.last_step for run in group.runs):,}",
             _accuracy_before(group),
             _accuracy_after(group),
@@ -66,12 +66,18 @@ def overview_table(groups: Sequence[RunGroup]) -> Table:
         rows.append(Row(group.label, cells, group.color))
     return Table(
         "method",
-        ["seeds", "steps", "accuracy before", "accuracy after", "r_difficulty", "r_length", "r_notion"],
+        ["runs", "steps", "accuracy before", "accuracy after", "r_difficulty", "r_length", "r_notion"],
         rows,
         note="Held-out pass@1 in per cent. Several seeds: their mean ± half of the 95 % interval by Student's t. One "
         "run: in brackets its 95 % bootstrap interval over problems, which says nothing about other seeds. Rewards: "
         "means of the first and the last tenth of the steps.",
     )
+
+
+def _runs_and_seeds(group: RunGroup) -> str:
+    """How many runs, and their seeds: a lone `0` would read as no run at all."""
+    seeds = ", ".join(map(str, group.seeds))
+    return f"{len(group.runs)} (seed{'s' if len(group.seeds) > 1 else ''} {seeds})" if seeds else str(len(group.runs))
 
 
 def _accuracy_before(group: RunGroup) -> str:
@@ -137,12 +143,12 @@ def reached_table(groups: Sequence[RunGroup]) -> Table:
     rows = [Row(group.label, _reached_cells(group, baseline, target), group.color) for group in trained]
     return Table(
         "method",
-        ["seeds that got there", "steps", "tokens generated", "less by", "seconds of training", "less by"],
+        ["seeds that reached it", "steps", "tokens generated", "less by", "seconds of training", "less by"],
         rows,
         title=f"To {baseline.label}'s final accuracy",
         note=f"What had been spent at the first evaluation with a held-out accuracy of at least {100 * target:.1f} %, "
-        f"the mean that {baseline.label} ends with; means over the seeds that got there, and how many times less than "
-        f"the whole of {baseline.label}'s runs.",
+        f"the mean that {baseline.label} ends with; means over the seeds that reached it, and by which factor that is "
+        f"less than what the whole runs of {baseline.label} spent.",
     )
 
 

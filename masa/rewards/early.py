@@ -26,23 +26,30 @@ class Early:
 
 
 class EarlyVerdicts:
-    """Has solutions verified as they come, by a thread of its own that takes at a time what has come since the last.
+    """Has solutions verified as they come, by threads of its own; each takes at a time what has come since.
 
     Verdicts do not depend on when they are asked for, so neither do rewards.
 
     Args:
-        verify: one verdict an item, in order; called by that thread.
+        verify: one verdict an item, in order; called by these threads.
+        threads: how many; with more than one, an answer that takes long keeps fewer others waiting.
     """
 
-    def __init__(self, verify: Callable[[Sequence[Item]], Sequence[Verdict]]) -> None:
+    def __init__(self, verify: Callable[[Sequence[Item]], Sequence[Verdict]], threads: int = 1) -> None:
         self.seconds = 0.0
-        """How long ``verify`` has worked."""
+        """For how long ``verify`` has worked, once or several times at a time."""
         self._verify = verify
-        self._found: defaultdict[tuple[str, tuple[int, ...]], deque[Early]] = defaultdict(deque)
+        self._at_work = 0
+        self._working_since = 0.0
+        self._found: defaultdict[tuple[str, Sequence[int]], deque[Early]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._queue: SimpleQueue[tuple[Item, Future[Verdict]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="masa-early-verdicts", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"masa-early-verdicts-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def begin(self, rollout: Rollout, text: str, item: Item) -> None:
         """Have ``item`` verified, which asks about ``rollout`` and its ``text``."""
@@ -59,23 +66,25 @@ class EarlyVerdicts:
 
     def close(self) -> None:
         """Begin nothing more; what has begun is finished."""
-        self._queue.put(None)
+        for _ in self._threads:
+            self._queue.put(None)
 
     def _work(self) -> None:
-        closed = False
-        while not closed:
+        while True:
             batch = [self._queue.get()]
             try:
-                while True:
+                while batch[-1] is not None:
                     batch.append(self._queue.get_nowait())
             except Empty:
-                closed = None in batch
+                pass
             self._settle([one for one in batch if one is not None])
+            if batch[-1] is None:
+                return
 
     def _settle(self, batch: Sequence[tuple[Item, Future[Verdict]]]) -> None:
         if not batch:
             return
-        started = time.perf_counter()
+        self._note(1)
         try:
             for (_, future), verdict in zip(batch, self._verify([item for item, _ in batch]), strict=True):
                 future.set_result(verdict)
@@ -83,4 +92,13 @@ class EarlyVerdicts:
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
-        self.seconds += time.perf_counter() - started
+        self._note(-1)
+
+    def _note(self, more: int) -> None:
+        """One thread more is at work, or one less."""
+        with self._lock:
+            now = time.perf_counter()
+            if self._at_work:
+                self.seconds += now - self._working_since
+            self._working_since = now
+            self._at_work += more

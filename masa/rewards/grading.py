@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,12 @@ from masa.rewards.overlong import overlong_punishment
 from masa.rewards.own_parts import Verifier, verified
 from masa.rewards.verdict import Verdict
 from masa.rollout.engine import Rollout, RolloutEngine, RolloutRequest
+from masa.rollout.moving import left_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+ELSEWHERE = "(a text that only the process which sampled it has)"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class GradedGroup:
     plus what reward functions give times their weights, plus the overlong punishment. Pass rates count what is wholly
     correct. ``function_rewards`` has what each reward function that was called said of each solution, ``notion_match``
     says which notions were the same to r_notion.
+
+    ``process`` is the process that has the group, None for this one. Of another process's group everything is known
+    but tokens, log-probs and texts: in the place of a text stands `ELSEWHERE`.
     """
 
     problem: Problem
@@ -49,6 +55,19 @@ class GradedGroup:
     meta_rewards: tuple[MetaReward, ...] = ()
     notion_match: NotionMatch = "form"
     function_rewards: Mapping[str, tuple[FunctionReward, ...]] = field(default_factory=dict)
+    process: int | None = None
+
+    def left_at(self, process: int) -> GradedGroup:
+        """What other processes know of a group of ``process``."""
+        return replace(
+            self,
+            process=process,
+            solutions=tuple(left_at(one, process) for one in self.solutions),
+            metas=tuple(left_at(one, process) for one in self.metas),
+            solution_texts=(ELSEWHERE,) * len(self.solution_texts),
+            meta_texts=(ELSEWHERE,) * len(self.meta_texts),
+            statistics=replace(self.statistics, correct_texts=(), incorrect_texts=()),
+        )
 
 
 class Grader:
@@ -93,21 +112,36 @@ class Grader:
         """
         if not self._verifies_early or not any(request.path == "solution" for request in requests):
             return engine.generate(requests)
-        self._give_up_early()
-        self._early = early = EarlyVerdicts(partial(verified, self._verifier))
+        self._early = early = self.open_early()
         by_id = {problem.id: problem for problem in problems}
-        limit = self._config.rollout.max_solution_tokens
-
-        def begin(request: RolloutRequest, rollout: Rollout) -> None:
-            # What a cutoff ends is incorrect without a word from the verifier.
-            cut = rollout.truncated and request.max_new_tokens < limit
-            if rollout.path == "solution" and not cut:
-                (text,) = self.texts([rollout])
-                early.begin(rollout, text, verifier_item(by_id[rollout.problem_id], text))
-
         try:
-            return engine.generate(requests, begin)
+            return engine.generate(requests, lambda request, one: self.ended(early, by_id, request, one))
         finally:
+            self.close_early(early)
+
+    def open_early(self) -> EarlyVerdicts | None:
+        """Verdicts on solutions as they end; None where they are verified when they are graded. To be closed."""
+        if not self._verifies_early:
+            return None
+        return EarlyVerdicts(partial(verified, self._verifier), self._config.rewards.verifier_workers)
+
+    def ended(
+        self,
+        early: EarlyVerdicts | None,
+        problems: Mapping[str, Problem],
+        request: RolloutRequest,
+        rollout: Rollout,
+    ) -> None:
+        """Have a rollout verified that has just ended, if there is anything to verify; ``problems`` by id."""
+        # What a cutoff ends is incorrect without a word from the verifier.
+        cut = rollout.truncated and request.max_new_tokens < self._config.rollout.max_solution_tokens
+        if early is not None and rollout.path == "solution" and not cut:
+            (text,) = self.texts([rollout])
+            early.begin(rollout, text, verifier_item(problems[rollout.problem_id], text))
+
+    def close_early(self, early: EarlyVerdicts | None) -> None:
+        """Nothing more ends; verdicts that are not there yet are still to come."""
+        if early is not None:
             self._hidden_seconds += early.seconds
             early.close()
 
@@ -121,18 +155,24 @@ class Grader:
         return early
 
     def grade(
-        self, problems: Sequence[Problem], rollouts: Sequence[Sequence[Rollout]], *, held_out: bool = False
+        self,
+        problems: Sequence[Problem],
+        rollouts: Sequence[Sequence[Rollout]],
+        *,
+        held_out: bool = False,
+        early: EarlyVerdicts | None = None,
     ) -> list[GradedGroup]:
         """One group a problem, in their order.
 
         ``rollouts`` holds the solutions and the metas of each problem, a list for each, in any order. With
-        ``held_out`` only those reward functions are called that are asked for in evaluations.
+        ``held_out`` only those reward functions are called that are asked for in evaluations. ``early`` has verdicts
+        of solutions among them; without it those of `sampled` are taken.
         """
         by_problem: dict[tuple[str, str], tuple[Rollout, ...]] = {
             (samples[0].problem_id, samples[0].path): tuple(samples) for samples in rollouts
         }
         solutions = [by_problem[problem.id, "solution"] for problem in problems]
-        early = self._give_up_early()
+        early = early or self._give_up_early()
         known = [[early.take(one) if early and not one.cut else None for one in group] for group in solutions]
         texts = [self._texts_beside(group, found) for group, found in zip(solutions, known, strict=True)]
         verdicts = self._verdicts(problems, solutions, texts, known)

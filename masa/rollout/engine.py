@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from masa.tokens.elsewhere import logprobs, token_ids
 
 if TYPE_CHECKING:
     from masa.model.weights import Weights
@@ -29,17 +32,19 @@ class RolloutRequest:
     """One prompt and how often to continue it.
 
     ``seeds`` holds one seed per sample, so a sample's tokens depend on its own seed and never on its neighbours in
-    the batch. ``max_new_tokens`` is this request's own limit, end-of-sequence token included.
+    the batch. ``max_new_tokens`` is this request's own limit, end-of-sequence token included. ``prompt_ids`` becomes a
+    `masa.tokens.arrays.TokenIds`, one object for all samples.
     """
 
     problem_id: str
     path: RolloutPath
-    prompt_ids: tuple[int, ...]
+    prompt_ids: Sequence[int]
     seeds: tuple[int, ...]
     max_new_tokens: int
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", token_ids(self.prompt_ids))
         if not self.prompt_ids:
             raise ValueError(f"problem {self.problem_id!r}: the {self.path} prompt has no tokens")
         if not self.seeds:
@@ -55,14 +60,17 @@ class Rollout:
     ``token_ids`` are the ids that are trained on (the end-of-sequence token included when ``finish_reason`` is
     ``stop``); ``logprobs[t]`` is the engine's log-probability, in nats, of ``token_ids[t]`` under the distribution it
     was drawn from. ``weight_version`` counts the policy updates the engine had received.
+
+    Whatever sequences are given, token ids become `masa.tokens.arrays.TokenIds` and log-probs `LogProbs`: arrays of 4
+    bytes a number that compare as tuples do. In a rollout of another process both are `Elsewhere`, which has a length.
     """
 
     problem_id: str
     path: RolloutPath
     index: int
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    prompt_ids: Sequence[int]
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
     finish_reason: FinishReason
     weight_version: int
     seconds: float
@@ -70,6 +78,9 @@ class Rollout:
     """The hint in its solution prompt; engines know nothing of it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", token_ids(self.prompt_ids))
+        object.__setattr__(self, "token_ids", token_ids(self.token_ids))
+        object.__setattr__(self, "logprobs", logprobs(self.logprobs))
         if len(self.token_ids) != len(self.logprobs):
             raise ValueError(
                 f"rollout {self.problem_id!r}/{self.path}/{self.index}: {len(self.token_ids)} tokens "
@@ -90,8 +101,47 @@ class Rollout:
 
 
 Ended = Callable[[RolloutRequest, Rollout], None]
-"""What is called with each rollout when it ends, by whatever thread; sampling waits for it. After a failure of an
-engine a rollout may come again."""
+"""What is called with each rollout when it has ended; sampling in this process waits for it."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One rollout that has ended, and the request it belongs to: the ``number``-th that was submitted, from 0."""
+
+    number: int
+    request: RolloutRequest
+    rollout: Rollout
+
+
+class RolloutStream(Protocol):
+    """What `RolloutEngine.stream` gives, a context manager. An engine has one stream at a time.
+
+    All processes that share an engine open, take and close together: each goes on taking until it is given nothing.
+    """
+
+    def submit(self, requests: Sequence[RolloutRequest]) -> range:
+        """Have ``requests`` sampled; their numbers. Rows are given out in the order of submission.
+
+        Raises:
+            RolloutError: a request cannot be sampled.
+        """
+        ...
+
+    def take(self) -> list[Finished]:
+        """What has ended since the last call, at least one rollout; nothing where nothing is left to sample.
+
+        Raises:
+            RolloutError: rollouts could not be made.
+        """
+        ...
+
+    def __enter__(self) -> RolloutStream: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give up what has not ended."""
+        ...
 
 
 class RolloutEngine(Protocol):
@@ -100,9 +150,16 @@ class RolloutEngine(Protocol):
     def generate(self, requests: Sequence[RolloutRequest], ended: Ended | None = None) -> list[list[Rollout]]:
         """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
 
-        ``ended`` is told of each of them while others are still being sampled; a tensor-parallel engine tells nothing.
+        ``ended`` is told of each of them while others are still being sampled; of a tensor-parallel engine's, after.
 
         All processes of a run call it equally often, with no requests where they have none: some share an engine.
+        """
+        ...
+
+    def stream(self) -> RolloutStream:
+        """Takes requests at any time, and gives each rollout when it has ended.
+
+        All processes of a run open it equally often, and take until they are given nothing: some share an engine.
         """
         ...
 

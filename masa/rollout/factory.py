@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from masa.config import ConfigError
 from masa.config.schema import RolloutSection
 from masa.model.copies import plain_copy
@@ -12,6 +14,7 @@ from masa.model.lora import has_adapters
 from masa.model.sharded import is_sharded
 from masa.rollout.engine import RolloutEngine
 from masa.rollout.room import positions_of
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.weights.adapters import policy_samples_itself
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ def make_engine(
 
     ``max_prompt_tokens`` is the longest prompt to expect; without it engines are set up for all that the model can.
     ``max_response_tokens`` is the longest response, where that is more than the limits of ``section``.
-    ``tokenizer`` is for servers that are started here; without it, it is loaded from where the model came from.
+    ``tokenizer`` is for servers that are started here, which without it load it from where the model came from, and
+    for ``rollout.stop``.
     Where the model is sharded over processes, all of them must call this together.
 
     Raises:
@@ -61,16 +65,19 @@ def _make_engine(
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> RolloutEngine:
     name = choose_engine(section)
+    texts = _stop_texts(section, tokenizer)
     if name == "vllm_server":
         from masa.rollout.servers.engine import ServerEngine
 
         length = model_length(section, model, *longest)
-        return ServerEngine(model, section, stop_ids=stop_ids, max_model_len=length, tokenizer=tokenizer)
+        return ServerEngine(
+            model, section, stop_ids=stop_ids, max_model_len=length, tokenizer=tokenizer, stop_texts=texts
+        )
     if name == "vllm":
         from masa.rollout.vllm.engine import VllmEngine
 
         length = model_length(section, model, *longest)
-        return VllmEngine(model, section, stop_ids=stop_ids, max_model_len=length)
+        return VllmEngine(model, section, stop_ids=stop_ids, max_model_len=length, stop_texts=texts)
     from masa.rollout.transformers.engine import TransformersEngine
 
     if section.engine_arguments:
@@ -83,7 +90,17 @@ def _make_engine(
     if has_adapters(model):
         own = not policy_samples_itself(section, model)
     sampled = plain_copy(model) if own else model
-    return TransformersEngine(sampled, stop_ids=stop_ids, max_batch_size=section.max_batch_size)
+    dtype = None if section.dtype == "policy" else getattr(torch, section.dtype)
+    size = section.max_batch_size
+    return TransformersEngine(sampled, stop_ids=stop_ids, max_batch_size=size, dtype=dtype, stop_texts=texts)
+
+
+def _stop_texts(section: RolloutSection, tokenizer: PreTrainedTokenizerBase | None) -> StopTexts | None:
+    if not section.stop:
+        return None
+    if tokenizer is None:
+        raise ValueError("rollout.stop needs the tokenizer that decodes responses: make_engine(..., tokenizer=...)")
+    return StopTexts(tokenizer, section.stop)
 
 
 def choose_engine(section: RolloutSection, *, on_gpu: bool | None = None, with_vllm: bool | None = None) -> EngineName:
@@ -92,8 +109,6 @@ def choose_engine(section: RolloutSection, *, on_gpu: bool | None = None, with_v
         return section.engine
     if section.servers:
         return "vllm_server"
-    import torch
-
     from masa.rollout.vllm.engine import vllm_is_installed
 
     gpu = torch.cuda.is_available() if on_gpu is None else on_gpu

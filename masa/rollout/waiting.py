@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from masa.rollout.engine import Rollout
+from masa.tokens.arrays import LogProbs, TokenIds
 
 _NUMBERS = {"index": torch.int32, "weight_version": torch.int64, "seconds": torch.float64}
 _STRINGS = ("problem_id", "path", "finish_reason", "hint")
@@ -33,7 +35,7 @@ def rollout_arrays(rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
     int64, and ``prompt`` int32 [R], the number of each rollout's. ``index``, ``weight_version``, ``seconds`` [R].
     ``problem_id``, ``path``, ``finish_reason`` and ``hint`` are int32 [R], places in ``strings``: a JSON list in UTF-8.
     """
-    prompts: dict[tuple[int, ...], int] = {}
+    prompts: dict[Sequence[int], int] = {}
     strings: dict[str | None, int] = {}
     arrays = {"prompt": _numbers([prompts.setdefault(one.prompt_ids, len(prompts)) for one in rollouts], torch.int32)}
     arrays["prompt_ids"], arrays["prompt_offsets"] = _joined(list(prompts), torch.int32)
@@ -51,11 +53,11 @@ def rollout_arrays(rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
 def rollouts_of(arrays: Mapping[str, Tensor]) -> list[Rollout]:
     """The rollouts that `rollout_arrays` was given."""
     strings = json.loads(bytes(arrays["strings"].tolist()))
-    prompts = _parts(arrays["prompt_ids"], arrays["prompt_offsets"])
+    prompts = _parts(arrays["prompt_ids"], arrays["prompt_offsets"], TokenIds)
     columns: dict[str, Sequence[Any]] = {
         "prompt_ids": [prompts[number] for number in arrays["prompt"].tolist()],
-        "token_ids": _parts(arrays["token_ids"], arrays["token_offsets"]),
-        "logprobs": _parts(arrays["logprobs"], arrays["token_offsets"]),
+        "token_ids": _parts(arrays["token_ids"], arrays["token_offsets"], TokenIds),
+        "logprobs": _parts(arrays["logprobs"], arrays["token_offsets"], LogProbs),
         **{name: arrays[name].tolist() for name in _NUMBERS},
         **{name: [strings[place] for place in arrays[name].tolist()] for name in _STRINGS},
     }
@@ -64,8 +66,7 @@ def rollouts_of(arrays: Mapping[str, Tensor]) -> list[Rollout]:
 
 def rollout_of_json(values: Mapping[str, Any]) -> Rollout:
     """The rollout that checkpoints of earlier versions hold as `dataclasses.asdict` gave it, tuples as lists."""
-    tuples = {name: tuple(values[name]) for name in ("prompt_ids", "token_ids", "logprobs")}
-    return Rollout(**{**values, **tuples})
+    return Rollout(**values)
 
 
 def _numbers(values: Sequence[float], dtype: torch.dtype) -> Tensor:
@@ -75,9 +76,9 @@ def _numbers(values: Sequence[float], dtype: torch.dtype) -> Tensor:
 def _joined(parts: Sequence[Sequence[float]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """All values one behind another, and where each part begins and the last one ends."""
     lengths = torch.tensor([0, *(len(part) for part in parts)], dtype=torch.int64)
-    return _numbers([value for part in parts for value in part], dtype), lengths.cumsum(0)
+    values = np.concatenate([np.asarray(part) for part in parts]) if parts else []
+    return torch.as_tensor(values, dtype=dtype), lengths.cumsum(0)
 
 
-def _parts(values: Tensor, offsets: Tensor) -> list[tuple[Any, ...]]:
-    found = values.tolist()
-    return [tuple(found[start:end]) for start, end in pairwise(offsets.tolist())]
+def _parts(values: Tensor, offsets: Tensor, kind: type[TokenIds] | type[LogProbs]) -> list[TokenIds | LogProbs]:
+    return [kind(values[start:end]) for start, end in pairwise(offsets.tolist())]

@@ -60,7 +60,7 @@ class Study(BaseModel):
         if self.baseline not in self.arms:
             raise ValueError(f"baseline: found {self.baseline!r}, allowed: {', '.join(self.arms)}")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: found {self.seeds}, where one stands twice")
+            raise ValueError(f"seeds: found {self.seeds}, in which one occurs twice")
         return self
 
 

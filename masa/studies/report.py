@@ -184,8 +184,9 @@ def _oracle_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:
 def _accuracy_note(study: Study) -> str:
     return (
         f"Means over seeds with 95 % intervals by Student's t; gains are paired by seed. Accuracy is the mean of "
-        f"{WINDOW} evaluations in a row. Equal amounts are what the thriftiest arm of each seed spent in its whole "
-        "run; what evaluations cost is left out."
+        f"{WINDOW} evaluations in a row. The equal amount of a seed is what its least costly arm spent in the whole "
+        "run; "
+        "what evaluations cost is left out."
     )
 
 

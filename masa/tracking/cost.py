@@ -43,7 +43,7 @@ class ModelShape:
 
     def generation_flops(self, rollouts: Iterable[Rollout]) -> int:
         """Sampling these rollouts, each distinct prompt of a problem read once."""
-        prompts: set[tuple[str, tuple[int, ...]]] = set()
+        prompts: set[tuple[str, Sequence[int]]] = set()
         flops = 0
         for rollout in rollouts:
             prompt = len(rollout.prompt_ids)

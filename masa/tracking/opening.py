@@ -42,14 +42,18 @@ def open_directory(
         ConfigError: the run in it had another configuration, or has more steps than are asked for.
     """
     opened = OpenDirectory(directory)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     if directory.check(resume=resume) and directory.config.exists():
-        opened.earlier = refuse_another_run(directory, config, lambda line: console.print(line, highlight=False))
+        opened.earlier = refuse_another_run(directory, config, say)
         refuse_fewer_steps(directory, steps)
     continued = directory.create(dump_config(config), resume=resume)
     try:
         directory.write_environment({"training_problems": training_problems})
         for note in notes:
-            console.print(note, highlight=False)
+            say(note)
         yield opened
     except BaseException:
         if not continued and not directory.metrics.exists():

@@ -58,12 +58,14 @@ def refuse_another_run(directory: RunDirectory, config: Config, say: Callable[[s
     }
     rounding = [key for key in changed if key in _CHANGES_ROUNDING]
     if changed and len(rounding) == len(changed):
-        say(f"{', '.join(rounding)} changed: the run goes on as before but for the last bits of its numbers")
+        say(f"{', '.join(rounding)} changed: the run continues, and differs from an uninterrupted one only by rounding")
     elif changed:
         lines = [f"{key}: the run has {old!r}, found {new!r}" for key, (old, new) in changed.items()]
         raise ConfigError(
-            f"{directory.path} cannot be resumed with another configuration; allowed to change: "
-            f"{', '.join(name.rstrip('.') for name in (*_FREE_TO_CHANGE, *_CHANGES_ROUNDING))}\n" + "\n".join(lines)
+            f"{directory.path} cannot be resumed with another configuration:\n"
+            + "\n".join(lines)
+            + "\nGive the options that the run was started with, or choose another run.dir. Allowed to change: "
+            + ", ".join(name.rstrip(".") for name in (*_FREE_TO_CHANGE, *_CHANGES_ROUNDING))
         )
     return before
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from masa.rollout.engine import FinishReason, RolloutPath
+if TYPE_CHECKING:
+    from masa.rollout.engine import FinishReason, RolloutPath
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from masa import MASATrainer, load_config
 from masa.cold_start.command import EXIT_BAD_INPUT, main
+from masa.cold_start.examples import end_token
+from masa.cold_start.solved import SolvedProblem
 from masa.config import ConfigError
 from masa.report import main as report
 from masa.session import Session
@@ -237,3 +239,13 @@ def test_a_cold_start_that_cannot_work_is_refused(tmp_path: Path, options: list[
         MASATrainer(load_config(QUICKSTART, [*SMALL, "cold_start.enabled=true", *options])).cold_start(tmp_path / "out")
     with pytest.raises(ConfigError, match=r"cold_start\.enabled: found False"):
         MASATrainer(load_config(QUICKSTART, SMALL)).cold_start(tmp_path / "out")
+
+
+def test_a_written_response_ends_with_a_token_that_ends_responses_and_not_with_that_of_a_stop_text() -> None:
+    def solved(**ends: int) -> SolvedProblem:
+        counts = {int(token.removeprefix("t")): count for token, count in ends.items()}
+        return SolvedProblem("p", 4, 20, (), (), None, counts, 4, 8, 0, 100)
+
+    assert end_token([solved(t40=6, t5=1), solved(t4=1, t5=1)], [4, 5], 4) == 5
+    assert end_token([solved(t40=6)], [4, 5], 5) == 5
+    assert end_token([solved(t40=6)], [4, 5], 40) == 4

@@ -90,4 +90,6 @@ def test_every_recipe_passes_a_dry_run(name: str, tmp_path: Path, capsys: pytest
     said = capsys.readouterr()
     assert code == 0, said.err
     assert "The configuration is valid" in said.out
+    whole = " ".join(said.out.split())
+    assert (": not checked: " in whole) == ("and was not checked, is named above" in whole)
     assert "does not fit" not in said.out

@@ -9,14 +9,17 @@ from masa.config import Config, load_config
 from masa.controls.batch import ShapedBatch
 from masa.controls.controls import Controls
 from masa.embedded import load_embedded_tokenizer
-from masa.flow.rollouts import roll_out_selected, roll_out_together
+from masa.flow.dynamic_sampling import DynamicSampling
+from masa.flow.step import StepFlow
 from masa.preflight import prepare
 from masa.problems import Problem
 from masa.problems.sampling import ProblemSampler
 from masa.rewards import Verdict
 from masa.rewards.grading import GradedGroup, Grader
-from masa.rollout.engine import Rollout, RolloutRequest
+from masa.rollout.engine import Rollout, RolloutRequest, RolloutStream
 from masa.rollout.room import engine_room, load_model_config
+from masa.rollout.stream import RoundStream
+from masa.tokens.exchange import Place
 from masa.tracking.metrics import StepMetrics
 
 HINTED_TEMPLATE = "Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}"
@@ -46,6 +49,9 @@ class ChosenEngine:
     def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         self.requests += requests
         return [[self._rollout(request, seed) for seed in request.seeds] for request in requests]
+
+    def stream(self) -> RolloutStream:
+        return RoundStream(self.generate)
 
     def _rollout(self, request: RolloutRequest, seed: int) -> Rollout:
         draw = random.Random(seed)
@@ -111,6 +117,7 @@ class World:
         self.grader = Grader(self.config, tokenizer, ReadsTheEnd())
         room = engine_room(self.config.rollout, load_model_config(self.config.model))
         self.controls = Controls(self.config, self.prepared.builder, self.grader, room)
+        self.dynamic_sampling: DynamicSampling | None = None
         self.sampler = ProblemSampler(self.prepared.train, self.config.algorithm.num_problems, self.config.run.seed)
 
     def share(self, problems: Sequence[Problem]) -> list[Problem]:
@@ -119,14 +126,15 @@ class World:
     def gather_objects(self, objects: list[Any]) -> list[Any]:
         return objects
 
+    @property
+    def place(self) -> Place:
+        return Place()
+
     def step(self, step: int) -> tuple[ShapedBatch, list[GradedGroup], dict[str, float]]:
         """One step up to the update, and the metrics of the controls."""
-        arguments: Any = (step, self.sampler, self, self.prepared.builder, self.config)
-        if self.controls.decides_first:
-            batch = roll_out_selected(*arguments, self.controls)
-        else:
-            batch = ShapedBatch.of(roll_out_together(*arguments))
-        groups = self.grader.grade(batch.mine, batch.rollouts)
+        processes: Any = self
+        batch = StepFlow(self.sampler, processes, self.prepared.builder, self.config).roll_out(step)
+        groups = batch.grade(self.grader)
         gated = self.controls.reward_gated(step, batch.gated)
         metrics: StepMetrics = self.controls.observe(step, batch, groups, gated)
         return batch, groups, metrics.flatten()

@@ -2,16 +2,15 @@
 
 import json
 import random
-from typing import Any
 
 import pytest
 from controls_world import World, prediction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masa.flow.rollouts import roll_out_problems
 from masa.flow.rows import training_rows
 from masa.policy.objective.parameters import AdvantageParameters
+from masa.rollout.stream import RoundStream
 
 ALL_CONTROLS = (
     "algorithm.num_problems=6",
@@ -159,12 +158,18 @@ def test_all_controls_restored_in_the_middle_decide_as_if_nothing_had_happened()
         resumed.sampler.load_state_dict(state["s"])
 
 
-def test_a_process_without_problems_calls_its_engine_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_problems_takes_from_its_engine_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that share a tensor-parallel engine wait for one another in it."""
     world = World(lambda problem, draw: prediction(0.5, 20), {f"p{n}": 0.5 for n in range(16)})
-    calls: list[list[Any]] = []
-    monkeypatch.setattr(world, "share", lambda problems: [])
-    monkeypatch.setattr(world.engine, "generate", lambda requests: calls.append(list(requests)) or [])
-    batch = roll_out_problems(1, world.prepared.train[:3], world, world.prepared.builder, world.config)
-    assert calls == [[]]
+    asked: list[bool] = []
+
+    def is_left(waits: bool) -> bool:
+        asked.append(waits)
+        return waits
+
+    monkeypatch.setattr(world, "share", lambda slots: [])
+    monkeypatch.setattr(world.engine, "stream", lambda: RoundStream(world.engine.generate, is_left))
+    batch, _, _ = world.step(1)
+    assert asked == [False]
+    assert len(batch.problems) == 16
     assert batch.rollouts == []

@@ -180,8 +180,8 @@ def test_solutions_that_measure_the_gate_are_not_cut(gate: str) -> None:
         "controls.gating.enabled=true",
         f"controls.gating.start={gate}",
         "controls.gating.audit_share=0.5",
-        "controls.gating.max_share=0.9",
-        "controls.gating.gated=replace",
+        "controls.gating.max_share=0.2",
+        "controls.gating.gated=leave_out",
         length=lambda problem, right: 30,
     )
     batch, groups, metrics = world.step(1)

@@ -1,6 +1,7 @@
 """The expert buffer and behaviour cloning."""
 
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from masa.config.algorithm import OptimizerSection
 from masa.controls.cloning import clone_experts
-from masa.controls.expert import measured
+from masa.controls.expert import ExpertBuffer, measured
 from masa.controls.splice import Measured
 from masa.embedded.model import fresh_policy
 from masa.policy.batching.collate import TokenRow, collate
@@ -22,6 +23,7 @@ from masa.policy.objective.presets import preset
 from masa.policy.update.optimizer import make_optimizer
 from masa.policy.update.updater import PolicyUpdater
 from masa.rewards.alignment import MetaReward, SolutionGroup
+from masa.rewards.grading import GradedGroup
 from masa.rewards.meta_prediction import parse_meta_prediction
 
 
@@ -202,3 +204,29 @@ def test_due_batches_are_cloned_and_measured() -> None:
 def test_none_and_all_are_said_only_where_they_are_true(pass_rate: float, count: int) -> None:
     group: Any = SimpleNamespace(statistics=SolutionGroup(pass_rate=pass_rate))
     assert measured(group, 8) == Measured(count, None)
+
+
+def test_processes_make_the_experts_of_their_own_problems_and_have_the_buffer_of_one_process() -> None:
+    world = _world()
+    _, groups, _ = world.step(1)
+    alone = world.controls.expert
+    assert alone is not None
+
+    def known_to(process: int) -> list[GradedGroup]:
+        return [group if number % 2 == process else group.left_at(1 - process) for number, group in enumerate(groups)]
+
+    asked: list[Any] = []
+
+    def learn_what_the_other_asks(own: list[Any]) -> list[Any]:
+        asked.extend(own)
+        return own
+
+    def buffer(gather: Callable[[list[Any]], list[Any]]) -> ExpertBuffer:
+        return ExpertBuffer(alone.section, alone._splicer, alone._total, alone._seed, gather)
+
+    buffer(learn_what_the_other_asks).collect(1, known_to(1))
+    first = buffer(lambda own: [*own, *asked])
+    collected = first.collect(1, known_to(0))
+    assert len(asked[0]) == 8
+    assert first.experts == alone.experts
+    assert collected.scores == (1.0,) * 16

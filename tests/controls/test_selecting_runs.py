@@ -207,8 +207,8 @@ def test_a_run_that_selects_resumes_bit_for_bit(tmp_path: Path, method: str) -> 
         (["controls.selection.method=combined", "algorithm.meta=false"], ["'combined'", "needs meta-predictions"]),
         (["controls.selection.combined.discount=1.5"], ["controls.selection.combined.discount", "1.5", "at most 1"]),
         (
-            ["controls.selection.method=history", "rollout.async_steps=1", "algorithm.tis_cap=2"],
-            ["'history'", "async_steps is 1", "allowed is 0"],
+            ["controls.selection.method=value_head", "rollout.async_steps=1", "algorithm.tis_cap=2"],
+            ["'value_head'", "async_steps is 1", "allowed is 0"],
         ),
         (
             ["controls.selection.method=markov", "algorithm.dynamic_sampling.enabled=true"],

@@ -12,9 +12,10 @@ import pytest
 from controls_world import HINTED_TEMPLATE
 from safetensors.torch import load_file
 
-from masa import Config, MASATrainer, load_config
+from masa import Callback, Config, MASATrainer, load_config
 from masa.embedded.measure import boxed_answer
 from masa.rewards import Verdict
+from masa.run_state import RunState
 from masa.tracking.keys import is_timing
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -93,8 +94,14 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in json.loads(line).items() if not is_timing(key)} for line in lines]
 
 
-def _weights(folder: Path) -> dict[str, Any]:
-    return load_file(folder / "checkpoints" / "step_000004" / "model.safetensors")
+def _samples(folder: Path) -> list[dict[str, Any]]:
+    """Those of the first step."""
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    return [one for one in samples if one["step"] == 1]
+
+
+def _weights(folder: Path, step: int = 4) -> dict[str, Any]:
+    return load_file(folder / "checkpoints" / f"step_{step:06d}" / "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def _acts(name: str, folder: Path) -> None:
         assert rows[0]["cost/problems_gated"] == 0
 
 
-def test_without_controls_a_step_is_one_call_and_says_nothing_of_controls(tmp_path: Path) -> None:
+def test_without_controls_a_step_says_nothing_of_controls(tmp_path: Path) -> None:
     long = ("rollout.max_solution_tokens=128", "algorithm.num_solutions=8")
     _train(_config(tmp_path / "run", *long, "run.steps=1", "algorithm.meta=false"))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -155,7 +162,32 @@ def test_without_controls_a_step_is_one_call_and_says_nothing_of_controls(tmp_pa
     assert row["cost/tokens_trained"] > 0
 
 
-def test_the_second_call_to_the_engine_is_timed(tmp_path: Path) -> None:
+class Interrupted(Callback):
+    """A run that breaks off in its third step."""
+
+    def on_rewards(self, run: RunState) -> None:
+        if run.step == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["all", pytest.param("cheap predictions", marks=pytest.mark.slow)])
+def test_a_run_that_is_sampled_ahead_with_controls_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
+    ahead = (*CONTROLS[name], "rollout.async_steps=1", "algorithm.tis_cap=2")
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    _train(_config(whole, *ahead))
+    with pytest.raises(KeyboardInterrupt):
+        MASATrainer(_config(resumed, *ahead), verifier=ReadsTheBox(), callbacks=[Interrupted()]).train()
+    _train(_config(resumed, *ahead), resume=True)
+    rows = _rows(whole)
+    assert _rows(resumed) == rows
+    assert (resumed / "predictions.jsonl").read_bytes() == (whole / "predictions.jsonl").read_bytes()
+    expected, found = _weights(whole), _weights(resumed)
+    assert all(found[key].equal(expected[key]) for key in expected)
+    assert [row["rollout/staleness"] for row in rows[1:]] == [0, 1, 1, 1]
+    assert sum(row["cost/problems_gated"] for row in rows[1:]) > 0
+
+
+def test_the_time_until_the_last_decision_and_from_it_on_is_told(tmp_path: Path) -> None:
     _train(_config(tmp_path / "run", *CUTOFF, "run.steps=1"))
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[1])
     assert 0 < row["time/meta_rollout"] + row["time/solution_rollout"] <= row["time/rollout"]
@@ -181,3 +213,7 @@ def test_two_processes_decide_and_train_alike(tmp_path: Path, name: str) -> None
     # Sums over two processes round differently; the first step's rollouts are the same token for token.
     assert found[1]["cost/tokens_generated"] == expected[1]["cost/tokens_generated"]
     assert found[1]["policy/gradient_norm"] == pytest.approx(expected[1]["policy/gradient_norm"], rel=1e-3)
+    # The first process writes texts also of what the other one has sampled.
+    first_step, of_one = _samples(together), _samples(alone)
+    assert first_step == of_one
+    assert len(first_step) > 2

@@ -71,7 +71,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path, capsys
 def test_an_engine_that_is_not_installed_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from masa.rollout.vllm.engine import engine as vllm
+    from masa.rollout.vllm import engine as vllm
 
     monkeypatch.setattr(vllm, "vllm_is_installed", lambda: False)
     options = ("--max-tokens", "64", "--metas", "0", "rollout.engine=vllm")

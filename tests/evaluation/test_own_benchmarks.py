@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import masa
-from masa.config import ConfigError
+from masa.config import ConfigError, load_config
 from masa.evaluate import main
 from masa.evaluation.benchmarks import resolve_benchmarks
 from masa.evaluation.benchmarks.loading import DataChoice, load_benchmark
 from masa.evaluation.benchmarks.own import benchmarks_of_problems, read_declarations
+from masa.preflight import prepare
 from masa.problems import Problem, ProblemDataError
 
 SMALL = ["--model", "embedded", "--samples", "2", "--metas", "1", "--max-tokens", "40", "--max-meta-tokens", "40"]
@@ -173,7 +175,7 @@ def test_a_mistake_in_declarations_is_named_before_anything_is_loaded(
     [
         (["--problems", "nowhere.jsonl"], "nowhere.jsonl': no such file"),
         (["--problems", "math=nowhere.jsonl"], "'math' is the name of a suite of masa's own; give it another name"),
-        (["--problems", "sums.jsonl", "--problems", "sums.jsonl"], "the name 'sums' stands twice"),
+        (["--problems", "sums.jsonl", "--problems", "sums.jsonl"], "the name 'sums' occurs twice"),
         (["--problems", "sums.jsonl", "problems.columns.statement=query"], "'query', which is not there"),
         (["--problems", "bad.jsonl"], "bad.jsonl': 1 of 1 rows are no problem of bad: row 0: no answer"),
         (["--problems", "sums.jsonl", "problems.verifier=no_module_here:judge"], "no_module_here:judge' cannot"),
@@ -200,3 +202,41 @@ def test_own_names_are_allowed_where_benchmarks_are_named(tmp_path: Path) -> Non
         resolve_benchmarks("sum", own.benchmarks, own.suites)
     with pytest.raises(ConfigError, match="found none"):
         benchmarks_of_problems([], split="test", columns={}, verifier=None)
+
+
+def test_a_run_evaluates_declared_benchmarks_beside_its_held_out_problems(tmp_path: Path) -> None:
+    (tmp_path / "sums.jsonl").write_text(
+        "".join(
+            json.dumps({"question": f"Find the sum: a={n}, b=100.", "answer": str(n + 100)}) + "\n" for n in range(6)
+        )
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "benchmarks:\n  sums: {source: sums.jsonl}\nsuites:\n  both: [sums, embedded]\n"
+    )
+    section = {"declarations": [str(tmp_path / "mine.yaml")], "benchmarks": ["both"], "benchmark_limit": 4}
+    short = {"rollout.max_solution_tokens": 64, "rollout.max_meta_tokens": 64}
+    config = load_config(None, {"problems.limit": 64, "algorithm.num_problems": 8, **short}).replace(evaluation=section)
+    held_out = prepare(config).evaluation
+    assert [one.source for one in held_out] == ["sums"] * 4 + ["embedded"] * 4
+    assert held_out[0].answer == "100"
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"declarations": ["none.yaml"], "benchmarks": ["sums"]}, "none.yaml: no such file of declarations"),
+        ({"declarations": ["mine.yaml"]}, "which needs evaluation.benchmarks"),
+        (
+            {"declarations": ["mine.yaml", "mine.yaml"], "benchmarks": ["sums"]},
+            "'sums' is declared in two of the files",
+        ),
+        ({"declarations": ["mine.yaml"], "benchmarks": ["sum"]}, "nearest: 'sums'"),
+    ],
+)
+def test_a_mistake_in_a_runs_declarations_is_named_before_a_model_is_loaded(
+    section: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("benchmarks:\n  sums: {source: embedded:test}\n")
+    with pytest.raises((ConfigError, ProblemDataError), match=re.escape(message)):
+        prepare(load_config(None, {"problems.limit": 64}).replace(evaluation=section))

@@ -11,8 +11,11 @@ import torch
 from vllm_runs import make_vllm_engine, peak_memory
 
 from masa.embedded import load_embedded_policy
+from masa.model.packed_linears import packing_is_known
 from masa.rollout import RolloutRequest, Sampling
 from masa.rollout.engine import RolloutError
+from masa.rollout.stop_texts import StopTexts
+from masa.rollout.vllm import linears
 from masa.rollout.weights.agreement import DisagreementError, check_agreement
 
 STOP = 1
@@ -75,6 +78,29 @@ def test_logprobs_are_the_policys_after_each_of_five_updates(pair: tuple[Any, An
                     assert rollout.weight_version == version
 
 
+@pytest.mark.skipif(not packing_is_known(), reason="torch packs no weights for oneDNN on this processor")
+def test_packed_weights_follow_every_update(make_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linears, "LEAST_WEIGHTS", 0)
+    policy = make_policy()
+    engine = make_vllm_engine(policy, STOP)
+    try:
+        packed = engine._engine.apply_model(lambda model: sum(map(_is_packed, model.modules())))[0]
+        assert packed > 4, "queries, keys and values as one, the outputs, both parts of the MLP, and the head"
+        for version in (1, 2):
+            _learn(policy, version)
+            engine.update_weights(policy, version)
+            assert check_agreement(engine, policy, stop_ids=[STOP]).holds
+            for rollout in (one for group in engine.generate(_requests()) for one in group):
+                difference = torch.tensor(rollout.logprobs) - _expected(policy, rollout, 1.0)
+                assert float(difference.abs().max()) < 1e-5
+    finally:
+        engine.close()
+
+
+def _is_packed(module: Any) -> bool:
+    return getattr(getattr(module, "cpu_linear", None), "__module__", "") == linears.__name__
+
+
 def test_agreement_is_proved_and_a_change_of_one_weight_disproves_it(pair: tuple[Any, Any]) -> None:
     engine, policy = pair
     engine.update_weights(policy, 1)
@@ -128,6 +154,38 @@ def test_responses_stop_at_a_stop_token_and_at_their_own_limit(pair: tuple[Any, 
         assert STOP not in rollout.token_ids[:-1]
         assert (rollout.token_ids[-1] == STOP) == (rollout.finish_reason == "stop")
         assert rollout.finish_reason == "stop" or len(rollout.token_ids) == limits[rollout.problem_id]
+
+
+class Letters:
+    """A tokenizer with one character a token."""
+
+    def decode(self, ids: list[int], **_: bool) -> str:
+        return "".join(chr(0x4E00 + one) for one in ids)
+
+
+def test_a_text_ends_samples_that_are_otherwise_what_they_were(
+    pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, policy = pair
+    engine.update_weights(policy, 9)
+    letters: Any = Letters()
+    free = [one for group in engine.generate(_requests(samples=6)) for one in group]
+    stops = StopTexts(letters, [letters.decode(list(free[0].token_ids[3:5])), letters.decode([free[7].token_ids[2]])])
+    monkeypatch.setattr(engine, "_stop_texts", stops)
+    told: list[Any] = []
+    found = engine.generate(_requests(samples=6), lambda _, one: told.append(one))
+    stopped = [one for group in found for one in group]
+    assert sorted(told, key=str) == sorted(stopped, key=str)
+    assert len(stopped[0].token_ids) <= 5
+    for before, after in zip(free, stopped, strict=True):
+        expected = stops.cut(before)
+        assert (after.token_ids, after.finish_reason) == (expected.token_ids, expected.finish_reason)
+        torch.testing.assert_close(after.logprobs, expected.logprobs, rtol=0, atol=1e-5)
+    # Nothing of those that were given up is left over.
+    monkeypatch.undo()
+    assert _tokens(engine.generate(_requests(samples=6))) == [
+        [one.token_ids for one in free[start : start + 6]] for start in range(0, len(free), 6)
+    ]
 
 
 def test_the_samples_of_a_prompt_share_its_prefix(pair: tuple[Any, Any]) -> None:

@@ -78,6 +78,5 @@ def test_an_engine_that_is_tensor_parallel_over_two_processes_samples_from_the_p
 
 def test_gathering_a_sharded_policy_holds_one_bucket_at_a_time(outcomes: dict[str, Any]) -> None:
     found = outcomes["gathering"]
-    # Some of it may be memory that the process had before: the measurement sees the rest.
-    assert found["in_one_piece"] > 0.45 * found["bytes"]
-    assert found["in_buckets"] < 0.4 * found["bytes"]
+    assert found["in_one_piece"] > 0.9 * found["bytes"], found
+    assert found["in_buckets"] < 0.1 * found["bytes"], found

@@ -14,6 +14,7 @@ from masa.embedded import load_embedded_tokenizer
 from masa.rollout import RolloutRequest
 from masa.rollout.factory import make_engine
 from masa.rollout.servers.launch import ServerProcess, server_arguments
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.vllm.arguments import command_line
 from masa.rollout.weights.transfer import FILE_BACKEND
 
@@ -50,13 +51,29 @@ def address(policy: Any, tmp_path: Path) -> Iterator[str]:
 
 def test_samples_follow_the_policy_and_not_the_models_defaults(policy: Any, address: str, tmp_path: Path) -> None:
     section = load_config(None, [f"rollout.servers=[{address}]", "rollout.server_wait=600"]).rollout
+    tokenizer = load_embedded_tokenizer()
+    requests = [RolloutRequest(f"p{number}", "solution", (5, 6, number), (1, 2, 3, 4), 24) for number in range(10, 14)]
     engine = make_engine(section, policy, stop_ids=[1])
     try:
-        groups = engine.generate(
-            [RolloutRequest(f"p{number}", "solution", (5, 6, number), (1, 2, 3, 4), 24) for number in range(10, 14)]
-        )
+        groups = engine.generate(requests)
+        # Most tokens of this policy are parts of characters; of those that are whole ones, some that were sampled.
+        whole = [token for group in groups for one in group for token in one.token_ids[3:] if 5 <= token < 99]
+        texts = [tokenizer.decode([token]) for token in dict.fromkeys(whole)][:2]
+        assert texts
+        stopping = section.model_copy(update={"stop": texts})
+        stops = StopTexts(tokenizer, texts)
+        engine.close()
+        engine = make_engine(stopping, policy, stop_ids=[1], tokenizer=tokenizer)
+        stopped = engine.generate(requests)
     finally:
         engine.close()
+    free = [one for group in groups for one in group]
+    expected = [stops.cut(one) for one in free]
+    ended = [one for group in stopped for one in group]
+    assert [(one.token_ids, one.finish_reason) for one in ended] == [
+        (one.token_ids, one.finish_reason) for one in expected
+    ]
+    assert any(len(one.token_ids) < len(before.token_ids) for one, before in zip(ended, free, strict=True))
     assert "Default vLLM sampling parameters have been overridden" in (tmp_path / "server.log").read_text()
     rollouts = [one for group in groups for one in group]
     # The defaults would end each after four tokens.

@@ -7,6 +7,7 @@ own, and takes weights from policies under DDP, ZeRO 1 to 3 and LoRA in turn. Th
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from update_cases import deepspeed_accelerator
 from vllm.distributed import parallel_state
-from vllm_runs import make_policy, make_vllm_engine, peak_memory
+from vllm_runs import make_policy, make_vllm_engine
 
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection
@@ -55,7 +56,7 @@ def values_of(groups: Iterable[Iterable[Rollout]]) -> dict[tuple[str, str, int],
     for rollout in (one for group in groups for one in group):
         key = (rollout.problem_id, rollout.path, rollout.index)
         assert key not in found, f"{key} is there twice"
-        found[key] = (rollout.token_ids, rollout.logprobs, rollout.finish_reason)
+        found[key] = (tuple(rollout.token_ids), tuple(rollout.logprobs), rollout.finish_reason)
     return found
 
 
@@ -135,18 +136,36 @@ def updated(engine: Any, model: Any, accelerator: Accelerator, version: int) -> 
 
 
 def gathering() -> dict[str, Any]:
-    """By how much memory rises while a model under ZeRO 3 is gathered in buckets, and in one piece."""
+    """By how much memory in use rises while a model under ZeRO 3 is gathered in buckets, and in one piece."""
     accelerator = deepspeed_accelerator(3)
     model: Any = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(24)))
     model = share_update(accelerator, model, torch.optim.SGD(model.parameters(), lr=0.1), 1.0).module
     elements = 24 * 1024 * 1024
 
-    def gather(bucket_bytes: int) -> None:
-        assert sum(tensor.numel() for _, tensor in policy_weights(model, bucket_bytes=bucket_bytes)) == elements
+    def risen(bucket_bytes: int) -> int:
+        before, seen, most = memory_in_use(), 0, 0
+        for _, tensor in policy_weights(model, bucket_bytes=bucket_bytes):
+            seen, most = seen + tensor.numel(), max(most, memory_in_use() - before)
+        assert seen == elements
+        return most
 
-    gather(2**22)  # what is made once
-    in_buckets = peak_memory(lambda: gather(2**22))
-    return {"bytes": 4 * elements, "in_buckets": in_buckets, "in_one_piece": peak_memory(lambda: gather(2**30))}
+    return {"bytes": 4 * elements, "in_buckets": risen(2**22), "in_one_piece": risen(2**30)}
+
+
+class _Mallinfo2(ctypes.Structure):
+    # arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost
+    _fields_ = [(name, ctypes.c_size_t) for name in ("a", "b", "c", "d", "large", "e", "f", "small", "g", "h")]
+
+
+def memory_in_use() -> int:
+    """Bytes that this process has taken from glibc's allocator and not given back, large blocks included.
+
+    Resident memory would say less: the allocator keeps some of what is given back, and takes it out again.
+    """
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = _Mallinfo2
+    found = library.mallinfo2()
+    return int(found.small + found.large)
 
 
 def main(folder: Path) -> None:

@@ -59,15 +59,8 @@ def make_vllm_engine(policy: Any, stop: int, *settings: str) -> Any:
     return make_engine(load_config(None, [*ENGINE, *settings]).rollout, policy, stop_ids=[stop])
 
 
-def peak_memory(action: Callable[[], object], attempts: int = 3) -> int:
-    """By how many bytes this process's resident memory rises at most while ``action`` runs (Linux).
-
-    The least of several attempts: what the allocator happens to take from the system or to give back comes on top.
-    """
-    return min(_peak_memory_once(action) for _ in range(attempts))
-
-
-def _peak_memory_once(action: Callable[[], object]) -> int:
+def peak_memory(action: Callable[[], object]) -> int:
+    """By how many bytes this process's resident memory rose at most while ``action`` ran (Linux)."""
 
     def status(key: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()

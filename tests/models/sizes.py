@@ -120,6 +120,7 @@ _BYTES: dict[str, Any] = {
 WIDE_HEADS = {
     "head_dim": 32,
     "global_head_dim": 32,
+    "indexer_head_dim": 32,
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
     "n_head": 2,

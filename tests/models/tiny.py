@@ -125,6 +125,8 @@ def with_wide_heads(family: str) -> dict[str, Any]:
     values = _tiny_values(text, text.model_type)
     if "kv_lora_rank" in values:  # latent attention has widths of its own
         return {}
+    if "state_size" in values and "num_attention_heads" not in values:  # the heads of a state space are no attention's
+        return {}
     changes = {name: value for name, value in WIDE_HEADS.items() if name in values}
     return changes if text is default else {"text_config": {**values, **changes}}
 

@@ -33,7 +33,7 @@ def test_the_recipe_fits_the_launch_that_it_is_written_for(capsys: pytest.Captur
     assert code == 0
     assert "8,190,735,360" in said
     assert "DeepSpeed ZeRO 3" in said
-    assert "starves" not in said
+    assert "little memory" not in said
     assert "does not fit" not in said
     assert "LossParameters(" not in said
 
@@ -42,7 +42,9 @@ def test_a_small_share_of_the_gpu_is_called_starving_and_a_large_one_too_large(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     launch = ("--launch", "configs/accelerate/node_zero3.yaml")
-    assert "starves the engine" in _run(capsys, tmp_path, *launch, "rollout.gpu_memory_utilization=0.45")[1]
+    assert (
+        "leaves the engine little memory" in _run(capsys, tmp_path, *launch, "rollout.gpu_memory_utilization=0.45")[1]
+    )
     assert "does not fit" in _run(capsys, tmp_path, *launch, "rollout.gpu_memory_utilization=0.85")[1]
 
 

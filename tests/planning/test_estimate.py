@@ -68,6 +68,13 @@ def test_a_resumed_run_is_estimated_by_its_own_steps() -> None:
 
 
 @pytest.mark.usefixtures("_measured")
+def test_an_estimate_from_one_step_speaks_of_one_step() -> None:
+    rows = [{"step": 1, "time/step": 3.0}]
+    line = estimated_time(CONFIG, MODEL, longest=32, held_out=0, steps=(1, 10), recorded=rows)
+    assert line == "Time left: about 27.0 s, an estimate from the newest step (3.0 s)"
+
+
+@pytest.mark.usefixtures("_measured")
 def test_where_nothing_can_be_known_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _line() is not None
     assert _line(steps=(10, 10)) is None

@@ -79,7 +79,10 @@ def test_a_correction_of_the_configuration_is_one_of_the_loss(options: list[str]
             ["correction.mode=mask", "correction.upper=1", "correction.lower=2"],
             "lower is 2.0, allowed is less than upper",
         ),
-        (["correction.mode=truncate", "correction.upper=2", "tis_cap=2"], "tis_cap is 2.0, allowed beside .*: null"),
+        (
+            ["correction.mode=truncate", "correction.upper=2", "tis_cap=2"],
+            "tis_cap is 2.0, allowed together with .*: null",
+        ),
     ],
 )
 def test_a_correction_that_does_not_hold_together_is_refused(options: list[str], message: str) -> None:

@@ -125,5 +125,5 @@ def test_a_part_that_does_not_work_is_refused_before_a_model_is_loaded(
 
 
 def test_a_scale_beside_an_own_advantage_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"advantage_scale is 'batch', allowed beside own\.advantage: null"):
+    with pytest.raises(ConfigError, match=r"advantage_scale is 'batch', allowed together with own\.advantage: null"):
         load_config(overrides=["algorithm.own.advantage=a:b", "algorithm.advantage_scale=batch"])

@@ -103,7 +103,7 @@ def test_leaving_out_rows_without_an_advantage_does_not_change_the_gradient(
     updater = _updater(name=name)
     skipping = _gradient(updater, _rows())
     monkeypatch.setattr(
-        "masa.policy.update.updater.contributing_rows", lambda advantages, *_: list(range(len(advantages)))
+        "masa.policy.update.shares.contributing_rows", lambda advantages, *_: list(range(len(advantages)))
     )
     computing_all = _updater(name=name)
     _assert_equal(_gradient(computing_all, _rows()), skipping)

@@ -78,7 +78,7 @@ def raw(content: bytes) -> Callable[[Path], None]:
         ("latin.json", raw('[{"problem": "Größe"}]'.encode("latin-1")), "is not UTF-8 text"),
         ("latin.csv", raw("problem,answer\nGröße,1\n".encode("latin-1")), "is not UTF-8 text"),
         ("quote.csv", text('problem,answer\n"open,1\n'), "invalid csv at line 2: unexpected end of data"),
-        ("twice.csv", text("problem,problem\n1,2\n"), "a column name stands twice in the header"),
+        ("twice.csv", text("problem,problem\n1,2\n"), "a column name occurs twice in the header"),
         ("rows.xlsx", raw(b"PK"), "extension '.xlsx' is not known, allowed: .parquet, .json, .jsonl, .csv"),
         ("rows", text("[]"), "extension '' is not known"),
     ],

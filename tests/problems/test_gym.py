@@ -31,7 +31,7 @@ def test_a_source_holds_task_size_seed_and_the_tasks_own_options():
         ("reasoning_gym:", ["allowed: reasoning_gym:NAME"]),
         ("reasoning_gym:chain_sum?size=0", ["size is 0", "from 1 on"]),
         ("reasoning_gym:chain_sum?seed=x", ["seed is 'x'"]),
-        ("reasoning_gym:chain_sum?size=1&size=2", ["'size' stands twice"]),
+        ("reasoning_gym:chain_sum?size=1&size=2", ["'size' occurs twice"]),
         ("reasoning_gym:chain_sum?size=", ["'size' has no value"]),
         ("reasoning_gym:chain_sum?size", ["allowed: option=value"]),
     ],
@@ -92,3 +92,11 @@ def test_generated_problems_that_are_held_out_are_no_training_problems():
     held = {problem.statement for problem in held_out}
     assert 0 < len(kept) < len(train)
     assert not held.intersection(problem.statement for problem in kept)
+
+
+@needs_gym
+def test_problems_that_a_task_generates_twice_have_one_answer_and_are_no_conflict():
+    loaded = load_problems("reasoning_gym:chain_sum?size=80&seed=1&min_terms=2&max_terms=2&max_digits=1&min_digits=1")
+    assert loaded.report.duplicates > 5
+    # Their entries differ, in their places among the generated ones.
+    assert loaded.report.conflicting_duplicates == ()

@@ -102,3 +102,19 @@ def test_a_mistake_in_the_list_of_sources_is_told_once_with_its_place(value, par
 
     assert all(part in str(caught.value) for part in parts)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_put_back_is_drawn_next_and_leaves_the_shares_of_what_is_used():
+    others = [Problem(id=f"other/{n}", statement=f"other {n}", answer="0", source="other") for n in range(30)]
+    sampler = MixedSampler([(MANY, 3.0), (others, 1.0)], batch_size=4, seed=0)
+    used = Counter()
+
+    for step in range(100):
+        batch = sampler.next_batch()
+        beyond = sampler.next_batch(8, beside={problem.id for problem in batch})
+        taken = [*batch, *beyond[: step % 5]]
+        sampler.put_back(beyond[step % 5 :])
+        used.update(problem.source for problem in taken)
+
+    assert used["other"] / used.total() == pytest.approx(0.25, abs=0.02)
+    assert sampler.epochs_seen == pytest.approx(used.total() / 70)

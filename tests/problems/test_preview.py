@@ -72,3 +72,21 @@ def test_a_source_or_an_option_that_cannot_be_used_is_refused(
 ) -> None:
     assert cli.main(["problems", *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_with_a_configuration_the_preview_says_what_a_run_takes_by_the_numbers_of_the_dry_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["problems.limit=48", "algorithm.num_problems=8", "run.epochs=2", "run.steps=null", "--verify", "0"]
+    config = tmp_path / "run.yaml"
+    config.write_text("prompts: {solution: embedded, meta: embedded}\nrollout: {max_solution_tokens: 64}\n")
+    assert cli.main(["problems", "embedded:train", "--config", str(config), *options]) == 0
+    shown = capsys.readouterr().out
+    assert "A run of this configuration on these problems: 12 steps of 8 problems" in shown
+    assert cli.main(["train", "--dry-run", "--config", str(config), f"run.dir={tmp_path / 'run'}", *options[:-2]]) == 0
+    planned = " ".join(capsys.readouterr().out.split())
+    tokens = next(line for line in shown.splitlines() if "tokens of all steps at most" in line)
+    assert tokens.split(": ")[1] in planned
+    options[1] = "algorithm.num_problems=64"
+    assert cli.main(["problems", "embedded:train", "--config", str(config), *options]) == 0
+    assert "takes 64 problems (algorithm.num_problems), and 48 are here" in capsys.readouterr().out

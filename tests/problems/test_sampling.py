@@ -111,3 +111,29 @@ def test_a_state_of_other_problems_or_another_seed_is_refused() -> None:
         ProblemSampler(renamed, 2, 0).load_state_dict(state)
     with pytest.raises(ValueError, match="seed is 0, this one's 1"):
         ProblemSampler(make_problems(4), 2, 1).load_state_dict(state)
+
+
+def test_problems_that_are_put_back_come_next_in_their_order() -> None:
+    plain, other = (ProblemSampler(make_problems(12), 3, 0) for _ in range(2))
+    for _ in range(3):
+        batch = other.next_batch()
+        assert ids(batch) == ids(plain.next_batch())
+        other.put_back(other.next_batch(2, beside=set(ids(batch))))
+        assert other.epochs_seen == plain.epochs_seen
+
+
+@given(count=st.integers(2, 12), data=st.data(), seed=st.integers(0, 5))
+def test_no_epoch_loses_a_problem_that_was_put_back(count: int, data: st.DataObject, seed: int) -> None:
+    size = data.draw(st.integers(1, count))
+    sampler = ProblemSampler(make_problems(count), size, seed)
+    seen: Counter[str] = Counter({problem.id: 0 for problem in make_problems(count)})
+    for number in range(1, 9):
+        batch = sampler.next_batch()
+        more = data.draw(st.integers(0, count - size))
+        sampler.put_back(sampler.next_batch(more, beside=set(ids(batch))) if more else [])
+        seen.update(ids(batch))
+        assert max(seen.values()) - min(seen.values()) <= 1
+        assert sampler.epochs_seen == pytest.approx(number * size / count)
+        restored = ProblemSampler(make_problems(count), size, seed)
+        restored.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
+        sampler = restored

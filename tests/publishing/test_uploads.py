@@ -123,7 +123,8 @@ def test_without_a_token_a_line_says_so_and_the_run_goes_on(
     _train(_config(folder, "hub.repo=me/policy", f"hub.when={when}"))
     shown = capsys.readouterr().out
     line = (
-        "hub: nothing is uploaded: there is no token; log in with `hf auth login` or set HF_TOKEN. The run goes on; to "
+        "hub: nothing is uploaded: there is no token; log in with `hf auth login` or set HF_TOKEN. The run "
+        "continues; to "
         f"upload its newest checkpoint later: masa push {folder} --repo me/policy"
     )
     # At the beginning and at the end, and not with every checkpoint.
@@ -135,7 +136,7 @@ def test_a_hub_that_refuses_ends_no_run(hub: Hub, tmp_path: Path, capsys: pytest
     hub.refuses = True
     _train(_config(tmp_path / "run", "hub.repo=me/policy"))
     shown = capsys.readouterr().out
-    assert "me/policy was not uploaded: ConnectionError: the network is gone. The run goes on" in shown
+    assert "me/policy was not uploaded: ConnectionError: the network is gone. The run continues" in shown
     assert (tmp_path / "run" / "summary.json").exists()
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from synthetic_runs import make_run
 
 from masa.reporting.analyses import binned, calibration_windows, changes, standardised_errors
@@ -137,3 +139,18 @@ def test_the_page_shows_the_analyses_that_the_runs_can_give(tmp_path: Path) -> N
     page = write_report(folders, tmp_path / "report.html").html.read_text()
     assert 'id="paired"' in page
     assert 'id="cutoff_error"' in page
+
+
+def test_the_legend_of_the_length_errors_covers_no_bar() -> None:
+    errors = {"correct_lengths": [10] * 60, "wrong_lengths": [6] * 60, "predicted_length": [8, 12, 10]}
+    (group,) = group_runs([_run([_row(1, "a", 0.5, **errors)])])
+    (panel,) = cutoff_error_figure([group]).panels
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    panel.draw(axes)
+    figure.canvas.draw()
+    legend = axes.get_legend()
+    assert legend is not None
+    bottom = axes.transData.inverted().transform(legend.get_window_extent())[0][1]
+    assert bottom >= max(bar.get_height() for bar in axes.patches)

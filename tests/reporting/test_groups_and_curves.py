@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 from synthetic_runs import make_run
 
@@ -19,7 +20,7 @@ from masa.reporting.evaluation_tables import evaluation_tables
 from masa.reporting.figures_meta import contributions_figure, predictions_figure
 from masa.reporting.figures_training import accuracy_figure, gating_figure
 from masa.reporting.groups import baseline_of, differences, group_runs
-from masa.reporting.line_panel import line_of
+from masa.reporting.line_panel import line_of, line_panel
 from masa.reporting.notices import notices, other_problems
 from masa.reporting.page import render
 from masa.reporting.runs import ReportError, Run, read_run_directory
@@ -285,3 +286,19 @@ def test_a_directory_without_a_run_is_refused_with_what_it_holds(tmp_path: Path)
 def test_only_held_out_accuracy_has_an_interval_in_a_single_run(run_dirs: list[Path]) -> None:
     (group,) = group_runs([read_run_directory(run_dirs[0])])
     assert np.isnan(curve(group, keys.CORRECTNESS).low).all()
+
+
+def test_the_overview_counts_runs_and_names_their_seeds() -> None:
+    groups = group_runs([_accuracies(0, 0.1, 0.2)])
+    assert overview_table(groups).columns[0] == "runs"
+    assert overview_table(groups).rows[0].cells[0] == "1 (seed 0)"
+    groups = group_runs([_accuracies(0, 0.1, 0.2), _accuracies(3, 0.2, 0.3)])
+    assert overview_table(groups).rows[0].cells[0] == "2 (seeds 0, 3)"
+
+
+def test_a_curve_of_one_point_has_its_place_alone_on_the_axis() -> None:
+    (group,) = group_runs([_accuracies(0, 0.3)])
+    lines = [line_of(group, curve(group, keys.HELD_OUT_ACCURACY), markers=True)]
+    axes = Figure().subplots()
+    line_panel(lines, "Accuracy", "held-out pass@1", "tokens", rate=True).draw(axes)
+    assert list(axes.get_xticks()) == [0.0]

@@ -1,6 +1,7 @@
 """Solutions that end are verified while others are still being sampled, and rewards are what they are without that."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from test_grading import PROBLEM, SOLUTIONS, Characters, ReadsTheLastWord, _roll
 
 from masa.config import load_config
 from masa.rewards import Verdict
+from masa.rewards.early import EarlyVerdicts
 from masa.rewards.grading import Grader
 from masa.rollout import Rollout, RolloutRequest
 
@@ -126,3 +128,58 @@ def test_hidden_seconds_are_those_since_the_last_call_and_none_where_nothing_is_
     assert first >= 0
     assert grader.hidden_seconds() == 0
     assert _grader(verifier, early=False).hidden_seconds() is None
+
+
+def test_an_answer_that_takes_long_keeps_no_other_waiting_while_there_is_a_thread_left() -> None:
+    begun, others = threading.Event(), threading.Event()
+
+    def verify(items: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+        if items[0]["response"] == "long":
+            begun.set()
+            assert others.wait(10), "the others wait for the one that takes long"
+        return [Verdict(correct=True, status="correct") for _ in items]
+
+    early = EarlyVerdicts(verify, threads=2)
+    rollouts = {text: _rollouts("solution", [text])[0] for text in ("long", "a", "b")}
+    for text, rollout in rollouts.items():
+        early.begin(rollout, text, {"response": text})
+        assert begun.wait(10)
+    found = {text: early.take(rollout) for text, rollout in rollouts.items()}
+    for text in ("a", "b"):
+        one = found[text]
+        assert one is not None
+        assert one.verdict.result(10).correct
+    others.set()
+    assert found["long"] is not None
+    assert found["long"].verdict.result(10).correct
+    early.close()
+    for thread in early._threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in early._threads)
+
+
+def test_seconds_in_which_several_threads_work_count_once() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def verify(items: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+        both.wait()
+        time.sleep(0.2)
+        both.wait()
+        return [Verdict(correct=True, status="correct") for _ in items]
+
+    early = EarlyVerdicts(verify, threads=2)
+    started = time.perf_counter()
+    waiting = []
+    for text in ("a", "b"):
+        rollout = _rollouts("solution", [text])[0]
+        early.begin(rollout, text, {"response": text})
+        taken = early.take(rollout)
+        assert taken is not None
+        waiting.append(taken.verdict)
+        time.sleep(0.05)
+    for one in waiting:
+        one.result(10)
+    early.close()
+    for thread in early._threads:
+        thread.join(10)
+    assert 0.2 <= early.seconds <= time.perf_counter() - started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from masa.rewards.verifiers import Limits
 from masa.rewards.verifiers.answer_forms import rational_value, repair_matrix_rows, written_form
 from masa.rewards.verifiers.boxed import last_boxed
 from masa.rewards.verifiers.constants import equal_constants
+from masa.rewards.verifiers.forms.typography import one_typography
 from masa.rewards.verifiers.mathematics import verify_math
 
 LIMITS = Limits(seconds=5.0, memory_mb=512, scratch=Path("unused"))
@@ -221,3 +223,19 @@ def test_a_gold_answer_that_lost_its_spaces_is_the_list_that_a_response_found() 
         (r"So 81 and 256: \boxed{81,256}", "81, 256", False),
     ):
         assert (verify_math(response, gold, None, LIMITS).score == 1.0) is right, (response, gold)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [r"\langle" + "," * 50_000 + r"\right" * 5_000, "one " * 20_000, "(" + " " * 50_000 + "or", "1\u0305" * 20_000],
+)
+def test_typography_takes_time_in_proportion_to_the_length(answer: str) -> None:
+    before = time.process_time()
+    one_typography(answer)
+    assert time.process_time() - before < 2
+
+
+def test_a_vector_in_angle_brackets_is_a_point_and_what_has_one_entry_is_not() -> None:
+    assert one_typography(r"\left\langle 1, 2 \right\rangle") == "( 1, 2 )"
+    assert one_typography("⟨1, 2⟩.") == "(1, 2)"
+    assert one_typography(r"\langle u \rangle") == r"\langle u \rangle"

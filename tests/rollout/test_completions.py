@@ -6,7 +6,7 @@ import pytest
 
 from masa.rollout import RolloutRequest, Sampling
 from masa.rollout.engine import RolloutError
-from masa.rollout.servers.completions import completed_rollout, completion_body
+from masa.rollout.servers.completions import Stops, completed_rollout, completion_body
 from masa.rollout.servers.http_client import ServerError
 
 REQUEST = RolloutRequest("p", "solution", (4, 5), (11, 12), 3, Sampling(0.7, 0.9, 20, 0.05))
@@ -29,12 +29,12 @@ def _answer(reason: str, *tokens: int) -> dict[str, Any]:
 
 
 def _rollout(answer: dict[str, Any]) -> Any:
-    return completed_rollout(REQUEST, 1, answer, 5, 0.1, stop_ids=[1, 2])
+    return completed_rollout(REQUEST, 1, answer, 5, 0.1, stops=Stops([1, 2]))
 
 
 def test_no_default_of_a_models_generation_config_acts_in_vllm() -> None:
     protocol = pytest.importorskip("vllm.entrypoints.openai.completion.protocol", reason="vllm is not installed")
-    body = completion_body(REQUEST, 1, model="m", stop_ids=[1, 2])
+    body = completion_body(REQUEST, 1, model="m", stops=Stops([1, 2]))
     request = protocol.CompletionRequest(**body)
     # Later versions may take more from there: all of them have to be said.
     assert set(request._DEFAULT_SAMPLING_PARAMS) <= set(body)

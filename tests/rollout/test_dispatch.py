@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +76,46 @@ def test_threads_wait_without_looking_and_go_on_when_their_server_works_again() 
     assert not dispatcher.wait(0.02)
     thread.join(10)
     assert taken == [0]
+
+
+def test_a_server_that_failed_and_works_again_between_two_looks_goes_on() -> None:
+    working = {"a"}
+    dispatcher = Dispatcher([1], ["a"], working.__contains__)
+    assert not dispatcher.wait(0.0)
+    working.discard("a")
+    taken: list[int | None] = []
+    thread = threading.Thread(target=lambda: taken.append(dispatcher.take("a")))
+    thread.start()
+    while not dispatcher._changed._waiters:  # type: ignore[attr-defined]
+        time.sleep(0.01)
+    working.add("a")
+    assert not dispatcher.wait(0.02)
+    thread.join(10)
+    assert taken == [0]
+
+
+def test_threads_wait_for_samples_that_are_added_and_end_when_nothing_more_comes() -> None:
+    dispatcher = Dispatcher([], ["a", "b"], lambda _: True, may_grow=True)
+    assert dispatcher.wait(0.0)
+
+    def work(server: str) -> None:
+        while (number := dispatcher.take(server)) is not None:
+            dispatcher.finish(number, _rollout(number))
+
+    threads = [threading.Thread(target=work, args=(server,)) for server in "ab"]
+    for thread in threads:
+        thread.start()
+    made: list[int] = []
+    for size in (3, 2):
+        dispatcher.add([size])
+        while not dispatcher.wait(5.0):
+            made += [number for number, _ in dispatcher.news()]
+        made += [number for number, _ in dispatcher.news()]
+    dispatcher.close()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(made) == [0, 1, 2, 3, 4]
 
 
 def test_an_error_frees_waiting_threads_and_is_raised() -> None:

@@ -48,7 +48,7 @@ def test_an_argument_reaches_engines_and_servers(model: torch.nn.Module, tmp_pat
 
 def test_an_argument_that_vllm_does_not_have_is_named_with_those_near_to_it() -> None:
     require_known_arguments({"block_size": 32}, {"block_size", "seed"})
-    with pytest.raises(ConfigError, match=r"found 'blocksize', which .* does not have; near .* block_size"):
+    with pytest.raises(ConfigError, match=r"found 'blocksize', which .* does not have; similar names: block_size"):
         require_known_arguments({"blocksize": 32}, {"block_size", "seed"})
 
 

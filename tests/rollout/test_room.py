@@ -28,7 +28,7 @@ class _Builder:
 
 
 class _Hinting:
-    def hint(self, notions: Any, statement: str) -> str:
+    def hint_of(self, problem: Problem, predictions: Any) -> str:
         return "a notion"
 
     def hinted(self, count: int) -> int:

@@ -53,7 +53,7 @@ def _assert_complete(requests: list[RolloutRequest], rollouts: list[Any], versio
             expected = completion(list(request.prompt_ids), seed, request.max_new_tokens)
             assert (rollout.problem_id, rollout.index) == (request.problem_id, index)
             assert list(rollout.token_ids) == expected["token_ids"]
-            assert list(rollout.logprobs) == expected["logprobs"]["token_logprobs"]
+            assert rollout.logprobs == expected["logprobs"]["token_logprobs"]
             assert rollout.finish_reason == expected["finish_reason"]
             assert rollout.weight_version == version
 
@@ -244,3 +244,30 @@ def test_each_rollout_is_told_of_once(fakes: Fakes, connect: Callable[..., Serve
     rollouts = engine.generate(requests, lambda request, rollout: told.append((request.problem_id, rollout.index)))
     _assert_complete(requests, rollouts, 1)
     assert sorted(told) == [(request.problem_id, index) for request in requests for index in range(4)]
+
+
+def test_requests_may_come_while_others_are_with_servers(fakes: Fakes, connect: Callable[..., ServerEngine]) -> None:
+    engine = connect([fakes.start(0.02), fakes.start(0.02)])
+    engine.update_weights(WEIGHTS, 1)
+    requests, found = _requests(4), {}
+    with engine.stream() as stream:
+        stream.submit(requests[:2])
+        coming = requests[2:]
+        while ended := stream.take():
+            for one in ended:
+                assert one.request is requests[one.number]
+                found[one.number, one.rollout.index] = one.rollout
+            if coming:
+                stream.submit([coming.pop(0)])
+    _assert_complete(requests, [[found[number, index] for index in range(4)] for number in range(4)], 1)
+
+
+def test_a_stream_that_is_left_gives_up_what_is_with_servers(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    engine = connect([fakes.start(0.5)])
+    engine.update_weights(WEIGHTS, 1)
+    with engine.stream() as stream:
+        stream.submit(_requests(2))
+    requests = _requests(1)
+    _assert_complete(requests, engine.generate(requests), 1)

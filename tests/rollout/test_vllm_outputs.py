@@ -2,6 +2,8 @@
 
 import threading
 import weakref
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +11,11 @@ from unittest.mock import ANY
 
 import pytest
 
-from masa.rollout import RolloutRequest
-from masa.rollout.engine import RolloutError
-from masa.rollout.vllm.engine import VllmEngine
+from masa.rollout import Rollout, RolloutRequest
+from masa.rollout.engine import Finished, RolloutError
+from masa.rollout.statistics import EngineStatistics
 from masa.rollout.vllm.sampling import finished_rollout
+from masa.rollout.vllm.stream import Engine, VllmStream
 
 REQUEST = RolloutRequest("p7", "solution", (2, 3), (1,), 4)
 
@@ -59,27 +62,100 @@ class _Memory:
     """Stands for what a failed engine holds."""
 
 
-class _FailsOnce:
-    def __init__(self) -> None:
-        self._closing = threading.Event()
+class _Batch:
+    """Each call of `advance` ends the oldest sample; ``fails_at`` is the number of the call that fails."""
+
+    def __init__(self, memory: _Memory, fails_at: int | None) -> None:
+        self.memory = memory
+        self.calls: list[list[str]] = []
+        self._fails_at = fails_at
+        self._waiting: list[tuple[int, RolloutRequest, int]] = []
+        self._requests = 0
+
+    def advance(self, requests: Sequence[RolloutRequest]) -> list[Finished]:
+        memory = self.memory
+        self.calls.append([one.problem_id for one in requests])
+        for request in requests:
+            self._waiting += [(self._requests, request, index) for index in range(len(request.seeds))]
+            self._requests += 1
+        if len(self.calls) == self._fails_at:
+            raise RuntimeError(f"the kernel failed in {type(memory).__name__}")
+        if not self._waiting:
+            return []
+        number, request, index = self._waiting.pop(0)
+        seed = request.seeds[index]
+        rollout = Rollout(request.problem_id, request.path, index, request.prompt_ids, (seed,), (-1.0,), "stop", 0, 0.0)
+        return [Finished(number, request, rollout)]
+
+    def abort(self) -> None:
+        self._waiting = []
+
+
+class _Fails:
+    """An engine whose first batches fail at these calls."""
+
+    def __init__(self, *fails_at: int) -> None:
         self.memory = _Memory()
         self.held: weakref.ref[_Memory] = weakref.ref(self.memory)
-        self.rebuilt = 0
+        self.fails_at = list(fails_at)
+        self.batches: list[list[list[str]]] = []
+        self.rebuilt, self.is_lost = 0, False
 
-    def _generate(self, requests: object) -> list[str]:
-        memory = self.memory
-        if not self.rebuilt:
-            raise RuntimeError(f"the kernel failed in {type(memory).__name__}")
-        return ["samples"]
+    def begin(self) -> _Batch:
+        batch = _Batch(self.memory, self.fails_at.pop(0) if self.fails_at else None)
+        self.batches.append(batch.calls)
+        return batch
 
-    def _rebuild(self) -> None:
+    def rebuild(self) -> None:
         del self.memory
         assert self.held() is None, "the error keeps the old engine's memory while the new one is built"
         self.memory = _Memory()
+        self.held = weakref.ref(self.memory)
         self.rebuilt += 1
+
+    def lose(self) -> None:
+        self.is_lost = True
+
+    def stream(self) -> VllmStream:
+        parts = Engine(
+            self.begin, self.rebuild, self.lose, lambda _: None, nullcontext, threading.RLock(), threading.Event()
+        )
+        return VllmStream(parts, EngineStatistics())
+
+
+def _request(name: str) -> RolloutRequest:
+    return RolloutRequest(name, "solution", (2, 3), (7, 8), 4)
+
+
+def _tokens_of_a_chain(engine: _Fails) -> list[tuple[str, int]]:
+    """Two requests, and another one when the second sample has ended."""
+    found: list[Finished] = []
+    with engine.stream() as stream:
+        stream.submit([_request("a"), _request("b")])
+        while ended := stream.take():
+            found += ended
+            if len(found) == 2:
+                stream.submit([_request("c")])
+    return [(one.request.problem_id, one.rollout.token_ids[0]) for one in found]
+
+
+def test_an_engine_that_failed_does_again_what_it_has_done_and_gives_nothing_twice() -> None:
+    whole, failing = _Fails(), _Fails(4)
+    assert _tokens_of_a_chain(failing) == _tokens_of_a_chain(whole)
+    assert failing.rebuilt == 1
+    assert failing.batches == [[["a", "b"], [], ["c"], []], whole.batches[0]]
+    assert not failing.is_lost
 
 
 def test_the_memory_of_an_engine_that_failed_is_free_when_the_new_one_is_built() -> None:
-    engine: Any = _FailsOnce()
-    assert VllmEngine._generate_or_rebuild(engine, []) == ["samples"]
+    engine = _Fails(1)
+    assert len(_tokens_of_a_chain(engine)) == 6
     assert engine.rebuilt == 1
+
+
+@pytest.mark.parametrize("second", [1, 5])
+def test_an_engine_that_fails_again_in_the_same_stream_is_given_up(second: int) -> None:
+    engine = _Fails(3, second)
+    with pytest.raises(RolloutError, match=r"failed \(RuntimeError: .*, was built again, and failed again"):
+        _tokens_of_a_chain(engine)
+    assert engine.is_lost

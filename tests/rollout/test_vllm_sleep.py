@@ -1,7 +1,6 @@
 """How the vLLM engine shares a GPU, in which order it gives memory up and takes it back; vLLM and GPU are stand-ins."""
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from masa.config import ConfigError, load_config
 from masa.rollout import RolloutRequest
 from masa.rollout.engine import RolloutError
 from masa.rollout.vllm.engine import VllmEngine
-from masa.session import Session
 
 REQUEST = RolloutRequest("p", "solution", (2, 3), (1,), 4)
 GIGABYTE = 2**30
@@ -116,20 +114,6 @@ def test_an_update_brings_the_weights_back_first_and_the_cache_after_them(
     assert fake.calls == ["sleep 2", "wake weights", f"load {count}", "wake kv_cache", "reset", "synchronize"]
     engine.wake()
     assert fake.calls[-1] == "synchronize", "it is awake already"
-
-
-@pytest.mark.parametrize("level", [0, 1, 2])
-def test_an_engine_that_is_asked_for_more_samples_before_the_update_has_the_weights_of_the_step_before(
-    make_engine: Callable[[int], tuple[Any, FakeVllm]], tiny_policy: Any, level: int
-) -> None:
-    engine, fake = make_engine(level)
-    config = load_config(None, [f"rollout.sleep_level={level}"])
-    session: Any = SimpleNamespace(engine=engine, model=tiny_policy, _config=config)
-    engine.weight_version = 6
-    engine.sleep()
-    Session.wake_engine(session, 7)
-    _sample(engine, fake)
-    assert engine.weight_version == 6
 
 
 def test_weights_that_were_moved_to_the_cpu_can_be_sampled_from_after_waking(

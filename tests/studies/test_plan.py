@@ -50,7 +50,7 @@ def test_a_part_of_a_study_can_be_asked_for(tmp_path):
     ("change", "message"),
     [
         (("baseline: grpo", "baseline: dapo"), "baseline: found 'dapo', allowed: grpo, masa"),
-        (("seeds: [0]", "seeds: [0, 0]"), "where one stands twice"),
+        (("seeds: [0]", "seeds: [0, 0]"), "in which one occurs twice"),
         (("seeds: [0]", "seeds: []"), "seeds: "),
         (("  masa:", "  The MASA:"), "arm 'The MASA': allowed are small letters"),
         (("title: MASA", "titel: MASA"), "arms.masa.titel"),

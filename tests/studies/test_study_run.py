@@ -126,7 +126,7 @@ def test_a_study_stopped_in_mid_run_ends_its_runs_and_goes_on_to_the_same_record
     study.send_signal(signal.SIGTERM)
     out, _ = study.communicate(timeout=120)
     assert study.returncode == 130, out.decode()
-    assert "the same command goes on" in out.decode()
+    assert "the same command resumes it" in out.decode()
     assert not (tmp_path / "records" / "masa-seed0.json").exists()
 
     assert main([str(path), *where]) == 0

@@ -113,7 +113,7 @@ def test_a_failing_wandb_is_reported_once_and_then_left_alone(monkeypatch, tmp_p
         logger.log(step, {"reward/r_meta": 0.5})
     logger.finish()
     assert len(warnings) == 1
-    assert "it is off from here on, the run goes on" in warnings[0]
+    assert "it is switched off from here on; the run continues" in warnings[0]
     assert "\n" not in warnings[0]
     assert [call[0] for call in wandb.calls].count(fail_in) == (0 if fail_in == "init" else 1)
 

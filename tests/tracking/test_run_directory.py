@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from masa.config import load_config
 from masa.tracking import jsonl
+from masa.tracking.opening import open_directory
 from masa.tracking.run_directory import RunDirectory, RunExistsError, RunFolderError
 from masa.tracking.samples import Prediction, Sample
 
@@ -269,3 +273,19 @@ def test_a_resumed_run_keeps_the_environments_of_its_earlier_starts(directory: R
     record = jsonl.read_object(directory.environment)
     assert [start["device"] for start in record["earlier_starts"]] == ["cpu", "cuda"]
     assert all("earlier_starts" not in start for start in record["earlier_starts"])
+
+
+def test_what_a_run_says_of_its_problems_is_not_broken_in_a_log_file(tmp_path: Path) -> None:
+    written = StringIO()
+    note = "problems.train: 3 bad rows left out, the first is row [7]: " + "a long reason, " * 12
+    config = load_config(None, {"run.dir": str(tmp_path / "run")})
+    with open_directory(
+        config,
+        RunDirectory(tmp_path / "run"),
+        3,
+        training_problems=4,
+        notes=[note],
+        console=Console(file=written, width=80),
+        resume=False,
+    ):
+        assert note in written.getvalue()

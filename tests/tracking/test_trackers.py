@@ -230,7 +230,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(own: Any, tmp_pa
     changes += ['tracking.arguments={"my_tracker:Mine": {"fails": true}}']
     MASATrainer(load_config(QUICKSTART, changes)).train()
     shown = capsys.readouterr().out
-    assert shown.count("it is off from here on, the run goes on") == 1
+    assert shown.count("it is switched off from here on; the run continues") == 1
     assert "my_tracker:Mine: could not log step 0 (ConnectionError: gone)" in shown
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
 

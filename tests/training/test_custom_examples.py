@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import masa
+from masa.controls.requirements import check_own_controls
+from masa.preflight import make_templates
 from masa.rewards.verifiers import Limits, judge, resolve_verifier
 
 PROJECT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "custom.md").read_text(encoding="utf-8"), re.DOTALL)
 TRAINS = [block for block in BLOCKS if "MASATrainer(" in block]
 (VERIFIER,) = [block for block in BLOCKS if "# my_verifiers.py" in block]
+(SELECTION,) = [block for block in BLOCKS if "# my_selection.py" in block]
+(CONTROLS,) = [block for block in BLOCKS if "# my_controls.py" in block]
+YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "custom.md").read_text(encoding="utf-8"), re.DOTALL)
+HINTED_TEMPLATE = "Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}"
 TINY = [
     "run.steps=1",
     "run.threads=1",
@@ -81,3 +89,19 @@ def test_the_notebook_of_the_python_page_runs_from_top_to_bottom(
     assert sorted(names["run"].checkpoints) == [2, 4]
     assert (tmp_path / "report.html").is_file()
     assert (tmp_path / "models" / "trained" / "config.json").is_file()
+
+
+def test_the_selection_method_and_the_controls_of_the_page_are_taken_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_selection.py").write_text(SELECTION)
+    (tmp_path / "my_controls.py").write_text(CONTROLS)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("my_selection", "my_controls"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    blocks = [yaml.safe_load(block) for block in YAML_BLOCKS if block.startswith("controls:")]
+    controls: dict[str, Any] = {key: value for block in blocks for key, value in block["controls"].items()}
+    assert sorted(controls) == ["cutoff", "hinting", "own", "selection"]
+    config = masa.load_config(None, {"prompts.solution": HINTED_TEMPLATE}).replace(controls=controls)
+    make_templates(config)
+    check_own_controls(config)

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from small_run import QUICKSTART, SMALL
 
 from masa import train
+from masa.training_run import run_again
 
 _SMALLER = (
     "algorithm.num_problems=2",
@@ -66,4 +69,26 @@ def test_ctrl_c_before_the_first_step_says_that_nothing_was_trained(
 
     monkeypatch.setattr("masa.trainer.prepare", interrupted)
     assert train.main(["--config", str(QUICKSTART), f"run.dir={tmp_path / 'run'}"]) == 130
-    assert "Nothing was trained yet" in capsys.readouterr().err
+    assert "Nothing has been trained yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("started", "command"), [("/venv/bin/masa", "masa train"), ("/clone/masa/train.py", "python -m masa.train")]
+)
+def test_the_command_that_resumes_is_the_one_that_was_given(
+    started: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n')
+    config = SimpleNamespace(run=SimpleNamespace(dir=str(tmp_path)))
+    trainer: Any = SimpleNamespace(has_begun=True, directory=tmp_path, config=config)
+    monkeypatch.setattr("sys.argv", [started])
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    said = train._what_is_saved(trainer, ["--config", "my run.yaml", "--resume"])
+    assert said.endswith(f"To resume: {command} --config 'my run.yaml' --resume")
+
+
+@pytest.mark.parametrize(
+    ("last", "said"), [(4, ""), (5, "; step 5 is run again"), (7, "; steps 5 to 7 are run again"), (0, "")]
+)
+def test_a_resumed_run_says_which_steps_are_run_again(last: int, said: str) -> None:
+    assert run_again(4, last) == said

@@ -78,7 +78,7 @@ def test_a_resume_passes_over_them_to_the_newest_that_holds_all(whole: Path, mod
     newest = folder / "checkpoints" / "step_000004"
     shutil.rmtree(newest)
     shutil.copytree(models / "checkpoints" / "step_000004", newest)
-    with pytest.warns(UserWarning, match="step_000004 holds the model alone; going on from step 2"):
+    with pytest.warns(UserWarning, match="step_000004 holds the model alone; resuming from step 2"):
         _train(folder, resume=True)
     assert (folder / "checkpoints" / "model_only_step_000004").is_dir()
     assert (newest / "training").is_dir()

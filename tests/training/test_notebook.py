@@ -12,6 +12,7 @@ import pandas
 import pytest
 import torch
 from small_run import QUICKSTART, SMALL, TINY
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import masa
 from masa import Config, MASATrainer, load_config
@@ -115,8 +116,6 @@ def test_what_is_no_problem_is_refused(tiny: MakeConfig, asked: Any) -> None:
 
 
 def test_a_saved_policy_loads_in_transformers(tiny: MakeConfig, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     model = load_embedded_policy()
     trainer = MASATrainer(tiny(), model=model)
     assert trainer.model is model
@@ -124,6 +123,25 @@ def test_a_saved_policy_loads_in_transformers(tiny: MakeConfig, tmp_path: Path) 
     loaded = AutoModelForCausalLM.from_pretrained(saved).state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
     assert AutoTokenizer.from_pretrained(saved).vocab_size == trainer.tokenizer.vocab_size
+
+
+def test_a_cell_that_saves_can_be_run_again(tiny: MakeConfig, tmp_path: Path) -> None:
+    model = load_embedded_policy()
+    trainer = MASATrainer(tiny(), model=model)
+    folder = tmp_path / "saved"
+    trainer.save(folder)
+    # An earlier policy lay in more files; what is somebody else's stays.
+    (folder / "model-00002-of-00002.safetensors").write_bytes(b"")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[0, 0] += 1.0
+    trainer.save(folder)
+    names = {one.name for one in folder.iterdir()}
+    assert "notes.txt" in names
+    assert not [name for name in names if name.startswith((".saving", "model-", "model.safetensors.index"))]
+    loaded = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
 
 
 class FakeHub:

@@ -156,7 +156,7 @@ def test_a_broken_newest_checkpoint_is_put_aside_with_a_warning(uninterrupted: P
     done = warm_processes.run(_command(folder, "--resume"))
     assert done.returncode == 0
     assert "step_000005 is broken (model.safetensors has 1000 bytes" in done.stderr
-    assert "going on from step 4" in done.stderr
+    assert "resuming from step 4" in done.stderr
     assert (folder / "checkpoints" / "broken_step_000005").is_dir()
     assert _rows(folder) == _rows(uninterrupted)
 
@@ -165,9 +165,15 @@ def test_a_broken_newest_checkpoint_is_put_aside_with_a_warning(uninterrupted: P
     "options",
     [
         ("algorithm.dynamic_sampling.enabled=true", "algorithm.dynamic_sampling.oversample=3", "algorithm.tis_cap=2"),
+        (
+            "algorithm.dynamic_sampling.enabled=true",
+            "algorithm.dynamic_sampling.oversample=3",
+            "algorithm.tis_cap=2",
+            "rollout.async_steps=1",
+        ),
         ("model.lora.rank=4", "optimizer.learning_rate=0.01"),
     ],
-    ids=["dynamic sampling that carries rollouts over", "LoRA"],
+    ids=["dynamic sampling that carries rollouts over", "dynamic sampling a step ahead", "LoRA"],
 )
 def test_a_run_with_more_to_save_is_resumed_exactly(tmp_path: Path, options: tuple[str, ...]) -> None:
     options = (*options, "problems.eval=null", "tracking.figures=false", "run.steps=4")

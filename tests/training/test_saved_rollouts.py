@@ -74,6 +74,6 @@ def test_a_run_goes_on_with_the_rollouts_of_an_earlier_version_s_checkpoint(whol
             one[kind] = [asdict(next(rollouts)) for _ in range(one[kind])]
     (checkpoint / "training" / "carried_over.safetensors").unlink()
     del state["files"]["training/carried_over.safetensors"]
-    (checkpoint / "state.json").write_text(json.dumps(state))
+    (checkpoint / "state.json").write_text(json.dumps(state, default=list))
     _train(folder, resume=True)
     assert _rows(folder) == _rows(whole)

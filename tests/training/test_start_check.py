@@ -25,6 +25,7 @@ from masa.policy.objective.algorithm import resolve_algorithm
 from masa.preflight import prepare
 from masa.rollout.engine import RolloutRequest, Sampling
 from masa.rollout.factory import make_engine
+from masa.rollout.weights.agreement import deciding_size, tolerance
 from masa.session import Session
 from masa.start_check import Places, check_layouts, check_start
 
@@ -68,6 +69,17 @@ def test_a_soft_cap_that_the_engine_lacks_is_found() -> None:
     uncapped.config.final_logit_softcapping = None
     places, _ = _places(capped, sampled=uncapped)
     with pytest.raises(ConfigError, match=r"the engine's log-probs of its own samples are up to .* nats from"):
+        _check(places)
+
+
+def test_a_soft_cap_that_the_models_own_logits_lack_is_found() -> None:
+    model = tiny_model("gemma2", attention="eager", final_logit_softcapping=2.0).eval()
+    places, module = _places(model, sampled=copy.deepcopy(model))
+    assert module.transform.softcap is not None
+    model.config.final_logit_softcapping = None
+    with pytest.raises(
+        ConfigError, match=r"the policy update's log-probs are up to .* nats from the model's own logits"
+    ):
         _check(places)
 
 
@@ -198,6 +210,46 @@ def test_a_checkpoint_that_transformers_has_no_way_to_load_is_refused_by_name() 
     places, _ = _places(tiny_model("emu3"))
     with pytest.raises(ConfigError, match="a checkpoint of Emu3ForCausalLM has the configuration Emu3TextConfig"):
         _check(places)
+
+
+_LARGE = [RolloutRequest(f"{n}", "solution", tuple(range(5, 5 + n)), (n, n + 1), 24, Sampling()) for n in (4, 9, 30)]
+
+
+def _with_large_logits(family: str) -> Any:
+    """As large as those of trained models: their rounding is as much larger."""
+    model = tiny_model(family).eval()
+    model.get_output_embeddings().weight.data.mul_(8)
+    return model
+
+
+def test_the_rounding_of_large_logits_is_no_disagreement() -> None:
+    # Qwen3-Next decodes token by token and is trained in chunks: 1.1e-4 nats apart at logits of 39, of which 1.4e-4 and
+    # 3e-5 from the same in float64.
+    places, _ = _places(_with_large_logits("qwen3_next"))
+    assert _check(places, _LARGE) == {}
+
+
+def test_a_small_mistake_beside_large_logits_is_found() -> None:
+    model = _with_large_logits("qwen3_next")
+    stale = copy.deepcopy(model)
+    stale.model.norm.weight.data.mul_(1.001)
+    places, _ = _places(model, sampled=stale)
+    with pytest.raises(ConfigError, match="the engine's log-probs of its own samples"):
+        _check(places, _LARGE)
+
+
+def test_tolerances_grow_with_logits_beyond_the_size_they_were_measured_at() -> None:
+    assert tolerance([torch.float32], 5.0) == tolerance([torch.float32]) == 1e-4
+    assert tolerance([torch.float32], 40.0) == pytest.approx(2e-4)
+    assert tolerance([torch.bfloat16], 40.0) == 0.5 < tolerance([torch.bfloat16], 80.0)
+    assert tolerance([torch.float32, torch.bfloat16], 20.0) == 0.5
+
+
+def test_masked_and_infinite_logits_leave_the_tolerance_as_it_is() -> None:
+    masked = torch.tensor([[1.0, 2.0, torch.finfo(torch.float32).min]])
+    assert deciding_size(masked, torch.tensor([0])) == 2.0
+    for wrong in (torch.inf, torch.nan):
+        assert deciding_size(torch.tensor([[1.0, wrong]]), torch.tensor([0])) == 0.0
 
 
 def test_random_states_are_those_of_before() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from masa.config import Config
+from masa.controls.own.selection import own_selector
 from masa.controls.selection.combined import CombinedSelector
 from masa.controls.selection.history import HistorySelector
 from masa.controls.selection.markov import MarkovSelector
@@ -33,3 +34,5 @@ def make_selector(config: Config) -> Selector | None:
             return ValueHeadSelector(section.value_head, section.target)
         case "oracle":
             return OracleSelector()
+        case _:
+            return own_selector(config)

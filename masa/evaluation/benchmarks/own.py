@@ -155,7 +155,7 @@ def benchmarks_of_problems(
     for name, source in _named_sources(problems):
         _require_free_name("--problems", name, "; give it another name with --problems NAME=SOURCE")
         if name in benchmarks:
-            raise ConfigError(f"--problems: the name {name!r} stands twice; name one of them with NAME=SOURCE")
+            raise ConfigError(f"--problems: the name {name!r} occurs twice; name one of them with NAME=SOURCE")
         text = _beside(Path.cwd(), str(source)) if isinstance(source, str | Path) else None
         if text is None:
             rows[name] = source
@@ -164,15 +164,19 @@ def benchmarks_of_problems(
     return OwnBenchmarks(benchmarks, {}, rows, tuple(benchmarks))
 
 
-def together(one: OwnBenchmarks, other: OwnBenchmarks) -> OwnBenchmarks:
-    """Both as one.
+def together(one: OwnBenchmarks, other: OwnBenchmarks, *, key: str = "--problems") -> OwnBenchmarks:
+    """Both as one; ``key`` is the option that names the second.
 
     Raises:
         ConfigError: a name that both have.
     """
     twice = [name for name in other.benchmarks if name in {**one.benchmarks, **one.suites}]
+    twice += [name for name in other.suites if name in {**one.benchmarks, **one.suites}]
     if twice:
-        raise ConfigError(f"--problems: {twice[0]!r} is declared as well; give it another name with NAME=SOURCE")
+        what = "is declared as well; give it another name with NAME=SOURCE"
+        if key != "--problems":
+            what = "is declared in two of the files; give one of the two another name"
+        raise ConfigError(f"{key}: {twice[0]!r} {what}")
     return OwnBenchmarks(
         {**one.benchmarks, **other.benchmarks},
         {**one.suites, **other.suites},

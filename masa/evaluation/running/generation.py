@@ -101,6 +101,7 @@ class Policy:
                 model,
                 stop_ids=stop_ids,
                 max_prompt_tokens=max(self._config.prompts.max_tokens, self.longest_prompt),
+                tokenizer=self.tokenizer,
             )
             self._stack.callback(self._engine.close)
         return self._engine

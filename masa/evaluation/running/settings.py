@@ -72,6 +72,8 @@ class EvaluationSettings:
             "prompts": self.config.prompts.model_dump(mode="json"),
             "engine": self.config.rollout.engine,
             "stop_token_ids": list(self.config.rollout.stop_token_ids),
+            # Evaluations from before there was this option have no such key.
+            **({"stop": list(self.config.rollout.stop)} if self.config.rollout.stop else {}),
             **asdict(self.budget),
             "options": self.data.options,
             "options_seed": self.data.options_seed,
@@ -107,7 +109,11 @@ def settings_from_row(row: Mapping[str, Any]) -> EvaluationSettings:
         {
             "model": row["model"],
             "prompts": row["prompts"],
-            "rollout": {"engine": row["engine"], "stop_token_ids": row.get("stop_token_ids", [])},
+            "rollout": {
+                "engine": row["engine"],
+                "stop_token_ids": row.get("stop_token_ids", []),
+                "stop": row.get("stop", []),
+            },
             "rewards": row["verifier"],
         },
         "settings.json",

@@ -102,8 +102,8 @@ class EvaluationStore:
             changed += _changed_declarations(_declared(before), _declared(wanted))
             if changed:
                 raise ConfigError(
-                    f"{self.path} holds an evaluation with other settings; choose another --out, or ask for the same:\n"
-                    + "\n".join(changed)
+                    f"{self.path} holds an evaluation with other settings; choose another --out, or use the same "
+                    "settings:\n" + "\n".join(changed)
                 )
 
     def read_settings(self) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from masa.tokens.arrays import TokenIds
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class TokenBatch:
         for row, values in enumerate(rows):
             if len(values) > aligned.shape[1]:
                 raise ValueError(f"row {row} has {len(values)} values for at most {aligned.shape[1]} response tokens")
-            aligned[row, : len(values)] = torch.as_tensor(values, dtype=torch.float32)
+            aligned[row, : len(values)] = torch.from_numpy(np.array(values, dtype=np.float32))
         return aligned.to(self.response_mask.device)
 
 
@@ -143,9 +146,7 @@ def collate_behind_prompts(rows: Sequence[TokenRow]) -> TokenBatch:
     The last token of a response is predicted and never read, so a response of one token adds nothing.
     """
     _require_rows(rows)
-    numbers: dict[tuple[int, ...], int] = {}
-    of_row = [numbers.setdefault(tuple(row.prompt_ids), len(numbers)) for row in rows]
-    prompts = list(numbers)
+    of_row, prompts = numbered_prompts(rows)
     lengths = [*map(len, prompts), *(len(row.token_ids) - 1 for row in rows)]
     starts = [0, *accumulate(lengths)][:-1]
     positions = [torch.arange(len(prompt)) for prompt in prompts]
@@ -157,10 +158,9 @@ def collate_behind_prompts(rows: Sequence[TokenRow]) -> TokenBatch:
         states = torch.arange(len(row.token_ids)) + start - 1
         states[0] = starts[prompt] + len(row.prompt_ids) - 1
         hidden_index.append(states if row.counted is None else states[torch.tensor(row.counted)])
-    ids = [*chain(*prompts), *chain(*(row.token_ids[:-1] for row in rows))]
     mask, _, target_ids, response_index = _counted_places(rows, [0] * len(rows))
     return TokenBatch(
-        torch.tensor(ids, dtype=torch.long)[None],
+        _joined_ids([*prompts, *(row.token_ids[:-1] for row in rows)])[None],
         torch.cat(positions)[None],
         None,
         mask,
@@ -190,8 +190,21 @@ def _layout(starts: Sequence[int], lengths: Sequence[int], of_row: Sequence[int]
     )
 
 
+def numbered_prompts(rows: Sequence[TokenRow]) -> tuple[list[int], list[Sequence[int]]]:
+    """The number of each row's prompt, and the different prompts in the order of their numbers."""
+    numbers: dict[Sequence[int], int] = {}
+    # Token ids as arrays compare and hash as tuples do.
+    keys = (row.prompt_ids if isinstance(row.prompt_ids, TokenIds) else tuple(row.prompt_ids) for row in rows)
+    of_row = [numbers.setdefault(key, len(numbers)) for key in keys]
+    return of_row, list(numbers)
+
+
 def _read_ids(row: TokenRow) -> Tensor:
-    return torch.tensor([*row.prompt_ids, *row.token_ids[:-1]], dtype=torch.long)
+    return _joined_ids([row.prompt_ids, row.token_ids[:-1]])
+
+
+def _joined_ids(parts: Sequence[Sequence[int]]) -> Tensor:
+    return torch.from_numpy(np.concatenate([np.asarray(part, dtype=np.int64) for part in parts]))
 
 
 def _counted_places(rows: Sequence[TokenRow], starts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -200,12 +213,12 @@ def _counted_places(rows: Sequence[TokenRow], starts: Sequence[int]) -> tuple[Te
     mask = torch.zeros(len(rows), width)
     hidden_index, target_ids = [], []
     for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        counted = torch.tensor(row.counted if row.counted is not None else [True] * len(row.token_ids))
+        counted = torch.ones(len(row.token_ids), dtype=torch.bool) if row.counted is None else torch.tensor(row.counted)
         mask[index, : len(row.token_ids)] = counted.float()
         places = counted.nonzero()[:, 0]
         # The state at the last prompt token predicts response token 0.
         hidden_index.append(places + start + len(row.prompt_ids) - 1)
-        target_ids.append(torch.tensor(row.token_ids)[places])
+        target_ids.append(_joined_ids([row.token_ids])[places])
     return mask, torch.cat(hidden_index), torch.cat(target_ids), mask.flatten().nonzero()[:, 0]
 
 

@@ -27,14 +27,22 @@ _SHORT_PROMPT = 3
 
 
 @torch.no_grad()
-def own_logprobs(model: Any, row: TokenRow, temperature: float) -> Tensor:
-    """[L] log-probs of a row's response by the model's own logits, in float32 or wider; nothing padded or packed."""
+def own_logits(model: Any, row: TokenRow, temperature: float) -> Tensor:
+    """[L, V] logits of a row's response by the model itself, in float32 or wider; nothing padded or packed."""
     ids = torch.tensor([[*row.prompt_ids, *row.token_ids]], device=model.device)
-    logits = model(input_ids=ids, use_cache=False).logits[0, len(row.prompt_ids) - 1 : -1]
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    chosen = torch.tensor(row.token_ids, device=logits.device)[:, None]
-    logprobs: Tensor = logits.log_softmax(-1).gather(1, chosen)[:, 0]
-    return logprobs.cpu()
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits[0, len(row.prompt_ids) - 1 : -1]
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+
+
+def own_logprobs(model: Any, row: TokenRow, temperature: float) -> Tensor:
+    """[L] log-probs of a row's response by the model's own logits."""
+    return chosen_logprobs(own_logits(model, row, temperature), row)
+
+
+def chosen_logprobs(logits: Tensor, row: TokenRow) -> Tensor:
+    """[L] log-probs of a row's response, of its ``logits`` [L, V]."""
+    chosen = torch.tensor([*row.token_ids], device=logits.device)[:, None]
+    return logits.log_softmax(-1).gather(1, chosen)[:, 0].cpu()
 
 
 @torch.no_grad()

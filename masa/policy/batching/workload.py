@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from masa.policy.batching.collate import TokenBatch, TokenRow, collate, collate_behind_prompts, pack
+from masa.policy.batching.collate import TokenBatch, TokenRow, collate, collate_behind_prompts, numbered_prompts, pack
 from masa.policy.batching.micro_batches import Plan, SharedPrompts, computed_tokens, split_over_ranks
 
 # Prompts are shared where that leaves at most so much to compute: a second pass through the layers is not for free.
@@ -57,7 +57,6 @@ def divide_work(
 
 def _behind_prompts(rows: Sequence[TokenRow]) -> tuple[list[int], SharedPrompts]:
     """What each row computes behind its prompt, at least one token, and the prompts."""
-    numbers: dict[tuple[int, ...], int] = {}
-    of_row = [numbers.setdefault(tuple(row.prompt_ids), len(numbers)) for row in rows]
+    of_row, prompts = numbered_prompts(rows)
     behind = [max(1, len(row.token_ids) - 1) for row in rows]
-    return behind, SharedPrompts(of_row, [len(prompt) for prompt in numbers])
+    return behind, SharedPrompts(of_row, [len(prompt) for prompt in prompts])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from masa.model.cpu_products import add_product, product
 from masa.policy.forward.head import PLAIN, LogitTransform
 
 # The largest [tokens, vocabulary] tensor by device type, where the caller sets no budget, and of one block of it: on a
@@ -263,13 +264,13 @@ def _score_gradient(
 
 def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     if left.dtype == dtype:
-        return left @ right
+        return product(left, right)
     return torch.mm(left, right, out_dtype=dtype)
 
 
 def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
     if right.dtype == target.dtype:
-        target.addmm_(left, right)
+        add_product(target, left, right)
     else:
         target.add_(_product(left.to(right.dtype), right, target.dtype))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from masa.config.schema import ModelSection
+from masa.model.cpu_products import use_cpu_products
 from masa.model.lora import describe_adapters
 from masa.model.routers import describe_routers
 from masa.policy.forward.attention import settle_attention
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 def open_policy(model: PreTrainedModel, section: ModelSection, *, temperature: float) -> tuple[PolicyModule, list[str]]:
     """The module that computes log-probs of ``model``, and what there is to say about it, in lines.
 
-    Its attention is one that computes all of the model's, parameters that text does not reach are frozen, and logits
-    are made as the model makes them.
+    Its attention is one that computes all of the model's, parameters that text inputs do not reach are frozen, and
+    logits are made as the model makes them.
 
     Args:
         model: as `masa.model.loading.prepare_policy` leaves it, on its device.
@@ -32,8 +33,9 @@ def open_policy(model: PreTrainedModel, section: ModelSection, *, temperature: f
     """
     notes = [describe_adapters(model), describe_routers(model), settle_attention(model, section.attention)]
     use_liger_kernels(model, section.liger_kernel)
+    use_cpu_products(model)
     module = PolicyModule(model, temperature=temperature)
     frozen = freeze_unreached(module)
     if frozen:
-        notes.append(f"{len(frozen)} parameters that text does not reach are frozen, such as {frozen[0]}")
+        notes.append(f"{len(frozen)} parameters that text inputs do not reach are frozen, such as {frozen[0]}")
     return module, [line for line in notes if line]

@@ -55,3 +55,16 @@ def resolve_algorithm(section: AlgorithmSection) -> Algorithm:
     if section.advantage_scale is None:
         return Algorithm(algorithm.advantage, loss)
     return Algorithm(replace(algorithm.advantage, scale=section.advantage_scale), loss)
+
+
+def require_corrected_type(rollouts: str, policy: str, algorithm: Algorithm) -> None:
+    """Rollouts in another type than the policy's (``rollout.dtype``) need their importance weights.
+
+    Raises:
+        ConfigError: they are of another type, and the loss does not correct for it.
+    """
+    if rollouts not in ("policy", policy) and algorithm.loss.engine_correction is None:
+        raise ConfigError(
+            f"rollout.dtype: found {rollouts!r} with a policy in {policy}, allowed without importance weights: "
+            "'policy'; set algorithm.tis_cap, for example to 2, or algorithm.correction"
+        )

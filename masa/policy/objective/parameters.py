@@ -109,7 +109,7 @@ class LossParameters:
         if self.tis_cap is not None:
             _require_number("tis_cap", self.tis_cap, above=0.0)
             if self.correction is not None:
-                raise ValueError(f"tis_cap is {self.tis_cap} beside a correction; one of them is allowed")
+                raise ValueError(f"tis_cap is {self.tis_cap} together with a correction; only one of them is allowed")
         if self.dual_clip is not None:
             _require_number("dual_clip", self.dual_clip, above=1.0)
             if self.dual_clip < 1.0 + self.clip_high:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,12 +17,15 @@ from masa.model.lora import has_adapters
 from masa.policy.batching.collate import TokenBatch, TokenRow
 from masa.policy.batching.shared_prompts import can_share_prompts
 from masa.policy.batching.workload import Workload, divide_work
-from masa.policy.objective.losses import contributing_rows, loss_normalizer, policy_loss
+from masa.policy.objective.losses import loss_normalizer, policy_loss
 from masa.policy.objective.measures import Measure, from_vectors, measure_values, merge_measures, to_vectors
 from masa.policy.objective.parameters import LossParameters
 from masa.policy.update.optimizer import learning_rate_factor
 from masa.policy.update.optimizer_state import load_state, optimizer_steps, reset_states, state_parts, value_parts
 from masa.policy.update.sharding import share_update
+from masa.policy.update.shares import Share, share_rows
+from masa.policy.update.shares import TrainingRow as TrainingRow
+from masa.tokens.exchange import Place
 
 # So many updates in a row without a finite gradient are no accident but a run that has diverged.
 MAX_SKIPPED_UPDATES = 5
@@ -33,26 +35,10 @@ class DivergedError(RuntimeError):
     """Several updates in a row had a loss or a gradient that is not finite."""
 
 
-@dataclass(frozen=True)
-class TrainingRow:
-    """One rollout to learn from. ``masked`` rows count for nothing but the ``constant`` normaliser."""
-
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    rollout_logprobs: tuple[float, ...]
-    advantage: float
-    masked: bool = False
-
-    @property
-    def counted_length(self) -> int:
-        return 0 if self.masked else len(self.token_ids)
-
-    def tokens(self) -> TokenRow:
-        return TokenRow(self.prompt_ids, self.token_ids, [False] * len(self.token_ids) if self.masked else None)
-
-
 class PolicyUpdater:
     """Takes optimiser steps on a batch of rows that every process knows and all of them share out.
+
+    Tokens and log-probs of a row need to be in one process only: they go to the one that computes it.
 
     Args:
         accelerator: prepares and runs the module; its processes share each update.
@@ -121,8 +107,9 @@ class PolicyUpdater:
         Raises:
             DivergedError: `MAX_SKIPPED_UPDATES` updates in a row had no finite gradient.
         """
-        old: list[dict[int, Tensor] | None] = [None, *(self._old_logprobs(part) for part in parts[1:])]
-        outcomes = [self._one_update(part, before) for part, before in zip(parts, old, strict=True)]
+        shares = [share_rows(part, self._loss, self._divide, self._place) for part in parts]
+        old: list[dict[int, Tensor] | None] = [None, *(self._old_logprobs(share) for share in shares[1:])]
+        outcomes = [self._one_update(share, before) for share, before in zip(shares, old, strict=True)]
         measured = measure_values(self._merged([measures for measures, _ in outcomes]))
         merged = {f"policy/{name}": value for name, value in measured.items()}
         totals = [numbers for _, numbers in outcomes]
@@ -218,6 +205,11 @@ class PolicyUpdater:
         self.updates_done = state["updates_done"]
         self._skipped_in_a_row = state["skipped_in_a_row"]
 
+    @property
+    def _place(self) -> Place:
+        accelerator = self._accelerator
+        return Place(accelerator.process_index, accelerator.num_processes, accelerator.device)
+
     def _divide(self, rows: Sequence[TokenRow]) -> Workload:
         """The micro-batches of each process."""
         return divide_work(
@@ -229,12 +221,9 @@ class PolicyUpdater:
         )
 
     def _one_update(
-        self, rows: Sequence[TrainingRow], old: dict[int, Tensor] | None
+        self, share: Share, old: dict[int, Tensor] | None
     ) -> tuple[list[dict[str, Measure]], dict[str, float]]:
-        lengths = [row.counted_length for row in rows]
-        kept = contributing_rows([row.advantage for row in rows], lengths, self._loss)
-        tokens = [rows[index].tokens() for index in kept]
-        work = self._divide(tokens)
+        rows, kept = share.rows, share.kept
         learning_rate = self.learning_rate
         numbers = {
             "policy/loss": 0.0,
@@ -242,17 +231,16 @@ class PolicyUpdater:
             "policy/skipped_updates": 0.0,
             "policy/rows_trained": float(len(kept)),
             "policy/rows_left_out": float(len(rows) - len(kept)),
-            "policy/padding_waste": work.waste,
+            "policy/padding_waste": share.work.waste,
             "policy/learning_rate": learning_rate,
         }
         measures: list[dict[str, Measure]] = []
-        self._trained_lengths += [row.computed_length for row in tokens]
+        self._trained_lengths += [rows[index].tokens().computed_length for index in kept]
         if kept:
-            normalizer = loss_normalizer(self._loss.aggregation, lengths, self._constant_length)
-            plan = [[kept[index] for index in batch] for batch in work.plans[self._accelerator.process_index]]
-            for number, batch in enumerate(plan):
-                last = number == len(plan) - 1
-                loss, metrics = self._micro_batch(rows, batch, work, old, normalizer, last=last)
+            normalizer = loss_normalizer(self._loss.aggregation, share.lengths, self._constant_length)
+            for number, batch in enumerate(share.plan):
+                last = number == len(share.plan) - 1
+                loss, metrics = self._micro_batch(share, batch, old, normalizer, last=last)
                 numbers["policy/loss"] += loss
                 measures.append(metrics)
             numbers["policy/loss"] = self._sum_over_processes(numbers["policy/loss"])
@@ -262,18 +250,16 @@ class PolicyUpdater:
 
     def _micro_batch(
         self,
-        rows: Sequence[TrainingRow],
-        batch: list[int],
-        work: Workload,
+        share: Share,
+        batch: Sequence[int],
         old: dict[int, Tensor] | None,
         normalizer: float,
         *,
         last: bool,
     ) -> tuple[float, dict[str, Measure]]:
         """Forward and backward of one micro-batch; gradients are exchanged with the last one only."""
-        # A process without rows of its own joins the collectives with one that counts for nothing.
-        chosen = [rows[index] for index in batch] or [_uncounted(rows[0])]
-        tokens = work.collate([row.tokens() for row in chosen]).to(self._accelerator.device)
+        chosen = share.chosen(batch)
+        tokens = share.work.collate([row.tokens() for row in chosen]).to(self._accelerator.device)
         with self.sharded.accumulating(last):
             bonus = self._loss.entropy_coefficient != 0
             logprobs, entropy = self.sharded.module(tokens, True, bonus)
@@ -304,17 +290,14 @@ class PolicyUpdater:
         return {"policy/gradient_norm": norm, "policy/skipped_updates": float(not applied)}
 
     @torch.no_grad()
-    def _old_logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, Tensor]:
-        """Log-probs of each contributing row under the present weights, by row index."""
-        kept = contributing_rows([row.advantage for row in rows], [row.counted_length for row in rows], self._loss)
-        work = self._divide([rows[index].tokens() for index in kept])
+    def _old_logprobs(self, share: Share) -> dict[int, Tensor]:
+        """Log-probs of each contributing row that this process computes, under the present weights, by row index."""
         found: dict[int, Tensor] = {}
-        for batch in work.plans[self._accelerator.process_index]:
-            chosen = [rows[kept[index]] for index in batch] or [_uncounted(rows[0])]
-            tokens = work.collate([row.tokens() for row in chosen]).to(self._accelerator.device)
+        for batch in share.plan:
+            tokens = share.work.collate([row.tokens() for row in share.chosen(batch)]).to(self._accelerator.device)
             logprobs, _ = self.sharded.module(tokens, False)
             for place, index in enumerate(batch):
-                found[kept[index]] = logprobs[place, : len(rows[kept[index]].token_ids)].cpu()
+                found[index] = logprobs[place, : len(share.rows[index].token_ids)].cpu()
         return found
 
     @torch.no_grad()
@@ -349,11 +332,7 @@ def _take_types(reference: nn.Module, policy: nn.Module) -> None:
             own.data = own.data.to(other.dtype)
 
 
-def _uncounted(row: TrainingRow) -> TrainingRow:
-    return TrainingRow(row.prompt_ids, row.token_ids[:1], row.rollout_logprobs[:1], 0.0, masked=True)
-
-
-def _stack(old: dict[int, Tensor], batch: list[int], like: Tensor) -> Tensor:
+def _stack(old: dict[int, Tensor], batch: Sequence[int], like: Tensor) -> Tensor:
     """The rows' old log-probs as [R, L], 0 where there is none."""
     stacked = torch.zeros_like(like)
     for place, index in enumerate(batch):

@@ -23,7 +23,6 @@ _HALF_SHORT_FRACTION = re.compile(r"\\frac(\d)(?=\{)|(\\frac\{[^{}]*\})(\d)")
 _BACKSLASHES = re.compile(r"\\+")
 _JOINING_WORDS = re.compile(r"\{,?(?:and|or)?,?\}")
 _UNIT_AT_END = re.compile(r"(?<=[\d})])\{[A-Za-z./,]+\}$")
-_RATIO = re.compile(r"\d+(?::\d+)+")
 _GROUPED_DIGITS = re.compile(r"\d{1,3}(?:,\d{3})+")
 _PERCENT = re.compile(r"%|\b(?:percent|percentage|pct)\b", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'.\-]*(?:[\s~]+[A-Za-z'.\-]+)*")
@@ -60,7 +59,7 @@ def pair_entries(form: str) -> tuple[str, ...] | None:
     """The entries of a point or an interval, its brackets first and last; None for anything else."""
     if len(form) < 5 or form[0] not in "([" or form[-1] not in ")]":
         return None
-    entries = _entries(form[1:-1])
+    entries = split_entries(form[1:-1])
     return None if entries is None else (form[0], *entries, form[-1])
 
 
@@ -68,9 +67,21 @@ def is_percentage(answer: str) -> bool:
     return bool(_PERCENT.search(answer))
 
 
-def is_ratio(form: str) -> bool:
-    """``3:1``, or a time such as ``8:34``."""
-    return bool(_RATIO.fullmatch(form))
+def point_entries(form: str) -> list[str] | None:
+    """The entries of what is written in parentheses, two or more; None for anything else."""
+    return split_entries(form[1:-1]) if form.startswith("(") and form.endswith(")") else None
+
+
+def without_braces_of_one(form: str) -> str:
+    """The point in a set of one point; any other form as it is."""
+    inner = form[2:-2]
+    single = form.startswith("\\{") and form.endswith("\\}") and inner.startswith("(") and split_entries(inner) is None
+    return inner if single and point_entries(inner) else form
+
+
+def bare_entries(form: str) -> list[str] | None:
+    """The entries of a list that stands in no brackets; None for anything else."""
+    return None if form.startswith("\\{") else list_entries(form)
 
 
 def is_set(form: str) -> bool:
@@ -94,10 +105,10 @@ def list_entries(form: str) -> list[str] | None:
         form = form[2:-2]
     elif _GROUPED_DIGITS.fullmatch(form):
         return None
-    return _entries(form)
+    return split_entries(form)
 
 
-def _entries(text: str) -> list[str] | None:
+def split_entries(text: str) -> list[str] | None:
     """The parts between commas that stand in no bracket, two or more; None where one is empty or a bracket is open."""
     entries = [""]
     depth = 0

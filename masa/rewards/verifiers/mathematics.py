@@ -7,33 +7,40 @@ killed on time instead. What a cheap comparison settles (the same writing, two p
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from masa.rewards.verdict import Judgement
 from masa.rewards.verifiers import Limits
 from masa.rewards.verifiers.answer_forms import (
+    bare_entries,
     is_percentage,
-    is_ratio,
     is_set,
     is_words,
     list_entries,
     pair_entries,
+    point_entries,
     rational_value,
     repair_matrix_rows,
+    without_braces_of_one,
     written_form,
 )
 from masa.rewards.verifiers.boxed import last_boxed
 from masa.rewards.verifiers.constants import equal_constants
 from masa.rewards.verifiers.essence import answer_or_tail, is_list_of_grouped_digits, states_entries
+from masa.rewards.verifiers.forms.assignments import assignments, counts, equal_assignments, equal_values
+from masa.rewards.verifiers.forms.compound import compound
 from masa.rewards.verifiers.forms.congruences import congruence, without_modulus
 from masa.rewards.verifiers.forms.digits import based_numeral, spaced_numbers
-from masa.rewards.verifiers.forms.intervals import equal_sets, real_set
+from masa.rewards.verifiers.forms.intervals import bare_relation, equal_sets, real_set
 from masa.rewards.verifiers.forms.magnitude import too_large_to_evaluate
 from masa.rewards.verifiers.forms.numerals import numeral
+from masa.rewards.verifiers.forms.ratios import equal_ratios, equal_times, in_colons, ratio_parts
 from masa.rewards.verifiers.forms.sequences import equal_sequences, has_ellipsis, spelled_ellipses
 from masa.rewards.verifiers.forms.typography import one_typography
 from masa.rewards.verifiers.forms.units import DEGREES, RADIANS, in_radians, quantity, radians_of
+from masa.rewards.verifiers.forms.words import is_qualified
 
 # Nothing this long is a final answer, unless the gold one is, too.
 _MAX_ANSWER_CHARACTERS = 2_000
@@ -98,15 +105,17 @@ def _equal(predicted: str, gold: str) -> bool:
         return first == second
     if first or second:
         return _equal(without_modulus(predicted), without_modulus(gold))
-    by_digits = _equal_digits(predicted, gold)
-    if by_digits is not None:
-        return by_digits
-    by_unit = _equal_quantities(predicted, gold)
-    if by_unit is not None:
-        return by_unit
+    for rule in (equal_times, _equal_digits, _equal_compounds, _equal_quantities, _equal_relations):
+        verdict = rule(predicted, gold)
+        if verdict is not None:
+            return verdict
+    if is_qualified(predicted) and not is_qualified(gold):
+        return False
     if predicted_form == gold_form and is_list_of_grouped_digits(predicted) == is_list_of_grouped_digits(gold):
         return True
-    by_kind = _equal_by_kind(predicted, predicted_form, gold, gold_form)
+    by_kind = _equal_ratios(predicted_form, gold_form)
+    if by_kind is None:
+        by_kind = _equal_by_kind(predicted, predicted_form, gold, gold_form)
     if by_kind is not None:
         return by_kind
     gold_parsed, predicted_parsed = _parse_gold(in_radians(gold)), _parse(f"\\boxed{{{in_radians(predicted)}}}")
@@ -130,6 +139,48 @@ def _equal_digits(predicted: str, gold: str) -> bool | None:
     # Without its spaces the answer would be another number; with commas it is the list that it may be meant for.
     listed = [",".join(one) if one else other for one, other in zip(spaced, (predicted, gold), strict=True)]
     return False if _ONE_NUMBER.fullmatch(written_form(gold if spaced[0] else predicted)) else _equal(*listed)
+
+
+def _equal_compounds(predicted: str, gold: str) -> bool | None:
+    """The verdict where a side is a quantity in several units (``5 feet 6 inches``); None elsewhere."""
+    first, second = compound(predicted), compound(gold)
+    if first and second:
+        return (first.total, first.dimensions) == (second.total, second.dimensions)
+    several, single = (first, gold) if first else (second, predicted)
+    if several is None:
+        return None
+    other = quantity(single, letters=True)
+    value = numeral(written_form(single if other is None else other.value))
+    if value is None:
+        return False
+    if other is not None:
+        return other.unit.dimensions == several.dimensions and value.value * other.unit.factor == several.total
+    # A number alone may be of the largest of the units, or of the smallest.
+    return value.value in {several.total / unit.factor for unit in (several.units[0], several.units[-1])}
+
+
+def _equal_relations(predicted: str, gold: str) -> bool | None:
+    r"""The verdict where a side is a relation without a variable (``\ge 5``), which is no number; None elsewhere."""
+    first, second = bare_relation(predicted), bare_relation(gold)
+    if first and second:
+        return first[0] == second[0] and _equal(first[1], second[1])
+    if not (first or second):
+        return None
+    other = real_set(gold if first else predicted)
+    if other is None:
+        return False
+    variable = other.variable or "x"
+    return _equal(variable + predicted, gold) if first else _equal(predicted, variable + gold)
+
+
+def _equal_ratios(predicted_form: str, gold_form: str) -> bool | None:
+    """The verdict where a side is a ratio; None elsewhere. math-verify reads 3:1 as the quotient 3, 8:34 as 4/17."""
+    first, second = ratio_parts(predicted_form), ratio_parts(gold_form)
+    if first is None and second is not None:
+        first = ratio_parts(in_colons(predicted_form))
+    if first and second:
+        return equal_ratios(first, second, equal_answers)
+    return False if first or second else None
 
 
 def _equal_quantities(predicted: str, gold: str) -> bool | None:
@@ -164,6 +215,7 @@ def _equal_quantities(predicted: str, gold: str) -> bool | None:
 
 def _equal_by_kind(predicted: str, predicted_form: str, gold: str, gold_form: str) -> bool | None:
     """The verdict on numbers, ratios, points, intervals, words and lists; None for what needs algebra."""
+    predicted_form, gold_form = without_braces_of_one(predicted_form), without_braces_of_one(gold_form)
     # Without its space, the list 1, 234 would be a number.
     lists = [is_list_of_grouped_digits(one) for one in (predicted, gold)]
     first = None if lists[0] else rational_value(predicted, predicted_form)
@@ -172,9 +224,11 @@ def _equal_by_kind(predicted: str, predicted_form: str, gold: str, gold_form: st
         return first.equals(second)
     if any(lists) and (first or second):
         return False
-    # math-verify reads 3:1 as the quotient 3, and 8:34 as 4/17.
-    if (first and is_ratio(gold_form)) or (second and is_ratio(predicted_form)):
-        return False
+    values = assignments(predicted_form), assignments(gold_form)
+    if not any(values):
+        values = counts(predicted), counts(gold)
+    if values[0] and values[1]:
+        return equal_assignments(values[0], values[1], equal_answers)
     # A number is no point and no interval.
     first_pair, second_pair = pair_entries(predicted_form), pair_entries(gold_form)
     if (first and second_pair) or (second and first_pair):
@@ -182,6 +236,9 @@ def _equal_by_kind(predicted: str, predicted_form: str, gold: str, gold_form: st
     first_set, second_set = real_set(predicted), real_set(gold)
     if first_set and second_set and (first_set.is_stated or second_set.is_stated):
         return equal_sets(first_set, second_set, equal_answers)
+    by_order = _equal_in_order(predicted_form, values[0], gold_form, values[1])
+    if by_order is not None:
+        return by_order
     if (first_pair and is_set(gold_form)) or (second_pair and is_set(predicted_form)):
         return False
     # math-verify reads words as products of letters, in which east is seat.
@@ -198,6 +255,23 @@ def _equal_by_kind(predicted: str, predicted_form: str, gold: str, gold_form: st
     if ours and theirs and len(ours) == len(theirs) <= _MOST_ENTRIES and not any("=" in one for one in ours + theirs):
         return _same_entries(ours, theirs)
     return None
+
+
+def _equal_in_order(
+    predicted_form: str, predicted: Mapping[str, str] | None, gold_form: str, gold: Mapping[str, str] | None
+) -> bool | None:
+    """The verdict on a point against a list without brackets, and on either against values by name; None elsewhere."""
+    points = [point_entries(form) for form in (predicted_form, gold_form)]
+    ours, theirs = (
+        point or bare_entries(form) for point, form in zip(points, (predicted_form, gold_form), strict=True)
+    )
+    if predicted:
+        return equal_values(predicted, theirs, equal_answers) if theirs else None
+    if gold:
+        return equal_values(gold, ours, equal_answers) if ours else None
+    if bool(points[0]) == bool(points[1]) or not (ours and theirs):
+        return None
+    return len(ours) == len(theirs) and all(a == b or equal_answers(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def _same_entries(ours: list[str], theirs: list[str]) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from masa.rollout.engine import Rollout, RolloutError, RolloutRequest
 from masa.rollout.servers.http_client import ServerError
+from masa.rollout.stop_texts import StopTexts
+from masa.tokens.arrays import LogProbs, TokenIds
 
 # What leaves the distribution as it is; `watermarking` is off only where a request says so.
 _NEUTRAL: dict[str, Any] = {
@@ -17,7 +20,22 @@ _NEUTRAL: dict[str, Any] = {
 }
 
 
-def completion_body(request: RolloutRequest, index: int, *, model: str, stop_ids: Sequence[int]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Stops:
+    """What ends a response: token ids, and texts."""
+
+    ids: Sequence[int]
+    texts: StopTexts | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Their part of a request; the server then looks for texts where `StopTexts` does."""
+        if self.texts is None:
+            return {"stop_token_ids": list(self.ids)}
+        texts = {"stop": list(self.texts.texts), "include_stop_str_in_output": True, "skip_special_tokens": False}
+        return {"stop_token_ids": list(self.ids), **texts}
+
+
+def completion_body(request: RolloutRequest, index: int, *, model: str, stops: Stops) -> dict[str, Any]:
     """What is posted for sample ``index`` of ``request``; ``model`` is the name that the server serves it under.
 
     Every parameter of sampling is said, also those that change nothing: what is left out, a server takes from the
@@ -35,7 +53,7 @@ def completion_body(request: RolloutRequest, index: int, *, model: str, stop_ids
         "min_p": request.sampling.min_p,
         **_NEUTRAL,
         "seed": request.seeds[index],
-        "stop_token_ids": list(stop_ids),
+        **stops.body(),
         "ignore_eos": True,
         "logprobs": 0,
         "return_token_ids": True,
@@ -49,9 +67,9 @@ def completed_rollout(
     weight_version: int,
     seconds: float,
     *,
-    stop_ids: Sequence[int],
+    stops: Stops,
 ) -> Rollout:
-    """The rollout in a server's answer.
+    """The rollout in a server's answer; it ends where the server's own tokenizer saw a text of ``stops``, or before.
 
     Raises:
         ServerError: the server gave the request up.
@@ -60,21 +78,25 @@ def completed_rollout(
     choice = answer["choices"][0]
     if choice["finish_reason"] not in ("stop", "length"):
         raise ServerError(f"a request ended as {choice['finish_reason']!r}")
-    _require_our_end(request, choice["finish_reason"], choice["token_ids"], stop_ids)
-    return Rollout(
+    _require_our_end(request, choice, stops)
+    rollout = Rollout(
         problem_id=request.problem_id,
         path=request.path,
         index=index,
         prompt_ids=request.prompt_ids,
-        token_ids=tuple(choice["token_ids"]),
-        logprobs=tuple(float(value) for value in choice["logprobs"]["token_logprobs"]),
+        token_ids=TokenIds(choice["token_ids"]),
+        logprobs=LogProbs(choice["logprobs"]["token_logprobs"]),
         finish_reason=choice["finish_reason"],
         weight_version=weight_version,
         seconds=seconds,
     )
+    return rollout if stops.texts is None else stops.texts.cut(rollout)
 
 
-def _require_our_end(request: RolloutRequest, reason: str, token_ids: Sequence[int], stop_ids: Sequence[int]) -> None:
+def _require_our_end(request: RolloutRequest, choice: Mapping[str, Any], stops: Stops) -> None:
+    reason, token_ids, stop_ids = choice["finish_reason"], choice["token_ids"], stops.ids
+    if stops.texts is not None and token_ids and choice.get("stop_reason") in stops.texts.texts:
+        return
     found = ""
     if reason == "length" and len(token_ids) < request.max_new_tokens:
         found = f"after {len(token_ids)} tokens, of {request.max_new_tokens} allowed"

@@ -1,4 +1,4 @@
-"""Sharing the samples of a batch out to servers, so that each is made once, whatever servers die meanwhile."""
+"""Sharing samples out to servers, so that each is made once, whatever servers die meanwhile."""
 
 from __future__ import annotations
 
@@ -25,32 +25,59 @@ class Dispatcher:
         groups: how many samples each request has; samples are numbered through.
         servers: whom to share them out to.
         may_work: whether a server may be given work now.
+        may_grow: threads wait for samples that are added, until `close`.
     """
 
-    def __init__(self, groups: Sequence[int], servers: Sequence[str], may_work: Callable[[str], bool]) -> None:
-        self.results: list[Rollout | None] = [None] * sum(groups)
-        self._open = len(self.results)
+    def __init__(
+        self,
+        groups: Sequence[int],
+        servers: Sequence[str],
+        may_work: Callable[[str], bool],
+        *,
+        may_grow: bool = False,
+    ) -> None:
+        self.results: list[Rollout | None] = []
+        self._open = 0
+        self._news: list[int] = []
         self._may_work = may_work
+        self._may_grow = may_grow
         self._queues: dict[str, deque[int]] = {server: deque() for server in servers}
         self._failures: dict[int, list[str]] = {}
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # what threads that make samples wait for
+        self._told = threading.Condition(lock)  # what `wait` waits for
         self._error: BaseException | None = None
         self._working: list[str] = []
-        start = 0
-        for size in groups:
-            target = min(self._queues.values(), key=len)
-            target.extend(range(start, start + size))
-            start += size
+        self.add(groups)
+
+    def add(self, groups: Sequence[int]) -> None:
+        """More samples, numbered on; ``groups`` as at the beginning."""
+        with self._changed:
+            for size in groups:
+                target = min(self._queues.values(), key=len)
+                target.extend(range(len(self.results), len(self.results) + size))
+                self.results += [None] * size
+                self._open += size
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing is added any more."""
+        with self._changed:
+            self._may_grow = False
+            self._changed.notify_all()
 
     def take(self, server: str) -> int | None:
         """The next sample for ``server``; waits while there is none. None: there will be no more."""
         with self._changed:
-            while self._open and self._error is None:
+            while (self._open or self._may_grow) and self._error is None:
                 if self._may_work(server):
                     for queue, sample in self._candidates(server):
                         if self._may_make(server, sample):
                             queue.remove(sample)
                             return sample
+                elif server in self._working:
+                    # It may work again before `wait` looks, which is to see that something has changed.
+                    self._working.remove(server)
                 self._changed.wait()
             return None
 
@@ -60,6 +87,8 @@ class Dispatcher:
             if self.results[sample] is None:
                 self.results[sample] = rollout
                 self._open -= 1
+                self._news.append(sample)
+                self._told.notify()
                 if not self._open:
                     self._changed.notify_all()
 
@@ -68,6 +97,7 @@ class Dispatcher:
         with self._changed:
             self._queues[server].appendleft(sample)
             self._changed.notify_all()
+            self._told.notify()
 
     def failed(self, sample: int, server: str) -> int:
         """``server`` is there and failed to make ``sample``: another one is to.
@@ -87,9 +117,16 @@ class Dispatcher:
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
+            self._told.notify()
+
+    def news(self) -> list[tuple[int, Rollout]]:
+        """The samples that have been made since the last call, in that order."""
+        with self._changed:
+            news, self._news = self._news, []
+            return [(sample, rollout) for sample in news if (rollout := self.results[sample]) is not None]
 
     def wait(self, seconds: float) -> bool:
-        """Whether all samples are made, after at most ``seconds``; to be called until they are.
+        """Whether all samples are made, once there is news or after ``seconds``; to be called until they are.
 
         Threads that wait for their server, or for another one to fail, go on when servers work that did not, or the
         other way round.
@@ -98,8 +135,8 @@ class Dispatcher:
             BaseException: the error of `abort`.
         """
         with self._changed:
-            if self._open and self._error is None:
-                self._changed.wait(seconds)
+            if self._open and self._error is None and not self._news:
+                self._told.wait(seconds)
             working = [server for server in self._queues if self._may_work(server)]
             if working != self._working:
                 self._working = working

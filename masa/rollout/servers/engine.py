@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 import time
 import uuid
 import warnings
@@ -27,14 +26,16 @@ from masa.model.weights import (
     policy_weights,
 )
 from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
-from masa.rollout.servers.completions import completed_rollout, completion_body
-from masa.rollout.servers.dispatch import Dispatcher
+from masa.rollout.servers.completions import Stops
 from masa.rollout.servers.health import Fleet
-from masa.rollout.servers.http_client import RequestRefusedError, ServerClient, ServerError, ServerRefusedError
+from masa.rollout.servers.http_client import ServerClient, ServerError
 from masa.rollout.servers.launch import StartedServers, server_arguments, wait_until_up
 from masa.rollout.servers.leftovers import claimed_folder
+from masa.rollout.servers.stream import Servers, ServerStream
 from masa.rollout.servers.watch import Watch
 from masa.rollout.statistics import EngineStatistics
+from masa.rollout.stop_texts import StopTexts
+from masa.rollout.stream import generate
 from masa.rollout.vllm.arguments import engine_dtype
 from masa.rollout.weights.adapter_files import AdapterFiles
 from masa.rollout.weights.adapters import adapter_arguments, servers_take_adapters
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
     from masa.config.schema import RolloutSection
 
-_LOOK_EVERY = 0.5
 _WORD_WITHIN = 30.0
 
 
@@ -64,6 +64,7 @@ class ServerEngine:
         stop_ids: token ids that end a response.
         max_model_len: longest prompt and response together, in tokens, of started servers.
         tokenizer: the policy's tokenizer, which started servers are given; null: as the model's path says.
+        stop_texts: texts that end a response as well; servers look for them with their own tokenizer.
         clock: seconds, never going back.
 
     Raises:
@@ -79,12 +80,13 @@ class ServerEngine:
         stop_ids: Sequence[int],
         max_model_len: int,
         tokenizer: PreTrainedTokenizerBase | None = None,
+        stop_texts: StopTexts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.weight_version = 0
         self.weight_dtype: torch.dtype = getattr(torch, engine_dtype(model, section))
         self._section = section
-        self._stop_ids = sorted(set(stop_ids))
+        self._stops = Stops(sorted(set(stop_ids)), stop_texts)
         self._as_saved = SavedWeights(model)
         self._transposes = has_transposed_matrices(parameter_shapes(model))
         self._main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -172,32 +174,20 @@ class ServerEngine:
         Raises:
             RolloutError: no server could be used for ``server_wait`` seconds, or one refused a request.
         """
-        started = time.perf_counter()
-        samples = [(request, index) for request in requests for index in range(len(request.seeds))]
-        dispatcher = Dispatcher(
-            [len(request.seeds) for request in requests],
-            list(self._clients),
-            lambda address: self._fleet[address].takes_work,
+        return generate(self.stream(), requests, ended)
+
+    def stream(self) -> ServerStream:
+        """A stream whose requests are all with servers at once, up to ``max_batch_size`` for each of them."""
+        servers = Servers(
+            self._clients,
+            self._fleet,
+            model_name=lambda address: self._watch.label if self.samples_with_adapter else self._names[address],
+            stops=self._stops,
+            weight_version=self.weight_version,
+            connections=self._section.max_batch_size,
+            require=self._require_servers,
         )
-        threads = [
-            threading.Thread(target=self._work, args=(address, samples, dispatcher, started, ended), daemon=True)
-            for address in self._clients
-            for _ in range(min(self._section.max_batch_size, len(samples)))
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            while not dispatcher.wait(_LOOK_EVERY):
-                self._require_servers()
-        except BaseException as error:
-            dispatcher.abort(error)
-            for client in self._clients.values():
-                client.cut()
-            raise
-        results = iter(dispatcher.results)
-        rollouts = [[_present(next(results)) for _ in request.seeds] for request in requests]
-        self._statistics.sampled(rollouts, time.perf_counter() - started)
-        return rollouts
+        return ServerStream(servers, self._statistics)
 
     def update_weights(self, weights: Weights, version: int) -> None:
         """Give all servers the policy's parameters, inside a pause; they forget what they cached under the old ones.
@@ -253,48 +243,6 @@ class ServerEngine:
         for client in self._clients.values():
             client.cut()
         self._release()
-
-    def _work(
-        self,
-        address: str,
-        samples: Sequence[tuple[RolloutRequest, int]],
-        dispatcher: Dispatcher,
-        started: float,
-        ended: Ended | None,
-    ) -> None:
-        """Make samples on one server until there are none."""
-        while (number := dispatcher.take(address)) is not None:
-            try:
-                rollout = self._complete(address, *samples[number], started)
-                if ended is not None:
-                    ended(samples[number][0], rollout)
-            except RequestRefusedError as error:
-                dispatcher.abort(RolloutError(f"problem {samples[number][0].problem_id!r}: {error}"))
-            except ServerError as error:
-                self._failed(dispatcher, number, samples[number][0].problem_id, address, error)
-            except Exception as error:
-                dispatcher.abort(error)
-            else:
-                dispatcher.finish(number, rollout)
-
-    def _complete(self, address: str, request: RolloutRequest, index: int, started: float) -> Rollout:
-        name = self._watch.label if self.samples_with_adapter else self._names[address]
-        body = completion_body(request, index, model=name, stop_ids=self._stop_ids)
-        answer = self._clients[address].post("/v1/completions", body, timeout=None)
-        seconds = time.perf_counter() - started
-        return completed_rollout(request, index, answer, self.weight_version, seconds, stop_ids=self._stop_ids)
-
-    def _failed(self, dispatcher: Dispatcher, number: int, problem_id: str, address: str, error: ServerError) -> None:
-        """A server did not make a sample: because it is gone, or although it is there."""
-        if isinstance(error, ServerRefusedError):
-            self._fleet.refused(address)
-            dispatcher.give_back(number, address)
-            return
-        self._fleet.failed(address)
-        failures = dispatcher.failed(number, address)
-        if failures:
-            message = f"no server could answer one request in {failures} attempts, the last failed with: {error}"
-            dispatcher.abort(RolloutError(f"problem {problem_id!r}: {message}"))
 
     def _send(self, weights: Weights, version: int) -> list[str]:
         """One attempt to give all servers the weights that can take them; those that have them, for all processes."""
@@ -394,11 +342,6 @@ class ServerEngine:
         self._started.close()
         self._transfer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _present(rollout: Rollout | None) -> Rollout:
-    assert rollout is not None
-    return rollout
 
 
 def _from_first_process(value: Any) -> Any:

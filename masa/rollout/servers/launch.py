@@ -239,7 +239,7 @@ def wait_until_up(client: ServerClient, process: ServerProcess | None, seconds: 
         except ServerError as error:
             ended = process is not None and not process.running
             if ended or time.monotonic() > deadline:
-                words = f"; its last words: {process.last_words()}" if process is not None else ""
+                words = f"; the end of its log: {process.last_words()}" if process is not None else ""
                 how = "ended while it started" if ended else f"was not up in {seconds:g} seconds"
                 raise RolloutError(f"server {client.address} {how} ({error}){words}") from error
         time.sleep(_LOOK_EVERY)

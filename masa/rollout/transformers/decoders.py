@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from masa.model.routers import configs_with_router_losses
@@ -57,6 +58,14 @@ class Batch:
         self._take(order)
         return order
 
+    def add_rows(self, count: int) -> None:
+        """Put so many rows behind the last one, which are to be given away before the next pass."""
+        assert isinstance(self.cache, GrowingCache)
+        self.cache.add_rows(count)
+        self.logits = pad(self.logits, (0, 0, 0, count))
+        self.attended = pad(self.attended, (0, 0, 0, count))
+        self.lengths = pad(self.lengths, (0, count))
+
     def refill(self, rows: Tensor, prompts: Batch, taken: Tensor) -> None:
         """Give ``rows`` to the prompts in the rows ``taken`` of another batch, all but the last token of each.
 
@@ -69,7 +78,7 @@ class Batch:
         missing = width - self.attended.shape[1]
         if missing > 0:
             self.cache.widen(missing)
-            self.attended = torch.nn.functional.pad(self.attended, (missing, 0))
+            self.attended = pad(self.attended, (missing, 0))
         end = prompts.attended.shape[1] - 1
         columns = slice(end - width, end)
         self.cache.refill(rows, prompts.cache, taken, columns)
@@ -221,7 +230,7 @@ def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple
     input_ids = torch.zeros((len(prompts), longest), dtype=torch.long, device=device)
     attended = torch.zeros((len(prompts), longest), dtype=torch.bool, device=device)
     for row, prompt in enumerate(prompts):
-        input_ids[row, longest - len(prompt) :] = torch.tensor(prompt, device=device)
+        input_ids[row, longest - len(prompt) :] = torch.tensor([*prompt], device=device)
         attended[row, longest - len(prompt) :] = True
     return input_ids, attended
 

@@ -49,6 +49,12 @@ class GrowingLayer(DynamicLayer):
         self.keys = _with_room(self.keys[:, :, : self.length].index_select(0, rows), self.length + 1)
         self.values = _with_room(self.values[:, :, : self.length].index_select(0, rows), self.length + 1)
 
+    def add_rows(self, count: int) -> None:
+        """Put so many empty rows behind the last one."""
+        self.keys, self.values = (
+            torch.nn.functional.pad(states, (0, 0, 0, 0, 0, 0, 0, count)) for states in (self.keys, self.values)
+        )
+
     @property
     def is_full(self) -> bool:
         """Whether the next token needs a larger buffer."""
@@ -93,6 +99,11 @@ class GrowingCache(Cache):
         """Make a batch of ``rows`` (indices, repeats allowed), in that order."""
         for layer in self._growing:
             layer.give_out(rows)
+
+    def add_rows(self, count: int) -> None:
+        """Put so many empty rows behind the last one."""
+        for layer in self._growing:
+            layer.add_rows(count)
 
     @property
     def is_full(self) -> bool:

@@ -32,17 +32,15 @@ class SampleQueue:
     Args:
         decoder: reads the prompts.
         requests: what samples belong to.
-        samples: all samples, in their order; those of a request stand together.
+        waiting: all samples, in their order; those of a request stand together. More may be appended at any time.
         rows: how many sequences are decoded at a time.
     """
 
-    def __init__(
-        self, decoder: Decoder, requests: Sequence[RolloutRequest], samples: Sequence[Sample], rows: int
-    ) -> None:
+    def __init__(self, decoder: Decoder, requests: Sequence[RolloutRequest], waiting: deque[Sample], rows: int) -> None:
         self._decoder = decoder
         self._requests = requests
-        self._waiting = deque(samples)
-        self._rows = rows
+        self._waiting = waiting
+        self.rows = rows
         self._ahead = prompts_ahead(rows)
         self._prompts: Batch | None = None
         self._row_of: dict[int, int] = {}
@@ -50,9 +48,14 @@ class SampleQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def longest(self) -> int:
+        """The largest ``max_new_tokens`` of the samples that wait; 0 where none does."""
+        return max((sample.max_new_tokens for sample in self._waiting), default=0)
+
     def open(self) -> tuple[Batch, list[Sample]]:
         """The batch of the first samples: each prompt is read once and its cache is shared out to its samples."""
-        first = [self._waiting.popleft() for _ in range(min(self._rows, len(self._waiting)))]
+        first = [self._waiting.popleft() for _ in range(min(self.rows, len(self._waiting)))]
         row_of, batch = self._read(first)
         # What the request cut in two leaves behind is taken from its prompt, read again with others.
         batch.give_out(self._indices([row_of[sample.request] for sample in first]))

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from masa.rollout.engine import Sampling
 
+_LARGE, _BLOCK = 4096, 256
+
 
 def uniform_streams(seeds: Sequence[int], length: int) -> Tensor:
     """Uniform numbers in [0, 1), float64 ``[len(seeds), length]``: row i depends on ``seeds[i]`` alone.
@@ -37,13 +39,41 @@ def draw_tokens(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[T
         tokens = logits.argmax(dim=-1)
     else:
         logits = _restrict(logits / sampling.temperature, sampling)
-        # float64: over a large vocabulary a float32 running sum loses the tail.
-        cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)
-        total = cumulative[:, -1:]
-        threshold = torch.minimum(uniforms.unsqueeze(1) * total, torch.nextafter(total, torch.zeros_like(total)))
-        tokens = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+        tokens = _inverted(logits, uniforms) if logits.shape[1] < _LARGE else _inverted_by_blocks(logits, uniforms)
     chosen = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
     return tokens, chosen - logits.logsumexp(dim=-1)
+
+
+def _inverted(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """The token of each row at which the running sum of probabilities passes the row's uniform number."""
+    # float64: over a large vocabulary a float32 running sum loses the tail.
+    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)
+    return _passing(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:]).squeeze(1)
+
+
+def _inverted_by_blocks(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """`_inverted`, with the running sum in float64 over blocks of tokens, and inside of one block alone.
+
+    Over tens of thousands of tokens `_inverted` takes longer than the layers of a small model do.
+    """
+    vocabulary = logits.shape[1]
+    weights = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
+    blocks = torch.nn.functional.pad(weights, (0, -vocabulary % _BLOCK)).view(len(weights), -1, _BLOCK)
+    sums = blocks.sum(dim=-1).double()
+    cumulative = sums.cumsum(dim=-1)
+    wanted = uniforms.unsqueeze(1) * cumulative[:, -1:]
+    block = _passing(cumulative, wanted)
+    before = cumulative.gather(1, block) - sums.gather(1, block)
+    inside = blocks.gather(1, block.unsqueeze(2).expand(-1, -1, _BLOCK)).squeeze(1).double().cumsum(dim=-1)
+    # A block's sum, in float32, and the last of its running sums differ by rounding; `_passing` stays inside the block.
+    return (block * _BLOCK + _passing(inside, wanted - before)).squeeze(1)
+
+
+def _passing(cumulative: Tensor, wanted: Tensor) -> Tensor:
+    """Where each row of running sums passes the number ``wanted`` ``[batch, 1]``: never at a token of no weight."""
+    total = cumulative[:, -1:]
+    below = torch.minimum(wanted, torch.nextafter(total, torch.zeros_like(total))).clamp(min=0)
+    return torch.searchsorted(cumulative, below, right=True)
 
 
 def _restrict(logits: Tensor, sampling: Sampling) -> Tensor:

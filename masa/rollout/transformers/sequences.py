@@ -8,9 +8,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from masa.rollout.engine import FinishReason, Rollout, RolloutRequest, Sampling
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.transformers.sampling import uniform_streams
+from masa.tokens.arrays import LogProbs, TokenIds
+
+Kind = tuple[Sampling, int]
+"""What samples that are decoded together have in common: sampling parameters, and their prompts' length or 0."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,8 @@ class Sequences:
     """Random numbers, tokens and log-probs of ``count`` sequences, each in a place that a later sample may take over.
 
     Args:
-        count: how many sequences are decoded at a time.
-        longest: the largest ``max_new_tokens`` of all samples.
+        count: how many sequences are decoded at a time, as long as `grow` is not called.
+        longest: the largest ``max_new_tokens`` of the samples that are known.
         device: where logits are.
     """
 
@@ -45,6 +51,7 @@ class Sequences:
         """Let ``samples`` begin in ``places``."""
         device = self._uniforms.device
         longest = max(sample.max_new_tokens for sample in samples)
+        self._resize(longer=max(0, longest - self._tokens.shape[1]), added=0)
         streams = uniform_streams([sample.seed for sample in samples], longest)
         self._uniforms[places, :longest] = streams.to(device)
         self._limits[places] = torch.tensor([sample.max_new_tokens for sample in samples], device=device)
@@ -53,6 +60,18 @@ class Sequences:
         for place, sample in zip(places.tolist(), samples, strict=True):
             self.samples[place] = sample
             self._started[place] = now
+
+    def grow(self, taken: Tensor, more: int) -> Tensor:
+        """So many places beside those that are ``taken``, for later samples."""
+        used = set(taken.tolist())
+        free = [place for place in range(len(self.samples)) if place not in used][:more]
+        added = more - len(free)
+        free += range(len(self.samples), len(self.samples) + added)
+        self.samples += [None] * added
+        self._started += [0.0] * added
+        self._steps, self._limits = (pad(one, (0, added)) for one in (self._steps, self._limits))
+        self._resize(longer=0, added=added)
+        return torch.tensor(free, dtype=torch.long, device=taken.device)
 
     def uniforms(self, places: Tensor) -> Tensor:
         """The next random number of each sequence."""
@@ -65,6 +84,18 @@ class Sequences:
         self._logprobs[places, positions] = logprobs
         self._steps[places] += 1
         return self._steps[places] == self._limits[places]
+
+    def ended_by_text(self, places: Tensor, known: Tensor, texts: StopTexts) -> Tensor:
+        """Which sequences (bool) end with the token that was added last; those ``known`` to have ended do not."""
+        before = torch.arange(texts.window, 0, -1, device=places.device)
+        columns = self._steps[places].unsqueeze(1) - before
+        last = self._tokens[places.unsqueeze(1), columns.clamp(min=0, max=self._tokens.shape[1] - 1)]
+        found = []
+        rows = zip(known.tolist(), places.tolist(), self._steps[places].tolist(), last.tolist(), strict=True)
+        for done, place, count, window in rows:
+            likely = not done and texts.contained(window[-count:])
+            found.append(likely and texts.contained(self._tokens[place, :count].tolist()))
+        return torch.tensor(found, dtype=torch.bool, device=places.device)
 
     def rollouts(
         self, places: Tensor, by_stop: Tensor, requests: Sequence[RolloutRequest], weight_version: int
@@ -84,12 +115,19 @@ class Sequences:
                     path=request.path,
                     index=sample.index,
                     prompt_ids=request.prompt_ids,
-                    token_ids=tuple(self._tokens[place, :length].tolist()),
-                    logprobs=tuple(self._logprobs[place, :length].tolist()),
+                    token_ids=TokenIds(self._tokens[place, :length].cpu()),
+                    logprobs=LogProbs(self._logprobs[place, :length].cpu()),
                     finish_reason=reason,
                     weight_version=weight_version,
                     seconds=now - self._started[place],
                 ),
+            )
+
+    def _resize(self, *, longer: int, added: int) -> None:
+        """Room for longer samples, and for more of them."""
+        if longer or added:
+            self._uniforms, self._tokens, self._logprobs = (
+                pad(one, (0, longer, 0, added)) for one in (self._uniforms, self._tokens, self._logprobs)
             )
 
     def _positions(self, places: Tensor) -> Tensor:
@@ -97,24 +135,20 @@ class Sequences:
         return self._steps[places].clamp(max=self._tokens.shape[1] - 1)
 
 
-def runs(
-    requests: Sequence[RolloutRequest], size: int, *, equal_lengths: bool, refills: bool
-) -> Iterator[tuple[Sampling, list[Sample]]]:
-    """The samples that can be decoded in one run, in the order in which they get a row.
+def samples_by_kind(
+    requests: Sequence[RolloutRequest], first: int, size: int, *, equal_lengths: bool
+) -> dict[Kind, list[Sample]]:
+    """The samples of requests, which are numbered from ``first``, in the order in which they get a row.
 
-    Those of a run share their sampling parameters. Where there are more than ``size`` of them, large limits come first,
-    so that a long response does not begin last. Without ``refills`` a run has at most ``size`` samples; with
-    ``equal_lengths`` the prompts of a run have the same number of tokens.
+    Those of a kind can be decoded together: they share their sampling parameters and, with ``equal_lengths``, the
+    number of tokens of their prompts. Where there are more than ``size`` of them, large limits come first, so that a
+    long response does not begin last.
     """
-    by_kind: dict[tuple[Sampling, int], list[Sample]] = {}
-    for position, request in enumerate(requests):
+    by_kind: dict[Kind, list[Sample]] = {}
+    for number, request in enumerate(requests, first):
         samples = by_kind.setdefault((request.sampling, len(request.prompt_ids) if equal_lengths else 0), [])
-        samples.extend(
-            Sample(position, index, seed, request.max_new_tokens) for index, seed in enumerate(request.seeds)
-        )
-    for (sampling, _), samples in by_kind.items():
+        samples.extend(Sample(number, index, seed, request.max_new_tokens) for index, seed in enumerate(request.seeds))
+    for samples in by_kind.values():
         if len(samples) > size:
             samples.sort(key=lambda sample: sample.max_new_tokens, reverse=True)
-        longest = len(samples) if refills else size
-        for start in range(0, len(samples), longest):
-            yield sampling, samples[start : start + longest]
+    return by_kind

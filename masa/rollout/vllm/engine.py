@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,18 @@ from masa.config import ConfigError
 from masa.errors import brief
 from masa.model.lora import adapter_settings, has_adapters
 from masa.model.weights import Weights, has_transposed_matrices, named_tensors, parameter_shapes, policy_weights
-from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
+from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest, RolloutStream
 from masa.rollout.statistics import EngineStatistics
+from masa.rollout.stop_texts import StopTexts
+from masa.rollout.stream import RoundStream, generate
 from masa.rollout.vllm.adapters import take_adapter, vllm_checksum
 from masa.rollout.vllm.arguments import executor, vllm_arguments
 from masa.rollout.vllm.experts import forget_packed_experts, has_packed_experts
+from masa.rollout.vllm.linears import pack_linears
 from masa.rollout.vllm.process import ParameterCopy, build_engine, copied_parameters
 from masa.rollout.vllm.process_state import preserved_random_states, process_group_kept
-from masa.rollout.vllm.sampling import Sampling, drop_prefixes, require_lengths, sample_batch
+from masa.rollout.vllm.sampling import Sampling, VllmBatch, drop_prefixes, require_lengths
+from masa.rollout.vllm.stream import Engine, VllmStream
 from masa.rollout.weights.adapters import AdapterError, adapter_arguments, copied_adapters, vllm_takes_adapters
 from masa.rollout.weights.saved_weights import SavedWeights
 
@@ -81,13 +85,20 @@ class VllmEngine:
         section: the configuration of rollouts.
         stop_ids: token ids that end a response.
         max_model_len: longest prompt and response together, in tokens.
+        stop_texts: texts that end a response as well.
 
     Raises:
         ConfigError: vLLM is not installed, or cannot do here what the section asks for.
     """
 
     def __init__(
-        self, model: PreTrainedModel, section: RolloutSection, *, stop_ids: Sequence[int], max_model_len: int
+        self,
+        model: PreTrainedModel,
+        section: RolloutSection,
+        *,
+        stop_ids: Sequence[int],
+        max_model_len: int,
+        stop_texts: StopTexts | None = None,
     ) -> None:
         if not stop_ids:
             raise ValueError("the engine needs at least one token id that ends a response")
@@ -96,6 +107,7 @@ class VllmEngine:
         self.max_model_len = max_model_len
         self._section = section
         self._stop_ids = sorted(set(stop_ids))
+        self._stop_texts = stop_texts
         self._as_saved = SavedWeights(model)
         self._policy_classes = {type(module) for module in model.modules()}
         self._transposes = has_transposed_matrices(parameter_shapes(model))
@@ -124,7 +136,6 @@ class VllmEngine:
         # Where a process group exists already, vLLM joins it, and it is not vLLM's to take down.
         self._group_is_ours = not torch.distributed.is_initialized()
         self._engine: Any = None
-        self._ended: Ended | None = None
         try:
             self._engine = self._build()
         except Exception as error:
@@ -141,15 +152,27 @@ class VllmEngine:
         Raises:
             RolloutError: a request is too long, the engine has no weights, or it failed twice.
         """
-        with self._in_use:
-            self._check(requests)
-            if self._section.tensor_parallel_size == 1:
-                self._ended = ended
-                try:
-                    return self._generate_or_rebuild(requests)
-                finally:
-                    self._ended = None
-            return self._generate_together(requests)
+        return generate(self.stream(), requests, ended)
+
+    def stream(self) -> RolloutStream:
+        """A stream that samples inside of its `take`; tensor-parallel processes sample in rounds, all together.
+
+        Raises:
+            RolloutError: the engine has no weights.
+        """
+        self._require_weights()
+        if self._section.tensor_parallel_size > 1:
+            return RoundStream(self._generate_together, self._anybody_waits)
+        parts = Engine(
+            begin=self._begin,
+            rebuild=self._rebuild,
+            lost=self._lose_weights,
+            require=lambda requests: require_lengths(requests, self.max_model_len),
+            undisturbed=self._undisturbed,
+            in_use=self._in_use,
+            closing=self._closing,
+        )
+        return VllmStream(parts, self._statistics)
 
     def update_weights(self, weights: Weights, version: int) -> None:
         """Take the policy's parameters, one after the other, and forget everything cached under the old ones.
@@ -248,6 +271,8 @@ class VllmEngine:
                 f"rollout.engine: found {self._section.engine!r}, but vLLM cannot load the weights of this model "
                 f"({brief(error)}); allowed for it: transformers"
             ) from error
+        if self._on_cpu:
+            self._engine.apply_model(pack_linears)
         if self._weight_names and names != self._weight_names:
             different = sorted(names ^ self._weight_names)
             raise RolloutError(f"{len(different)} parameters differ from the first update, such as {different[0]!r}")
@@ -286,10 +311,21 @@ class VllmEngine:
     def _build(self) -> Any:
         return build_engine(self._arguments, self._statistics, on_cpu=self._on_cpu, policy_classes=self._policy_classes)
 
-    def _check(self, requests: Sequence[RolloutRequest]) -> None:
+    def _require_weights(self) -> None:
         if not self._has_weights:
             raise RolloutError("the vLLM engine has not been given the policy's weights: call update_weights first")
-        require_lengths(requests, self.max_model_len)
+
+    def _lose_weights(self) -> None:
+        self._has_weights = False
+
+    def _anybody_waits(self, waits: bool) -> bool:
+        """Whether any of the processes that share the engine has something to sample."""
+        from vllm.distributed.parallel_state import get_tp_group
+
+        group = get_tp_group()
+        answers: list[Any] = [None] * group.world_size
+        torch.distributed.all_gather_object(answers, waits, group=group.cpu_group)
+        return any(answers)
 
     def _generate_together(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Tensor-parallel processes all sample the requests of all, and keep what is their own."""
@@ -298,40 +334,35 @@ class VllmEngine:
         group = get_tp_group()
         shares: list[Any] = [None] * group.world_size
         torch.distributed.all_gather_object(shares, list(requests), group=group.cpu_group)
-        rollouts = self._generate(request for share in shares for request in share)
+        with self._in_use:
+            rollouts = self._generate([request for share in shares for request in share])
         start = sum(len(share) for share in shares[: group.rank_in_group])
         return rollouts[start : start + len(requests)]
 
-    def _generate_or_rebuild(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
-        try:
-            return self._generate(requests)
-        except Exception as error:
-            if self._closing.is_set():
-                raise
-            first = brief(error)
-        # Not while the error is held: its traceback keeps the old engine's memory.
-        try:
-            self._rebuild()
-            return self._generate(requests)
-        except Exception as error:
-            self._has_weights = False
-            raise RolloutError(
-                f"the vLLM engine failed ({first}), was built again, and failed again ({brief(error)}); "
-                "resume the run from its last checkpoint"
-            ) from error
-
-    def _generate(self, requests: Iterable[RolloutRequest]) -> list[list[Rollout]]:
+    def _generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
+        """Samples of each request; a failure of the engine is not mended."""
+        require_lengths(requests, self.max_model_len)
         started = time.perf_counter()
-        requests = list(requests)
-        self.wake()
-        # Results then depend on these requests alone, and a resumed run, whose cache is empty, repeats them exactly.
-        drop_prefixes(self._engine)
-        adapter = self._adapter[0] if self._adapter else None
-        sampling = Sampling(self._stop_ids, adapter, self.weight_version, self._closing, self._ended)
-        with preserved_random_states(), self._eager():
-            rollouts = sample_batch(self._engine, requests, sampling, started)
+        batch = self._begin()
+        rollouts: list[list[Rollout]] = [[] for _ in requests]
+        coming = requests
+        with self._undisturbed():
+            while ended := batch.advance(coming):
+                coming = ()
+                for one in ended:
+                    rollouts[one.number].append(one.rollout)
+        for group in rollouts:
+            group.sort(key=lambda one: one.index)
         self._statistics.sampled(rollouts, time.perf_counter() - started)
         return rollouts
+
+    def _begin(self) -> VllmBatch:
+        """An empty batch, whose results depend on its requests alone, so that a resumed run repeats them."""
+        self.wake()
+        drop_prefixes(self._engine)
+        adapter = self._adapter[0] if self._adapter else None
+        sampling = Sampling(self._stop_ids, adapter, self.weight_version, self._closing, self._stop_texts)
+        return VllmBatch(self._engine, sampling)
 
     def _rebuild(self) -> None:
         """A new engine with the old one's weights, which are those that this batch is to be sampled with."""
@@ -339,6 +370,8 @@ class VllmEngine:
         self._shut_down()
         self._engine = self._build()
         self._engine.apply_model(ParameterCopy(kept))
+        if self._on_cpu:
+            self._engine.apply_model(pack_linears)
         self._give_adapter()
         self._engine.reset_prefix_cache()
 
@@ -357,9 +390,15 @@ class VllmEngine:
         if not self._on_cpu:
             torch.cuda.empty_cache()
 
-    def _eager(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Within it vLLM samples and leaves the process as it is."""
         # On a CPU vLLM would call a C++ compiler for two small functions of its sampler.
-        return torch.compiler.set_stance("force_eager") if self._on_cpu else nullcontext()
+        eager: AbstractContextManager[Any] = nullcontext()
+        if self._on_cpu:
+            eager = torch.compiler.set_stance("force_eager")
+        with preserved_random_states(), eager:
+            yield
 
     def _note_memory(self, moment: str) -> None:
         free, total = torch.cuda.mem_get_info()

@@ -31,9 +31,18 @@ def build_engine(arguments: Mapping[str, Any], statistics: Any, *, on_cpu: bool,
         from vllm.v1.engine.llm_engine import LLMEngine
 
         require_known_arguments(arguments, {one.name for one in fields(EngineArgs)})
+        engine_arguments = EngineArgs(**arguments)
         if on_cpu:
             keep_weights_unpacked()
-        return LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=[lambda config, index: statistics])
+            if _keeps_states(engine_arguments.create_model_config()):
+                engine_arguments.enable_prefix_caching = False
+        return LLMEngine.from_engine_args(engine_arguments, stat_loggers=[lambda config, index: statistics])
+
+
+def _keeps_states(model_config: Any) -> bool:
+    """Whether layers keep a state in place of keys and values: vLLM caches it for prefixes only where prompts are read
+    in chunks, which they are not on a CPU."""
+    return bool(model_config.is_hybrid or model_config.is_attention_free)
 
 
 def require_known_arguments(arguments: Mapping[str, Any], known: Collection[str]) -> None:
@@ -45,12 +54,12 @@ def require_known_arguments(arguments: Mapping[str, Any], known: Collection[str]
     for name in arguments:
         if name not in known:
             near = get_close_matches(name, known, n=3)
-            hint = f"; near to it are {', '.join(near)}" if near else ""
+            hint = f"; similar names: {', '.join(near)}" if near else ""
             raise ConfigError(f"rollout.engine_arguments: found {name!r}, which vLLM's EngineArgs does not have{hint}")
 
 
 def keep_weights_unpacked() -> None:
-    """Let vLLM's CPU build compute with the weights themselves: packed copies would not follow an update."""
+    """Let vLLM's CPU build keep the weights themselves: its packed copies would not follow an update."""
     from vllm import _custom_ops
 
     _custom_ops._supports_onednn = False

@@ -1,4 +1,4 @@
-"""One batch of requests through vLLM's engine: one of its requests for each sample, and rollouts of what comes back."""
+"""What vLLM's engine samples at a time: one of its requests for each sample, and rollouts of what comes back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masa.rollout.engine import Ended, Rollout, RolloutError, RolloutRequest
+import numpy as np
+
+from masa.rollout.engine import Finished, Rollout, RolloutError, RolloutRequest
+from masa.rollout.stop_texts import StopTexts
 from masa.rollout.vllm.adapters import adapter_request
+from masa.tokens.arrays import LogProbs, TokenIds
 
 _LAST_STEPS = 4
 
@@ -23,14 +27,14 @@ class Sampling:
         adapter: the number of the adapter to sample with, None for the weights alone.
         weight_version: of the weights and the adapter.
         closing: set by another thread when what is being sampled is to be given up.
-        ended: told of each rollout when it ends.
+        stop_texts: texts that end a response as well.
     """
 
     stop_ids: Sequence[int]
     adapter: int | None
     weight_version: int
     closing: threading.Event
-    ended: Ended | None = None
+    stop_texts: StopTexts | None = None
 
 
 def require_lengths(requests: Sequence[RolloutRequest], max_model_len: int) -> None:
@@ -49,36 +53,99 @@ def require_lengths(requests: Sequence[RolloutRequest], max_model_len: int) -> N
             )
 
 
-def sample_batch(
-    engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling, started: float
-) -> list[list[Rollout]]:
-    """Samples of each request, in the order of ``requests`` and of each request's ``seeds``.
+@dataclass(frozen=True)
+class _Sample:
+    number: int
+    request: RolloutRequest
+    index: int
+    started: float
 
-    ``engine`` is vLLM's ``LLMEngine``; ``started`` is when the batch began, by `time.perf_counter`.
 
-    Raises:
-        RolloutError: vLLM gave a sample up, or the engine is closing.
-    """
-    samples = [(request, index) for request in requests for index in range(len(request.seeds))]
-    finished: dict[int, Rollout] = {}
-    try:
-        _submit(engine, requests, sampling)
-        while engine.has_unfinished_requests():
-            if sampling.closing.is_set():
-                raise RolloutError("the engine was closed while it sampled")
-            for output in engine.step():
-                if output.finished:
-                    number = int(output.request_id)
-                    rollout = finished_rollout(*samples[number], output, sampling.weight_version, started)
-                    finished[number] = rollout
-                    if sampling.ended is not None:
-                        sampling.ended(samples[number][0], rollout)
-    except BaseException:
-        # What is left over would be waited for by the next call.
-        _abort_all(engine)
-        raise
-    numbers = iter(range(len(samples)))
-    return [[finished[next(numbers)] for _ in request.seeds] for request in requests]
+class VllmBatch:
+    """The samples of an ``LLMEngine`` of vLLM, which may become more while it samples."""
+
+    def __init__(self, engine: Any, sampling: Sampling) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self._samples: list[_Sample] = []
+        self._requests = 0
+
+    def advance(self, requests: Sequence[RolloutRequest]) -> list[Finished]:
+        """Add ``requests``, and let the engine work until something has ended; nothing where nothing is left.
+
+        Raises:
+            RolloutError: vLLM gave a sample up, or the engine is closing.
+        """
+        try:
+            self._add(requests)
+            while self._engine.has_unfinished_requests():
+                if self._sampling.closing.is_set():
+                    raise RolloutError("the engine was closed while it sampled")
+                if found := [self._finished(output) for output in self._engine.step() if self._has_ended(output)]:
+                    return found
+        except BaseException:
+            # What is left over would be waited for by the next batch.
+            self.abort()
+            raise
+        return []
+
+    def abort(self) -> None:
+        """Give up what has not ended."""
+        processor = self._engine.output_processor
+        self._engine.abort_request([*processor.request_states, *processor.parent_requests], internal=True)
+
+    def _has_ended(self, output: Any) -> bool:
+        """Whether vLLM has ended it, or one of our texts, at which vLLM is told to."""
+        if output.finished:
+            return True
+        ended = _ends_by_text(output, self._sampling.stop_texts)
+        if ended:
+            self._engine.abort_request([output.request_id])
+        return ended
+
+    def _finished(self, output: Any) -> Finished:
+        sample = self._samples[int(output.request_id)]
+        version = self._sampling.weight_version
+        texts = self._sampling.stop_texts
+        rollout = finished_rollout(sample.request, sample.index, output, version, sample.started, texts)
+        return Finished(sample.number, sample.request, rollout)
+
+    def _add(self, requests: Sequence[RolloutRequest]) -> None:
+        """One vLLM request per sample, each with its own seed; those of a prompt share its cached prefix."""
+        if not requests:
+            return
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        started = time.perf_counter()
+        # Texts that end a response are looked for here, for what has come so far.
+        texts = self._sampling.stop_texts
+        kind = RequestOutputKind.FINAL_ONLY if texts is None else RequestOutputKind.CUMULATIVE
+        # Without it every token costs several Python objects.
+        flat = {"flat_logprobs": True} if "flat_logprobs" in SamplingParams.__struct_fields__ else {}
+        adapter = self._sampling.adapter
+        options = {} if adapter is None else {"lora_request": adapter_request(adapter)}
+        for request in requests:
+            prompt = {"prompt_token_ids": list(request.prompt_ids)}
+            for index, seed in enumerate(request.seeds):
+                parameters = SamplingParams(
+                    temperature=request.sampling.temperature,
+                    top_p=request.sampling.top_p,
+                    top_k=request.sampling.top_k,
+                    min_p=request.sampling.min_p,
+                    seed=seed,
+                    max_tokens=request.max_new_tokens,
+                    stop_token_ids=list(self._sampling.stop_ids),
+                    ignore_eos=True,
+                    logprobs=0,
+                    **flat,
+                    detokenize=False,
+                    output_kind=kind,
+                )
+                name = str(len(self._samples))
+                self._samples.append(_Sample(self._requests, request, index, started))
+                self._engine.add_request(name, prompt, parameters, **options)
+            self._requests += 1
 
 
 def drop_prefixes(engine: Any) -> bool:
@@ -91,67 +158,50 @@ def drop_prefixes(engine: Any) -> bool:
     return False
 
 
-def finished_rollout(request: RolloutRequest, index: int, output: Any, weight_version: int, started: float) -> Rollout:
+def _ends_by_text(output: Any, texts: StopTexts | None) -> bool:
+    """Whether the newest token of an output that is not finished completes a text that ends responses."""
+    if texts is None:
+        return False
+    token_ids = output.outputs[0].token_ids
+    return texts.contained(token_ids[-texts.window :]) and texts.contained(token_ids)
+
+
+def finished_rollout(
+    request: RolloutRequest,
+    index: int,
+    output: Any,
+    weight_version: int,
+    started: float,
+    stop_texts: StopTexts | None = None,
+) -> Rollout:
     """The rollout of vLLM's ``output``, sample ``index`` of ``request``.
 
     Raises:
-        RolloutError: vLLM ended it for another reason than a stop token or the limit.
+        RolloutError: vLLM ended it for another reason than a stop token or the limit, and no stop text ends it.
     """
     completion = output.outputs[0]
-    if completion.finish_reason not in ("stop", "length"):
+    if completion.finish_reason not in ("stop", "length") and (stop_texts is None or output.finished):
         raise RolloutError(f"problem {request.problem_id!r}: vLLM ended a sample as {completion.finish_reason!r}")
-    token_ids = tuple(completion.token_ids)
-    return Rollout(
+    token_ids = TokenIds(completion.token_ids)
+    rollout = Rollout(
         problem_id=request.problem_id,
         path=request.path,
         index=index,
         prompt_ids=request.prompt_ids,
         token_ids=token_ids,
         logprobs=_logprobs(completion.logprobs, token_ids),
-        finish_reason=completion.finish_reason,
+        finish_reason=completion.finish_reason or "stop",
         weight_version=weight_version,
         seconds=time.perf_counter() - started,
     )
+    return rollout if stop_texts is None else stop_texts.cut(rollout)
 
 
-def _logprobs(found: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
+def _logprobs(found: Any, token_ids: TokenIds) -> LogProbs:
     """The log-probs of the tokens that were drawn, from a mapping a position or from vLLM's flat lists."""
     starts = getattr(found, "start_indices", None)
-    if starts is not None and [found.token_ids[start] for start in starts] == list(token_ids):
-        return tuple(float(found.logprobs[start]) for start in starts)
-    return tuple(float(at[token].logprob) for at, token in zip(found, token_ids, strict=True))
-
-
-def _submit(engine: Any, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
-    """One vLLM request per sample, each with its own seed; those of a prompt share its cached prefix."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    number = 0
-    # Without it every token costs several Python objects.
-    flat = {"flat_logprobs": True} if "flat_logprobs" in SamplingParams.__struct_fields__ else {}
-    adapter = {} if sampling.adapter is None else {"lora_request": adapter_request(sampling.adapter)}
-    for request in requests:
-        prompt = {"prompt_token_ids": list(request.prompt_ids)}
-        for seed in request.seeds:
-            parameters = SamplingParams(
-                temperature=request.sampling.temperature,
-                top_p=request.sampling.top_p,
-                top_k=request.sampling.top_k,
-                min_p=request.sampling.min_p,
-                seed=seed,
-                max_tokens=request.max_new_tokens,
-                stop_token_ids=list(sampling.stop_ids),
-                ignore_eos=True,
-                logprobs=0,
-                **flat,
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            engine.add_request(str(number), prompt, parameters, **adapter)
-            number += 1
-
-
-def _abort_all(engine: Any) -> None:
-    processor = engine.output_processor
-    engine.abort_request([*processor.request_states, *processor.parent_requests], internal=True)
+    if starts is not None:
+        places = np.asarray(starts, dtype=np.int64)
+        if np.array_equal(np.asarray(found.token_ids)[places], token_ids):
+            return LogProbs(np.asarray(found.logprobs)[places])
+    return LogProbs([float(at[token].logprob) for at, token in zip(found, token_ids, strict=True)])

@@ -1,7 +1,7 @@
 """What runs inside a vLLM server's worker: vLLM imports this module there (``--worker-extension-cls``).
 
-Importing it prepares the worker: it ends with the server that started it, takes weights from files, and on a CPU keeps
-no packed copies of weights and calls no compiler.
+Importing it prepares the worker: it ends with the server that started it, takes weights from files, and on a CPU packs
+weights after every update and calls no compiler.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from masa.rollout.vllm.adapters import vllm_checksum
 from masa.rollout.vllm.experts import forget_packed_experts, has_packed_experts
+from masa.rollout.vllm.linears import pack_linears
 from masa.rollout.weights.transfer import FILE_BACKEND
 
 _PR_SET_PDEATHSIG = 1
@@ -65,6 +66,8 @@ class FileWeightTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)
+        if not torch.cuda.is_available():
+            pack_linears(self.model)
 
     def shutdown(self) -> None:
         """Nothing to disconnect."""

@@ -82,7 +82,7 @@ def policy_samples_itself(section: RolloutSection, model: nn.Module) -> bool:
     elif is_sharded(model):
         reason = "ZeRO 3 leaves no process whole weights to sample with"
     elif adapts_experts(model):
-        reason = "all experts would be put together anew for every token"
+        reason = "all experts would be merged again for every token"
     if reason is not None and section.lora == "adapter" and has_adapters(model):
         raise ConfigError(f"rollout.lora: found adapter, allowed here: auto, merged; {reason}")
     return reason is None and section.lora != "merged"

@@ -26,8 +26,28 @@ _PROBE_TOKENS = 16
 # Largest difference of log-probs, in nats, between an engine and the policy when their weights are the same: 1.6 to 3
 # times the largest that rounding was measured to make (tests/models/tolerances.py; docs/rollout.md has the figures).
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.5, torch.float16: 0.1}
+# The size of the logits that this was measured at. Log-probs are differences of logits, each rounded in proportion to
+# its size, so that beyond this the tolerance grows with them.
+_LOGITS = {torch.float32: 20.0, torch.bfloat16: 40.0, torch.float16: 40.0}
 _MULTIPLIERS = (-7046029254386353131, 4354685564936845319, -8663945395140668459)
 _CHUNK = 2**22
+
+
+def tolerance(dtypes: Iterable[torch.dtype], largest_logit: float = 0.0) -> float:
+    """The largest difference of log-probs, in nats, that rounding explains in the roughest of ``dtypes``.
+
+    ``largest_logit`` is the size of the logits that they depend on, over the temperature.
+    """
+    return max(TOLERANCES[one] * max(1.0, largest_logit / _LOGITS[one]) for one in dtypes)
+
+
+def deciding_size(logits: Tensor, chosen: Tensor) -> float:
+    """The largest absolute value of the logits that log-probs depend on: each position's ``chosen`` and its highest.
+
+    Logits that a model masks are among neither. Of ``logits`` [L, V] and ``chosen`` [L]; 0 where one is not finite.
+    """
+    deciding = torch.cat([logits.gather(1, chosen.to(logits.device)[:, None])[:, 0], logits.amax(1)])
+    return float(deciding.abs().max()) if bool(deciding.isfinite().all()) else 0.0
 
 
 class DisagreementError(RuntimeError):
@@ -99,8 +119,9 @@ def check_agreement(engine: RolloutEngine, policy: PreTrainedModel, *, stop_ids:
     equal = set(found) == {expected} if found else None
     requests = _probes(policy.config.get_text_config().vocab_size, stop_ids)
     rollouts = [one for group in engine.generate(requests) for one in group]
-    difference = max(_distance(policy, rollout) for rollout in rollouts)
-    return Agreement(equal, difference, max(TOLERANCES[one] for one in (dtype, policy.dtype)))
+    compared = [_distance(policy, rollout) for rollout in rollouts]
+    allowed = tolerance((dtype, policy.dtype), max(largest for _, largest in compared))
+    return Agreement(equal, max(difference for difference, _ in compared), allowed)
 
 
 def _probes(vocabulary: int, stop_ids: Sequence[int]) -> list[RolloutRequest]:
@@ -119,11 +140,14 @@ def _probes(vocabulary: int, stop_ids: Sequence[int]) -> list[RolloutRequest]:
 
 
 @torch.no_grad()
-def _distance(policy: Any, rollout: Rollout) -> float:
+def _distance(policy: Any, rollout: Rollout) -> tuple[float, float]:
+    """The largest difference of log-probs, and the size of the policy's logits that they depend on."""
     ids = torch.tensor([[*rollout.prompt_ids, *rollout.token_ids]], device=policy.device)
     logits = policy(input_ids=ids, use_cache=False).logits[0, len(rollout.prompt_ids) - 1 : -1].float()
-    expected = logits.log_softmax(-1).gather(1, torch.tensor(rollout.token_ids, device=policy.device)[:, None])[:, 0]
-    return float((expected.cpu() - torch.tensor(rollout.logprobs)).abs().max())
+    chosen = torch.tensor([*rollout.token_ids], device=policy.device)
+    expected = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
+    difference = (expected.cpu() - torch.tensor([*rollout.logprobs])).abs().max()
+    return float(difference), deciding_size(logits, chosen)
 
 
 def _bits(tensor: Tensor) -> Tensor:

@@ -87,7 +87,9 @@ class AccelerateLogger(ABC):
             call()
         except Exception as error:
             self._tracker = None
-            self._run.warn(f"{self.name}: could not {action} ({brief(error)}); it is off from here on, the run goes on")
+            self._run.warn(
+                f"{self.name}: could not {action} ({brief(error)}); it is switched off from here on; the run continues"
+            )
 
 
 class PlainLogger(AccelerateLogger):

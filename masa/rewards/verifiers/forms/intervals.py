@@ -21,6 +21,7 @@ _ALL_REALS = re.compile(r"\\mathbb\{?R\}?|\\R|\\Reals")
 _HALF_OF_REALS = re.compile(r"(?:\\mathbb\{?R\}?|\\R|\\Reals)(?:[\^_]\{?([+-])\}?|_\{([<>≤≥])0\})")
 _REVERSED = re.compile(r"\][^\[\]()]+[\[\])]|[(\[][^\[\]()]+\[")
 _WITHOUT = re.compile(r"(?:\\mathbb\{?R\}?|\\R|\(-\\infty,\\infty\))(?:\\setminus|\\backslash|-)\\\{([^{}]+)\\\}")
+_BARE_RELATION = re.compile(r"\s*(\\le|\\ge|\\ne|\\sim|<|>)(?![A-Za-z])\s*(?=\S)")
 _SPACES = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;:! ]|\\quad|~")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textrm)\{\s*,?\s*([a-z]+)\s*\}")
 _MINUS, _PLUS = r"-\infty", r"\infty"
@@ -49,6 +50,12 @@ class RealSet:
     def is_stated(self) -> bool:
         """Whether it says of a variable where it lies; bare brackets may be a point."""
         return self.is_inequality or self.is_named or self.variable is not None
+
+
+def bare_relation(text: str) -> tuple[str, str] | None:
+    r"""The sign that an answer in one typography begins with (``\\ge 5``), and what follows; None for others."""
+    match = _BARE_RELATION.match(text)
+    return None if match is None else (match[1], text[match.end() :])
 
 
 def real_set(text: str) -> RealSet | None:

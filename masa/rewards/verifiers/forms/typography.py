@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from masa.rewards.verifiers.forms.numerals import improper_fraction, repeating_decimal
+from masa.rewards.verifiers.forms.words import spelled_number
 
 _SYMBOLS = {
     "∞": r"\infty ", "∅": r"\emptyset ", "⌀": r"\emptyset ",
@@ -65,12 +66,20 @@ _EMPTY_WORDS = re.compile(
     r"(?:\\text\{)?\s*(?:(?:the )?(?:empty|null) set|no (?:real )?solutions?)\.?\s*\}?", re.IGNORECASE
 )
 _ALL_REALS = re.compile(r"(?:\\text\{)?\s*(?:all|any) real(?:s| numbers?)\.?\s*\}?", re.IGNORECASE)
+_NO_LIMIT = re.compile(r"(?:\\text\{)?\s*(?:DNE|do(?:es)? not exist|doesn't exist)\.?\s*\}?", re.IGNORECASE)
+_COLON = re.compile(r"\\(?:text|mathrm|mathpunct)\s*\{\s*:\s*\}|\{\s*:\s*\}|\\colon(?![A-Za-z])")
+_MONEY_SIGN = re.compile(r"\\(?:text|mathrm)\s*\{\s*(€|£|¥|₹|¢|\\\$)\s*\}")
+_OPENING_ANGLE = re.compile(r"(?:\\left\s{0,9})?(?:\\langle|⟨)")
+_CLOSING_ANGLE = re.compile(r"(?:\\right\s{0,9})?(?:\\rangle|⟩)\.?$")
+# Patterns that begin with space take time with the square of its length.
+_LONG_SPACE = re.compile(r"\s{3,}")
+_OVERLINED = re.compile("(?:\\d[\u0304\u0305])+")
 _NEGATIVE_INFINITY = re.compile(r"\s*(?:\\text\{)?\s*(?:negative|minus|-)\s*(?:infinity|inf)\s*\}?\s*", re.IGNORECASE)
 _DEGREE_LETTER = re.compile(r"(?<=\d)\s*\^\s*(?:\{\s*[oO]\s*\}|o)(?![A-Za-z])")
 _LARGE_WORD = re.compile(
-    r"(?<=\d)(?:\s|\\[,; ]|~)*(?:\\text\{)?\s*(thousand|million|billion|trillion)(?![a-z])\s*\}?", re.IGNORECASE
+    r"(?<=\d)(?:\s|\\[,; ]|~)*(?:\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![a-z])\s*\}?", re.IGNORECASE
 )
-_LARGE = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_LARGE = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _INFINITY = re.compile(
     r"\\(?:text|mathrm)\{\s*(?:infinity|inf)\s*\}|(?<![A-Za-z\\])(?:infinity|inf)(?![A-Za-z])", re.IGNORECASE
 )
@@ -102,8 +111,9 @@ def one_typography(answer: str) -> str:
     text = answer.translate(_TABLE) if not answer.isascii() else answer
     if not text.isascii():
         text = re.sub(f"[{_RAISED}]+", lambda m: f"^{{{m[0].translate(_RAISED_TABLE)}}}", text)
+        text = _OVERLINED.sub(lambda m: rf"\overline{{{re.sub('[^0-9]', '', m[0])}}}", text)
         text = re.sub(f"[{_LOWERED}]+", lambda m: f"_{{{m[0].translate(_LOWERED_TABLE)}}}", text)
-    text = text.strip().strip("$").strip()
+    text = _LONG_SPACE.sub("  ", text.strip().strip("$").strip())
     emphasised = _MARKDOWN.fullmatch(text)
     if emphasised and emphasised[1] not in emphasised[2]:
         text = emphasised[2]
@@ -114,10 +124,14 @@ def one_typography(answer: str) -> str:
     text = _EMPTY_SET.sub(r"\\emptyset ", text)
     if _EMPTY_WORDS.fullmatch(text):
         text = r"\emptyset"
+    elif _NO_LIMIT.fullmatch(text):
+        text = r"\text{DNE}"
     elif _ALL_REALS.fullmatch(text):
         text = r"\mathbb{R}"
     elif _NEGATIVE_INFINITY.fullmatch(text):
         text = r"-\infty"
+    text = _MONEY_SIGN.sub(r"\1", _COLON.sub(":", spelled_number(text)))
+    text = _round_brackets(text)
     text = _DEGREE_LETTER.sub(r"^\\circ", text)
     text = _LARGE_WORD.sub(lambda m: f" \\times 10^{{{_LARGE[m[1].lower()]}}} ", text)
     text = _PLUS_INFINITY.sub("", _INFINITY.sub(r"\\infty ", text))
@@ -131,6 +145,14 @@ def one_typography(answer: str) -> str:
     for pattern, sign in _RELATIONS:
         text = pattern.sub(sign, text)
     return improper_fraction(repeating_decimal(text)).strip()
+
+
+def _round_brackets(text: str) -> str:
+    """A vector in angle brackets as a point; any other text as it is."""
+    opening, closing = _OPENING_ANGLE.match(text), _CLOSING_ANGLE.search(text, max(0, len(text) - 30))
+    if opening is None or closing is None or "," not in text[opening.end() : closing.start()]:
+        return text
+    return f"({text[opening.end() : closing.start()]})"
 
 
 def _polar(match: re.Match[str]) -> str:

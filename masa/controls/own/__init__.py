@@ -1,0 +1,1 @@
+"""Selection methods and controls of the user's own, by import path."""

@@ -1,0 +1,87 @@
+"""Runs the ways of many slots over one stream of an engine: each goes on when its own samples have ended.
+
+Verdicts are looked at when as many further rollouts have ended as ``lag`` says, or when the engine has nothing left to
+do: moments that the engine's output names, not the clock. Between them the verifier has time while others are sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from masa.flow.flow import Samples, Waits
+from masa.rollout.engine import Finished, Rollout, RolloutRequest, RolloutStream
+
+
+class _Waiting:
+    """A way, and the samples that it waits for."""
+
+    def __init__(self, way: Waits[None], requests: Sequence[RolloutRequest]) -> None:
+        self.way = way
+        self.samples: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
+        self.missing = sum(len(request.seeds) for request in requests)
+
+    def complete(self) -> Samples:
+        return [[one for one in group if one is not None] for group in self.samples]
+
+
+class Schedule:
+    """Ways over one ``stream``.
+
+    Args:
+        stream: an engine's, open.
+        ended: is told of each rollout.
+        lag: rollouts that end between a way's wish to look at verdicts and its turn.
+    """
+
+    def __init__(self, stream: RolloutStream, ended: Callable[[Finished], None], lag: int) -> None:
+        self._stream = stream
+        self._ended = ended
+        self._lag = lag
+        self._count = 0
+        self._places: dict[int, tuple[_Waiting, int]] = {}
+        self._looking: list[tuple[int, Waits[None]]] = []  # the earliest moment first
+
+    def run(self, ways: Sequence[Waits[None]]) -> None:
+        """Until all ways have come to their ends."""
+        self._go_on([(way, None) for way in ways])
+        while True:
+            self._look()
+            finished = self._stream.take()
+            if not finished and not self._looking:
+                return
+            self._go_on([(one.way, one.complete()) for one in map(self._add, finished) if not one.missing])
+
+    def _add(self, one: Finished) -> _Waiting:
+        """Note a rollout; whoever waits for it."""
+        self._ended(one)
+        self._count += 1
+        waiting, place = self._places[one.number]
+        waiting.samples[place][one.rollout.index] = one.rollout
+        waiting.missing -= 1
+        if None not in waiting.samples[place]:
+            del self._places[one.number]
+        return waiting
+
+    def _look(self) -> None:
+        """Let those go on whose turn to look at verdicts has come: all of them where nothing is being sampled."""
+        while self._looking and (not self._places or self._looking[0][0] <= self._count):
+            due = [way for moment, way in self._looking if not self._places or moment <= self._count]
+            self._looking = self._looking[len(due) :]
+            self._go_on([(way, []) for way in due])
+
+    def _go_on(self, ways: Sequence[tuple[Waits[None], Samples | None]]) -> None:
+        """Give ways what they have waited for, and submit what they ask for: solutions before metas."""
+        asked: list[tuple[RolloutRequest, _Waiting, int]] = []
+        for way, samples in ways:
+            try:
+                requests = next(way) if samples is None else way.send(samples)
+            except StopIteration:
+                continue
+            if not requests:
+                self._looking.append((self._count + self._lag, way))
+                continue
+            waiting = _Waiting(way, requests)
+            asked += [(request, waiting, place) for place, request in enumerate(requests)]
+        asked.sort(key=lambda one: one[0].path != "solution")
+        numbers = self._stream.submit([request for request, _, _ in asked])
+        self._places |= {number: (waiting, place) for number, (_, waiting, place) in zip(numbers, asked, strict=True)}

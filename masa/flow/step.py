@@ -1,0 +1,276 @@
+"""A step's batch, from the problems of its slots to what became of them: begun together, sampled alone, ended together.
+
+`StepFlow.begin` and `StepFlow.finish` are called by all processes, in the main thread. `StepFlow.sample` may run in
+another thread, while the policy is updated: it asks no other process anything, but for engines that several share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from masa.config import Config
+from masa.controls.batch import ShapedBatch
+from masa.controls.controls import Controls
+from masa.controls.dealing import dealt
+from masa.controls.gating import GateDecision
+from masa.controls.plan import PredictedProblem
+from masa.controls.selection.selector import Evidence
+from masa.flow.dynamic_sampling import DynamicSampling
+from masa.flow.flow import Record, Ways
+from masa.flow.schedule import Schedule
+from masa.flow.slots import Slot, draw_slots, left_over
+from masa.problems import Problem
+from masa.problems.mixture import Sampler
+from masa.rewards.early import EarlyVerdicts
+from masa.rewards.grading import Grader
+from masa.rollout.engine import RolloutEngine
+from masa.rollout.requests import RequestBuilder
+from masa.tokens.exchange import Place
+
+One = TypeVar("One")
+
+
+class Processes(Protocol):
+    """What the flow needs of a session: its engine and grader, and how work is shared among processes."""
+
+    engine: RolloutEngine
+    grader: Grader
+    controls: Controls
+    dynamic_sampling: DynamicSampling | None
+
+    @property
+    def place(self) -> Place: ...
+
+    def share(self, items: Sequence[One]) -> list[One]: ...
+
+    def gather_objects(self, objects: list[Any]) -> list[Any]: ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a step begins with: its slots, those of this process, the controls, and what a ranking has decided."""
+
+    step: int
+    slots: list[Slot]
+    mine: list[Slot]
+    controls: Controls
+    decides: bool
+    replaces_flat: bool
+    began: float
+    ranked: GateDecision = field(default_factory=GateDecision)
+    gated: tuple[PredictedProblem, ...] = ()
+    evidence: Evidence = field(default_factory=dict)
+    prompts_read: tuple[int, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it depends on rollouts which problems are in the batch, or how they were sampled."""
+        return self.decides or self.replaces_flat
+
+
+@dataclass(frozen=True)
+class Made:
+    """What this process has sampled: a record of each of its slots."""
+
+    records: list[Record]
+    early: EarlyVerdicts | None
+    waited: float
+    seconds: Mapping[str, float]
+
+
+class StepFlow:
+    """Makes the batch of one step after the other.
+
+    Args:
+        sampler: what problems are drawn from.
+        processes: an open session.
+        steps_ahead: whether steps are sampled while controls learn from earlier ones.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        processes: Processes,
+        builder: RequestBuilder,
+        config: Config,
+        *,
+        steps_ahead: bool = False,
+    ) -> None:
+        self._sampler = sampler
+        self._processes = processes
+        self._builder = builder
+        self._config = config
+        self._steps_ahead = steps_ahead
+
+    def roll_out(self, step: int) -> ShapedBatch:
+        """The batch of a step."""
+        start = self.begin(step)
+        return self.finish(start, self.sample(start))
+
+    def begin(self, step: int) -> Start:
+        """Draw the step's problems; those that slots do not come to go back in `finish`, before the next step's."""
+        began = time.perf_counter()
+        controls = self._processes.controls
+        if self._steps_ahead:
+            controls = controls.at_this_moment()
+        decides, places = controls.decides_first, self._sampler.batch_size
+        if decides and controls.selector is not None and controls.selector.ranks:
+            return self._begin_ranked(step, controls, began)
+        dynamic = self._processes.dynamic_sampling
+        if dynamic is not None:
+            later = dynamic.later_rounds(places)
+        else:
+            later = [[1] * count for count in controls.gatings(step, places)] if decides else [[]] * places
+        slots = draw_slots(self._sampler, places, later)
+        mine = self._share(step, slots, controls)
+        return Start(step, slots, mine, controls, decides, dynamic is not None, began)
+
+    def sample(self, start: Start) -> Made:
+        """Roll out this process's slots."""
+        grader = self._processes.grader
+        early = grader.open_early()
+        try:
+            ways = self._ways(start, early)
+            # What measures a ranking is solved in full, like a flagged problem that measures a gate.
+            audited = set(start.ranked.audited)
+            records = [Record(slot.number, flagged=audited & {one.id for one in slot.rounds[0]}) for slot in start.mine]
+            problems = {one.id: one for slot in start.mine for several in slot.rounds for one in several}
+            with self._processes.engine.stream() as stream:
+                schedule = Schedule(
+                    stream,
+                    lambda one: grader.ended(early, problems, one.request, one.rollout),
+                    lag=self._config.algorithm.num_solutions,
+                )
+                schedule.run([ways.slot(slot, record) for slot, record in zip(start.mine, records, strict=True)])
+        finally:
+            grader.close_early(early)
+        return Made(records, early, ways.seconds_waited, _seconds(start, ways))
+
+    def finish(self, start: Start, made: Made) -> ShapedBatch:
+        """What all processes have sampled, as one batch; only rollouts stay where they were made."""
+        let_through: frozenset[str] = frozenset()
+        records = self._gathered(start, made)
+        if any(record.undecided is not None for record in records):
+            let_through = self._leave_out(start, made, records)
+            records = self._gathered(start, made)
+        taken = [record.rounds for record in records]
+        self._sampler.put_back(left_over(start.slots, taken))
+        mine = [problem for record in made.records for problem in record.solved]
+        rollouts = {id: found for record in made.records for id, found in record.rollouts.items()}
+        groups = [rollouts[problem.id][path] for path in (0, 1) for problem in mine]
+        return ShapedBatch(
+            [problem for record in records for problem in record.solved],
+            mine,
+            [group for group in groups if group],
+            {id: group for record in made.records for id, group in record.graded.items()},
+            made.early,
+            gated=[*start.gated, *(one for record in records for one in record.gated)],
+            plans={id: plan for record in records for id, plan in record.plans.items()},
+            audited=frozenset(start.ranked.audited).union(*(record.audited for record in records)),
+            let_through=let_through,
+            flagged=self._flagged(start, records) if start.decides else None,
+            evidence={**start.evidence, **{id: one for record in records for id, one in record.evidence.items()}},
+            prompts_read=start.prompts_read,
+            uncounted_tokens=sum(record.uncounted_tokens for record in records),
+            num_metas=start.controls.num_metas,
+            rounds=max(taken),
+            waited=made.waited,
+            seconds=made.seconds,
+        )
+
+    def _begin_ranked(self, step: int, controls: Controls, began: float) -> Start:
+        """The selection method ranks a draw of candidates before anything is sampled; the nearest ones get slots."""
+        places = self._sampler.batch_size
+        candidates = self._sampler.next_batch(min(controls.candidates(places), len(self._sampler)))
+        evidence: Evidence = {}
+        read: tuple[int, ...] = ()
+        if controls.selector is not None and controls.selector.needs == "prompts":
+            evidence, read = self._read_prompts(candidates, controls)
+        ranked = controls.rank(step, candidates, evidence, min(places, len(candidates)))
+        withheld = set(ranked.gated)
+        chosen = [problem for problem in candidates if problem.id not in withheld]
+        slots = [Slot(number, ((problem,),)) for number, problem in enumerate(chosen)]
+        gated = tuple(PredictedProblem(one, (), ()) for one in candidates if one.id in withheld)
+        mine = self._share(step, slots, controls)
+        return Start(step, slots, mine, controls, True, False, began, ranked, gated, evidence, read)
+
+    def _read_prompts(self, problems: Sequence[Problem], controls: Controls) -> tuple[Evidence, tuple[int, ...]]:
+        """The policy's hidden states of the solution prompts, and the prompts' lengths, on every process."""
+        if controls.read_prompts is None:
+            raise ValueError("a selection method reads prompts, and the controls were given nothing that reads them")
+        mine = self._processes.share(problems)
+        prompts = [self._builder.prompt_ids(problem, "solution") for problem in mine]
+        passes = max(self._processes.gather_objects([len(mine)]))
+        states = controls.read_prompts(prompts, passes)
+        own = [(problem.id, state, len(prompt)) for problem, state, prompt in zip(mine, states, prompts, strict=True)]
+        read = {id: (state, length) for id, state, length in self._processes.gather_objects(own)}
+        return {problem.id: read[problem.id][0] for problem in problems}, tuple(
+            read[problem.id][1] for problem in problems
+        )
+
+    def _share(self, step: int, slots: list[Slot], controls: Controls) -> list[Slot]:
+        """This process's slots: dealt by the lengths of predictions that are known before the step, if any are."""
+        first = [slot.rounds[0][0] for slot in slots]
+        known = [PredictedProblem(one, (), controls.kept_predictions(step, one.id)) for one in first]
+        if any(one.predictions for one in known):
+            limit, processes = self._config.rollout.max_solution_tokens, len(self._processes.gather_objects([None]))
+            of = dict(zip((one.id for one in first), slots, strict=True))
+            slots = [of[problem.id] for problem in dealt(known, limit, processes)]
+        return self._processes.share(slots)
+
+    def _ways(self, start: Start, early: EarlyVerdicts | None) -> Ways:
+        return Ways(
+            start.step,
+            start.controls,
+            self._config,
+            self._builder,
+            self._processes.grader,
+            early,
+            decides=start.decides,
+            replaces_flat=start.replaces_flat,
+        )
+
+    def _gathered(self, start: Start, made: Made) -> list[Record]:
+        """The records of all slots in their order; those of other processes without tokens."""
+        if not start.is_open:
+            return [Record(slot.number, rounds=1, solved=list(slot.rounds[0])) for slot in start.slots]
+        place = self._processes.place
+        own = {record.number: record for record in made.records}
+        if place.processes == 1:
+            everyone = made.records
+        else:
+            everyone = self._processes.gather_objects([record.left_at(place.process) for record in made.records])
+        return sorted((own.get(one.number, one) for one in everyone), key=lambda record: record.number)
+
+    def _leave_out(self, start: Start, made: Made, records: Sequence[Record]) -> frozenset[str]:
+        """Decide who of the flagged problems is left out, now that all judgements are known; the others are solved."""
+        judgements = {id: one for record in records for id, one in record.judgements.items()}
+        decision = start.controls.decide(start.step, judgements)
+        gated, ways, own = set(decision.gated), self._ways(start, None), []
+        for record in made.records:
+            one, record.undecided = record.undecided, None
+            if one is not None and one.problem.id in gated:
+                record.gated.append(one)
+            elif one is not None:
+                own.append(ways.solve([one], record, measures=False))
+        if decision.let_through:
+            with self._processes.engine.stream() as stream:
+                Schedule(stream, lambda one: None, lag=0).run(own)
+        return frozenset(decision.let_through)
+
+    def _flagged(self, start: Start, records: Sequence[Record]) -> frozenset[str]:
+        ranked = (*start.ranked.gated, *start.ranked.audited)
+        return frozenset(ranked).union(*(record.flagged for record in records))
+
+
+def _seconds(start: Start, ways: Ways) -> dict[str, float]:
+    """Seconds of this process until the last decision, and from it to the last rollout; of a step that decides."""
+    if not start.decides:
+        return {}
+    now = time.perf_counter()
+    decided = ways.decided_at or now
+    deciding = "time/meta_rollout" if start.controls.metas_first else "time/selection"
+    return {deciding: decided - start.began, "time/solution_rollout": now - decided}

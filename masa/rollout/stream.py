@@ -1,0 +1,89 @@
+"""`RolloutEngine.generate` as a call on the engine's stream, and the stream of an engine that has rounds only.
+
+    with engine.stream() as stream:
+        stream.submit(requests)
+        while ended := stream.take():
+            ...                        # look at what has ended, and perhaps submit more
+
+An engine in this process samples inside of `take` and rests between two calls. What it takes into its batch depends on
+what was submitted after which of its own outputs, and on nothing else: the same requests give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+
+from masa.rollout.engine import Ended, Finished, Rollout, RolloutRequest, RolloutStream
+
+
+def generate(
+    stream: RolloutStream, requests: Sequence[RolloutRequest], ended: Ended | None = None
+) -> list[list[Rollout]]:
+    """Samples of each request, in the order of ``requests`` and of each request's ``seeds``; as `RolloutEngine`."""
+    found: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
+    with stream as opened:
+        opened.submit(requests)
+        while finished := opened.take():
+            for one in finished:
+                found[one.number][one.rollout.index] = one.rollout
+                if ended is not None:
+                    ended(one.request, one.rollout)
+    return [[_present(rollout) for rollout in group] for group in found]
+
+
+class RoundStream:
+    """A stream in rounds: what has been submitted is sampled to its end before anything else.
+
+    For engines that several processes share: rounds are sampled by all of them together.
+
+    Args:
+        sample: samples of each request, as `RolloutEngine.generate`.
+        is_left: whether any process has something to sample, given whether this one has.
+    """
+
+    def __init__(
+        self,
+        sample: Callable[[Sequence[RolloutRequest]], list[list[Rollout]]],
+        is_left: Callable[[bool], bool] = bool,
+    ) -> None:
+        self._sample = sample
+        self._is_left = is_left
+        self._waiting: list[RolloutRequest] = []
+        self._submitted = 0
+
+    def submit(self, requests: Sequence[RolloutRequest]) -> range:
+        first = self._submitted
+        self._submitted += len(requests)
+        self._waiting += requests
+        return range(first, self._submitted)
+
+    def take(self) -> list[Finished]:
+        while self._is_left(bool(self._waiting)):
+            requests, self._waiting = self._waiting, []
+            first = self._submitted - len(requests)
+            groups = self._sample(requests)
+            if found := list(_numbered(requests, groups, first)):
+                return found
+        return []
+
+    def __enter__(self) -> RoundStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting = []
+
+
+def _numbered(
+    requests: Sequence[RolloutRequest], groups: Sequence[Sequence[Rollout]], first: int
+) -> Iterator[Finished]:
+    for number, (request, group) in enumerate(zip(requests, groups, strict=True), first):
+        for rollout in group:
+            yield Finished(number, request, rollout)
+
+
+def _present(rollout: Rollout | None) -> Rollout:
+    assert rollout is not None
+    return rollout
