@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from masa.config import Config
@@ -170,6 +171,13 @@ class Controls:
         frozen = copy.copy(self)
         for name in ("stabilised", "selector", "gate", "kept"):
             setattr(frozen, name, copy.deepcopy(getattr(self, name)))
+        # Budgets and hints of the user's own may learn as well; a template, which hints hold, is not copied.
+        frozen.cutoff, frozen.hinting = copy.copy(self.cutoff), copy.copy(self.hinting)
+        if frozen.cutoff is not None and frozen.cutoff.own is not None:
+            frozen.cutoff.own = frozen.cutoff.own.at_this_moment()
+        if frozen.hinting is not None and frozen.hinting.own is not None:
+            frozen.hinting.own = frozen.hinting.own.at_this_moment()
+        frozen.plan_settings = replace(self.plan_settings, cutoff=frozen.cutoff, hinting=frozen.hinting)
         return frozen
 
     def reward_gated(self, step: int, gated: Sequence[PredictedProblem]) -> list[RewardedMetas]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from masa.controls.cutoff import EarlyCutoff
@@ -13,9 +13,7 @@ from masa.rewards.meta_prediction import MetaPrediction
 from masa.rollout.engine import Rollout, RolloutRequest
 from masa.rollout.moving import left_at
 from masa.rollout.requests import RequestBuilder
-
-# What a hint may add to a solution prompt beyond ``prompts.max_tokens``; a longer one is not given.
-HINT_TOKENS = 512
+from masa.rollout.room import HINT_TOKENS
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,3 @@ def hint_limit(
         return len(builder.prompt_ids(problem, "solution", hint)) <= longest
 
     return fits
-
-
-def by_id(predicted: Sequence[PredictedProblem]) -> Mapping[str, PredictedProblem]:
-    """Predicted problems by problem id, in their order."""
-    return {one.problem.id: one for one in predicted}

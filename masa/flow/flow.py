@@ -81,6 +81,7 @@ class Ways:
         decides: whether anything is decided before solutions are sampled; else both prompts go out at once.
         replaces_flat: dynamic sampling: a slot goes on where none of its groups teaches anything.
         early: has solutions verified when they end; None: they are verified when they are graded.
+        evidence: what judgements need of problems beside their own rollouts, by problem id; empty where nothing is.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Ways:
         *,
         decides: bool,
         replaces_flat: bool,
+        evidence: Evidence,
     ) -> None:
         self.decided_at = 0.0
         """When the last decision was taken, by `time.perf_counter`."""
@@ -107,6 +109,7 @@ class Ways:
         self._early = early
         self._decides = decides
         self._replaces_flat = replaces_flat
+        self._evidence = evidence
         needs = controls.selector.needs if controls.selector is not None else "metas"
         self._plans = decides and controls.metas_first
         self._judges_by_metas = self._plans and needs == "metas"
@@ -151,7 +154,10 @@ class Ways:
             predicted = [PredictedProblem(problem, (), ()) for problem in problems]
         solve = []
         for one in predicted:
-            evidence = (yield from self._solve_beforehand(one.problem, record)) if self._judges_by_solutions else {}
+            id = one.problem.id
+            evidence: Evidence = {id: self._evidence[id]} if id in self._evidence else {}
+            if self._judges_by_solutions:
+                evidence = yield from self._solve_beforehand(one.problem, record)
             if not self._is_gated(one, evidence, record, is_last=is_last):
                 solve.append(one)
         self.decided_at = time.perf_counter()

@@ -96,6 +96,7 @@ def _loaded(
         plans={values["problem"]: _loaded_plan(values, by_id) for values in decided["plans"]},
         flagged=None if decided["flagged"] is None else frozenset(decided["flagged"]),
         evidence=decided["evidence"],
+        prompts_read=tuple(decided.get("prompts_read", ())),
         **others,
     )
 
@@ -110,6 +111,7 @@ def _decided(batch: ShapedBatch) -> dict[str, Any]:
         **{name: getattr(batch, name) for name in _NUMBERS},
         "flagged": None if batch.flagged is None else sorted(batch.flagged),
         "evidence": {id: list(values) for id, values in batch.evidence.items()},
+        "prompts_read": list(batch.prompts_read),
         "plans": [
             {
                 "problem": plan.problem.id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from masa.flow.flow import Samples, Waits
-from masa.rollout.engine import Finished, Rollout, RolloutRequest, RolloutStream
+from masa.rollout.engine import Finished, Rollout, RolloutError, RolloutRequest, RolloutStream
 
 
 class _Waiting:
@@ -42,11 +42,17 @@ class Schedule:
         self._looking: list[tuple[int, Waits[None]]] = []  # the earliest moment first
 
     def run(self, ways: Sequence[Waits[None]]) -> None:
-        """Until all ways have come to their ends."""
+        """Until all ways have come to their ends.
+
+        Raises:
+            RolloutError: the stream gives nothing more, and something was asked for that has not come.
+        """
         self._go_on([(way, None) for way in ways])
         while True:
             self._look()
             finished = self._stream.take()
+            if not finished and self._places:
+                raise RolloutError(f"the engine's stream ended, and {len(self._places)} requests have not")
             if not finished and not self._looking:
                 return
             self._go_on([(one.way, one.complete()) for one in map(self._add, finished) if not one.missing])

@@ -19,6 +19,11 @@ class Slot:
     number: int
     rounds: tuple[tuple[Problem, ...], ...]
 
+    @property
+    def problems(self) -> list[Problem]:
+        """Those of all rounds."""
+        return [problem for several in self.rounds for problem in several]
+
 
 def draw_slots(sampler: Sampler, count: int, later_rounds: Sequence[Sequence[int]]) -> list[Slot]:
     """``count`` slots with a problem each, all different; ``later_rounds[slot]`` are the sizes of its further rounds.

@@ -125,8 +125,14 @@ class StepFlow:
         else:
             later = [[1] * count for count in controls.gatings(step, places)] if decides else [[]] * places
         slots = draw_slots(self._sampler, places, later)
+        evidence: Evidence = {}
+        read: tuple[int, ...] = ()
+        if decides and _reads_prompts(controls):
+            evidence, read = self._read_prompts([one for slot in slots for one in slot.problems], controls)
         mine = self._share(step, slots, controls)
-        return Start(step, slots, mine, controls, decides, dynamic is not None, began)
+        return Start(
+            step, slots, mine, controls, decides, dynamic is not None, began, evidence=evidence, prompts_read=read
+        )
 
     def sample(self, start: Start) -> Made:
         """Roll out this process's slots."""
@@ -137,7 +143,7 @@ class StepFlow:
             # What measures a ranking is solved in full, like a flagged problem that measures a gate.
             audited = set(start.ranked.audited)
             records = [Record(slot.number, flagged=audited & {one.id for one in slot.rounds[0]}) for slot in start.mine]
-            problems = {one.id: one for slot in start.mine for several in slot.rounds for one in several}
+            problems = {one.id: one for slot in start.mine for one in slot.problems}
             with self._processes.engine.stream() as stream:
                 schedule = Schedule(
                     stream,
@@ -187,7 +193,7 @@ class StepFlow:
         candidates = self._sampler.next_batch(min(controls.candidates(places), len(self._sampler)))
         evidence: Evidence = {}
         read: tuple[int, ...] = ()
-        if controls.selector is not None and controls.selector.needs == "prompts":
+        if _reads_prompts(controls):
             evidence, read = self._read_prompts(candidates, controls)
         ranked = controls.rank(step, candidates, evidence, min(places, len(candidates)))
         withheld = set(ranked.gated)
@@ -216,9 +222,9 @@ class StepFlow:
         first = [slot.rounds[0][0] for slot in slots]
         known = [PredictedProblem(one, (), controls.kept_predictions(step, one.id)) for one in first]
         if any(one.predictions for one in known):
-            limit, processes = self._config.rollout.max_solution_tokens, len(self._processes.gather_objects([None]))
+            limit = self._config.rollout.max_solution_tokens
             of = dict(zip((one.id for one in first), slots, strict=True))
-            slots = [of[problem.id] for problem in dealt(known, limit, processes)]
+            slots = [of[problem.id] for problem in dealt(known, limit, self._processes.place.processes)]
         return self._processes.share(slots)
 
     def _ways(self, start: Start, early: EarlyVerdicts | None) -> Ways:
@@ -231,6 +237,7 @@ class StepFlow:
             early,
             decides=start.decides,
             replaces_flat=start.replaces_flat,
+            evidence=start.evidence,
         )
 
     def _gathered(self, start: Start, made: Made) -> list[Record]:
@@ -264,6 +271,10 @@ class StepFlow:
     def _flagged(self, start: Start, records: Sequence[Record]) -> frozenset[str]:
         ranked = (*start.ranked.gated, *start.ranked.audited)
         return frozenset(ranked).union(*(record.flagged for record in records))
+
+
+def _reads_prompts(controls: Controls) -> bool:
+    return controls.selector is not None and controls.selector.needs == "prompts"
 
 
 def _seconds(start: Start, ways: Ways) -> dict[str, float]:

@@ -13,7 +13,7 @@ from masa.model.copies import plain_copy
 from masa.model.lora import has_adapters
 from masa.model.sharded import is_sharded
 from masa.rollout.engine import RolloutEngine
-from masa.rollout.room import positions_of
+from masa.rollout.room import HINT_TOKENS, positions_of
 from masa.rollout.stop_texts import StopTexts
 from masa.rollout.weights.adapters import policy_samples_itself
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EngineName = Literal["transformers", "vllm", "vllm_server"]
-# Hints lengthen a prompt after its length has been checked.
-_ROOM_FOR_HINTS = 512
 
 
 def make_engine(
@@ -147,7 +145,7 @@ def model_length(
     lengths = [] if possible is None else [possible]
     if max_prompt_tokens is not None:
         response = max(section.max_solution_tokens, section.max_meta_tokens, max_response_tokens or 0)
-        lengths.append(max_prompt_tokens + response + _ROOM_FOR_HINTS)
+        lengths.append(max_prompt_tokens + response + HINT_TOKENS)
     if not lengths:
         raise ConfigError(
             "rollout.max_model_len: found null, and the model names no longest sequence: a number is needed"

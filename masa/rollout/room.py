@@ -15,6 +15,9 @@ from masa.model.loading import loading_options, resolve_model_path
 if TYPE_CHECKING:
     from masa.rollout.engine import RolloutPath
 
+HINT_TOKENS = 512
+"""What a hint may add to a solution prompt beyond ``prompts.max_tokens``; a longer one is not given."""
+
 _STRETCHED = ("yarn", "linear", "dynamic")
 _LIMITS: dict[RolloutPath, str] = {"solution": "max_solution_tokens", "meta": "max_meta_tokens"}
 _OPTIONS: Mapping[RolloutPath, str] = {path: f"rollout.{name}" for path, name in _LIMITS.items()}

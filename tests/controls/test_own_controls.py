@@ -65,6 +65,13 @@ class ByPrompts(ByMetas):
         return {one.problem.id: abs(evidence[one.problem.id][0]) for one in candidates}
 
 
+class FlagsByPrompts(ByMetas):
+    needs = "prompts"
+
+    def judge(self, step, candidates, evidence):
+        return {one.problem.id: "unsolvable" if evidence[one.problem.id][0] == 0.0 else "open" for one in candidates}
+
+
 class BySolutions(ByMetas):
     needs = "solutions"
 
@@ -188,6 +195,31 @@ def test_a_method_of_ones_own_flags_by_predictions() -> None:
 def test_a_method_of_ones_own_judges_by_hidden_states_of_prompts() -> None:
     batch, groups, _ = _world("controls.selection.method=my_controls:ByPrompts").step(1)
     assert (len(groups), len(batch.gated)) == (8, 8)
+
+
+@pytest.mark.parametrize("gated", ["replace", "leave_out"])
+def test_a_method_of_ones_own_flags_by_hidden_states_of_prompts(gated: str) -> None:
+    made = _world(
+        "controls.selection.method=my_controls:FlagsByPrompts", "controls.gating.audit_share=0",
+        "controls.gating.max_share=0.5", f"controls.gating.gated={gated}",
+    )  # fmt: skip
+    made.controls.read_prompts = lambda prompts, passes: [[float(n % 2)] for n in range(len(prompts))]
+    batch, groups, _ = made.step(1)
+    assert batch.gated
+    assert {batch.evidence[one.problem.id][0] for one in batch.gated} == {0.0}
+    assert {batch.evidence[one.problem.id][0] for one in groups} >= {1.0}
+    assert len(batch.prompts_read) == len(batch.evidence) >= len(groups) + len(batch.gated)
+
+
+def test_what_decides_about_a_step_that_is_sampled_ahead_learns_nothing_meanwhile() -> None:
+    made = _world(
+        "controls.cutoff.enabled=true", "controls.own.budget={path: my_controls:Growing, arguments: {start: 20}}"
+    )
+    before = made.controls.at_this_moment()
+    problem = made.prepared.train[0]
+    made.step(1)
+    budgets = [one.plan_settings.cutoff.budget(problem, (), 64) for one in (before, made.controls)]  # type: ignore[union-attr]
+    assert budgets == [20, 21]
 
 
 def test_a_budget_of_ones_own_cuts_solutions_and_is_measured() -> None:

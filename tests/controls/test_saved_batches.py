@@ -61,7 +61,7 @@ def _as_sampled(batch: ShapedBatch, process: int, processes: int) -> ShapedBatch
 )
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 1), (1, 2), (2, 3)])
 def test_a_batch_with_its_decisions_survives_a_checkpoint(overrides: tuple[str, ...], before: int, after: int) -> None:
-    batch = _batch(*overrides)
+    batch = replace(_batch(*overrides), prompts_read=(5, 7))
     states = []
     for process in range(before):
         states.append(_through_a_file(save_batches({3: _as_sampled(batch, process, before)})))

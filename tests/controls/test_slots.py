@@ -11,6 +11,8 @@ from masa.controls.gating import gatings
 from masa.flow.dynamic_sampling import DynamicSampling
 from masa.flow.slots import draw_slots, left_over
 from masa.problems import Problem, ProblemSampler
+from masa.rollout.engine import Finished, RolloutError
+from masa.rollout.stream import RoundStream
 
 
 def _sampler(count: int, batch: int) -> ProblemSampler:
@@ -59,6 +61,22 @@ def test_who_may_gate_one_more_follows_from_seed_and_step() -> None:
     assert {sum(found) for found in drawn.values()} == {20}
     assert len(set(drawn.values())) == 4
     assert tuple(gatings(section, 30, 1, 2)) == drawn[1, 2]
+
+
+class _Forgetful(RoundStream):
+    """Gives one rollout, and then nothing more."""
+
+    def take(self) -> list[Finished]:
+        return super().take()[:1]
+
+
+def test_a_stream_that_ends_before_all_has_come_is_an_error_and_no_smaller_batch() -> None:
+    world = World(
+        lambda problem, draw: prediction(0.5, 20), {f"p{n}": 0.5 for n in range(8)}, "algorithm.num_problems=4"
+    )
+    world.engine.stream = lambda: _Forgetful(world.engine.generate)  # type: ignore[method-assign]
+    with pytest.raises(RolloutError, match="stream ended, and 8 requests have not"):
+        world.step(1)
 
 
 def _flat_world(rates: dict[str, float], **options: object) -> World:

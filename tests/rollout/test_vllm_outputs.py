@@ -63,10 +63,11 @@ class _Memory:
 
 
 class _Batch:
-    """Each call of `advance` ends the oldest sample; ``fails_at`` is the number of the call that fails."""
+    """Each call of `advance` ends the oldest sample, or the youngest; ``fails_at`` is the call that fails."""
 
-    def __init__(self, memory: _Memory, fails_at: int | None) -> None:
+    def __init__(self, memory: _Memory, fails_at: int | None, *, youngest_first: bool = False) -> None:
         self.memory = memory
+        self._next = -1 if youngest_first else 0
         self.calls: list[list[str]] = []
         self._fails_at = fails_at
         self._waiting: list[tuple[int, RolloutRequest, int]] = []
@@ -82,7 +83,7 @@ class _Batch:
             raise RuntimeError(f"the kernel failed in {type(memory).__name__}")
         if not self._waiting:
             return []
-        number, request, index = self._waiting.pop(0)
+        number, request, index = self._waiting.pop(self._next)
         seed = request.seeds[index]
         rollout = Rollout(request.problem_id, request.path, index, request.prompt_ids, (seed,), (-1.0,), "stop", 0, 0.0)
         return [Finished(number, request, rollout)]
@@ -94,15 +95,17 @@ class _Batch:
 class _Fails:
     """An engine whose first batches fail at these calls."""
 
-    def __init__(self, *fails_at: int) -> None:
+    def __init__(self, *fails_at: int, differs_when_built_again: bool = False) -> None:
         self.memory = _Memory()
+        self._differs = differs_when_built_again
         self.held: weakref.ref[_Memory] = weakref.ref(self.memory)
         self.fails_at = list(fails_at)
         self.batches: list[list[list[str]]] = []
         self.rebuilt, self.is_lost = 0, False
 
     def begin(self) -> _Batch:
-        batch = _Batch(self.memory, self.fails_at.pop(0) if self.fails_at else None)
+        fails_at = self.fails_at.pop(0) if self.fails_at else None
+        batch = _Batch(self.memory, fails_at, youngest_first=self._differs and self.rebuilt > 0)
         self.batches.append(batch.calls)
         return batch
 
@@ -130,12 +133,13 @@ def _request(name: str) -> RolloutRequest:
 def _tokens_of_a_chain(engine: _Fails) -> list[tuple[str, int]]:
     """Two requests, and another one when the second sample has ended."""
     found: list[Finished] = []
+    later = [_request("c")]
     with engine.stream() as stream:
         stream.submit([_request("a"), _request("b")])
         while ended := stream.take():
             found += ended
-            if len(found) == 2:
-                stream.submit([_request("c")])
+            if len(found) >= 2 and later:
+                stream.submit([later.pop()])
     return [(one.request.problem_id, one.rollout.token_ids[0]) for one in found]
 
 
@@ -145,6 +149,13 @@ def test_an_engine_that_failed_does_again_what_it_has_done_and_gives_nothing_twi
     assert failing.rebuilt == 1
     assert failing.batches == [[["a", "b"], [], ["c"], []], whole.batches[0]]
     assert not failing.is_lost
+
+
+@pytest.mark.parametrize("fails_at", [2, 3, 4, 5])
+def test_an_engine_that_does_it_again_in_another_order_loses_nothing_and_gives_nothing_twice(fails_at: int) -> None:
+    failing = _Fails(fails_at, differs_when_built_again=True)
+    assert sorted(_tokens_of_a_chain(failing)) == sorted(_tokens_of_a_chain(_Fails()))
+    assert failing.rebuilt == 1
 
 
 def test_the_memory_of_an_engine_that_failed_is_free_when_the_new_one_is_built() -> None:

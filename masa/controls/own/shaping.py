@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from masa.config.controls import OwnControlsSection
 from masa.config.section import ImportedSource
@@ -41,6 +42,12 @@ class OwnPart:
         observe = getattr(self.part, "observe", None)
         if callable(observe):
             observe(step, list(groups))
+
+    def at_this_moment(self) -> Self:
+        """What says the same as this one, whatever this one learns later on; itself where it does not learn."""
+        if not callable(getattr(self.part, "observe", None)):
+            return self
+        return type(self)(self.path, copy.deepcopy(self.part))
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self.part)

@@ -167,7 +167,7 @@ class VllmEngine:
             begin=self._begin,
             rebuild=self._rebuild,
             lost=self._lose_weights,
-            require=lambda requests: require_lengths(requests, self.max_model_len),
+            require=self._check,
             undisturbed=self._undisturbed,
             in_use=self._in_use,
             closing=self._closing,
@@ -311,6 +311,10 @@ class VllmEngine:
     def _build(self) -> Any:
         return build_engine(self._arguments, self._statistics, on_cpu=self._on_cpu, policy_classes=self._policy_classes)
 
+    def _check(self, requests: Sequence[RolloutRequest]) -> None:
+        self._require_weights()
+        require_lengths(requests, self.max_model_len)
+
     def _require_weights(self) -> None:
         if not self._has_weights:
             raise RolloutError("the vLLM engine has not been given the policy's weights: call update_weights first")
@@ -341,7 +345,7 @@ class VllmEngine:
 
     def _generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Samples of each request; a failure of the engine is not mended."""
-        require_lengths(requests, self.max_model_len)
+        self._check(requests)
         started = time.perf_counter()
         batch = self._begin()
         rollouts: list[list[Rollout]] = [[] for _ in requests]

@@ -50,7 +50,8 @@ class VllmStream:
     """A `RolloutStream` that lets vLLM's engine work inside of `take`.
 
     After a failure the engine is built once more and does again what it has done since the stream began: the same
-    requests at the same moments, so the same rollouts. Those that have been taken are not given again.
+    requests at the same moments, so the same rollouts. Those that have been taken are not given again, and where the
+    new engine makes them in another order (its kernels may differ in the last bit) none is lost.
     """
 
     def __init__(self, engine: Engine, statistics: EngineStatistics) -> None:
@@ -60,6 +61,7 @@ class VllmStream:
         self._submitted = 0
         self._coming: list[RolloutRequest] = []
         self._history: list[list[RolloutRequest]] = []  # what was submitted before each call of `take`
+        self._given: set[tuple[int, int]] = set()  # number and index of all that has been taken
         self._failed = ""
 
     def submit(self, requests: Sequence[RolloutRequest]) -> range:
@@ -76,6 +78,7 @@ class VllmStream:
         self._history.append(self._coming)
         self._coming = []
         found = self._advance_or_rebuild()
+        self._given |= {_key(one) for one in found}
         self._statistics.sampled([[one.rollout for one in found]], time.perf_counter() - started)
         return found
 
@@ -120,14 +123,31 @@ class VllmStream:
         )
 
     def _again(self) -> list[Finished]:
-        """All that was done since the stream began; what the last call of it gives."""
+        """All that was done since the stream began; what it gives that has not been taken."""
         self._batch = self._engine.begin()
         found: list[Finished] = []
-        for requests in self._history:
-            found = self._advance(requests)
-        return found
+        *earlier, newest = self._history
+        for requests in earlier:
+            found += self._new(self._step(requests))
+        # Nothing more is asked for than before the failure, unless that gives what was taken then.
+        return found + self._new(self._step(newest)) or self._advance(())
 
     def _advance(self, requests: Sequence[RolloutRequest]) -> list[Finished]:
+        """What ends next, of what has not been taken."""
+        while ended := self._step(requests):
+            if found := self._new(ended):
+                return found
+            requests = ()
+        return []
+
+    def _step(self, requests: Sequence[RolloutRequest]) -> list[Finished]:
         assert self._batch is not None
         with self._engine.undisturbed():
             return self._batch.advance(requests)
+
+    def _new(self, ended: Sequence[Finished]) -> list[Finished]:
+        return [one for one in ended if _key(one) not in self._given]
+
+
+def _key(one: Finished) -> tuple[int, int]:
+    return one.number, one.rollout.index
