@@ -32,7 +32,7 @@ class Size:
     share: int
 
 
-SIZES = (Size("short", 3, 4, 25), Size("middling", 5, 8, 30), Size("long", 9, 12, 25), Size("very long", 13, 16, 20))
+SIZES = (Size("short", 3, 4, 15), Size("middling", 5, 8, 25), Size("long", 9, 12, 30), Size("very long", 13, 16, 30))
 
 
 def forward(count: int) -> list[int]:
