@@ -34,7 +34,7 @@ def _rollout(answer: dict[str, Any]) -> Any:
 
 def test_no_default_of_a_models_generation_config_acts_in_vllm() -> None:
     protocol = pytest.importorskip("vllm.entrypoints.openai.completion.protocol", reason="vllm is not installed")
-    body = completion_body(REQUEST, 1, model="m", stops=Stops([1, 2]))
+    body = completion_body(REQUEST, 1, model="m", stop_ids=[1, 2])
     request = protocol.CompletionRequest(**body)
     # Later versions may take more from there: all of them have to be said.
     assert set(request._DEFAULT_SAMPLING_PARAMS) <= set(body)

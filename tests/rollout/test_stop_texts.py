@@ -166,7 +166,7 @@ def test_a_sample_of_vllm_is_given_up_at_the_token_that_completes_a_text(
 def test_a_server_is_asked_for_the_texts_and_its_answer_ends_with_one_of_them(tokenizer: Any, texts: StopTexts) -> None:
     request = RolloutRequest("p", "solution", (5, 6), (1,), 40)
     stops = Stops([4], texts)
-    body = completion_body(request, 0, model="m", stops=stops)
+    body = completion_body(request, 0, model="m", stop_ids=[4], stop_texts=texts)
     assert (body["stop"], body["stop_token_ids"]) == (TEXTS, [4])
     assert (body["include_stop_str_in_output"], body["skip_special_tokens"]) == (True, False)
     ids = _ids(tokenizer, "One step at a time. a=12")
@@ -184,7 +184,7 @@ def test_a_server_is_asked_for_the_texts_and_its_answer_ends_with_one_of_them(to
 
 
 def test_a_request_to_a_server_says_nothing_of_texts_where_there_are_none() -> None:
-    body = completion_body(RolloutRequest("p", "solution", (5,), (1,), 4), 0, model="m", stops=Stops([4]))
+    body = completion_body(RolloutRequest("p", "solution", (5,), (1,), 4), 0, model="m", stop_ids=[4])
     assert not {"stop", "include_stop_str_in_output", "skip_special_tokens"} & set(body)
 
 

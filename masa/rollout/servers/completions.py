@@ -27,20 +27,20 @@ class Stops:
     ids: Sequence[int]
     texts: StopTexts | None = None
 
-    def body(self) -> dict[str, Any]:
-        """Their part of a request; the server then looks for texts where `StopTexts` does."""
-        if self.texts is None:
-            return {"stop_token_ids": list(self.ids)}
-        texts = {"stop": list(self.texts.texts), "include_stop_str_in_output": True, "skip_special_tokens": False}
-        return {"stop_token_ids": list(self.ids), **texts}
 
-
-def completion_body(request: RolloutRequest, index: int, *, model: str, stops: Stops) -> dict[str, Any]:
+def completion_body(
+    request: RolloutRequest, index: int, *, model: str, stop_ids: Sequence[int], stop_texts: StopTexts | None = None
+) -> dict[str, Any]:
     """What is posted for sample ``index`` of ``request``; ``model`` is the name that the server serves it under.
+
+    The server looks for texts that end a response where `StopTexts` does.
 
     Every parameter of sampling is said, also those that change nothing: what is left out, a server takes from the
     model's generation_config, and its samples are then not the policy's.
     """
+    texts: dict[str, Any] = {}
+    if stop_texts is not None:
+        texts = {"stop": list(stop_texts.texts), "include_stop_str_in_output": True, "skip_special_tokens": False}
     return {
         "model": model,
         "prompt": list(request.prompt_ids),
@@ -53,7 +53,8 @@ def completion_body(request: RolloutRequest, index: int, *, model: str, stops: S
         "min_p": request.sampling.min_p,
         **_NEUTRAL,
         "seed": request.seeds[index],
-        **stops.body(),
+        "stop_token_ids": list(stop_ids),
+        **texts,
         "ignore_eos": True,
         "logprobs": 0,
         "return_token_ids": True,

@@ -46,7 +46,8 @@ class Servers:
 
     def complete(self, address: str, request: RolloutRequest, index: int, started: float) -> Rollout:
         """Sample ``index`` of ``request``, made by one server."""
-        body = completion_body(request, index, model=self.model_name(address), stops=self.stops)
+        ids, texts = self.stops.ids, self.stops.texts
+        body = completion_body(request, index, model=self.model_name(address), stop_ids=ids, stop_texts=texts)
         answer = self.clients[address].post("/v1/completions", body, timeout=None)
         seconds = time.perf_counter() - started
         return completed_rollout(request, index, answer, self.weight_version, seconds, stops=self.stops)
