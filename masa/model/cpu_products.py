@@ -27,24 +27,35 @@ def products_are_known() -> bool:
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right`` of two matrices of one type; nothing differentiates it."""
-    return _linear(left, right.t(), None) if _is_large(left, right) else left @ right
+    return linear_product(left, right.t(), None) if _is_large(left, right) else left @ right
 
 
 def add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
     """Add ``left @ right`` to ``target``, all of one type; nothing differentiates it."""
     if _is_large(left, right):
-        target.add_(_linear(left, right.t(), None))
+        target.add_(linear_product(left, right.t(), None))
     else:
         target.addmm_(left, right)
 
 
+def linear_product(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """oneDNN's product of states ``[..., in]`` with a weight ``[out, in]``, plain or packed; any strides."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
+    return found
+
+
+def plain_linears(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers that compute their product and nothing else; those with a forward of their own do more."""
+    return [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, nn.Linear) and _is_plain(layer) and "forward" not in vars(layer)
+    ]
+
+
 def use_cpu_products(model: nn.Module) -> int:
     """Have ``model``'s linear layers computed by `CpuLinear`; how many there are (none where it would gain nothing)."""
-    layers: list[nn.Linear] = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.Linear) and type(module) is nn.Linear and "forward" not in vars(module)
-    ]
+    layers = plain_linears(model)
     ours = all(_is_ours(layer.weight) for layer in layers) and products_are_known()
     if not ours or sum(layer.weight.numel() for layer in layers) < LEAST_WEIGHTS:
         return 0
@@ -68,7 +79,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(states, weight)
-        return _linear(states, weight, bias)
+        return linear_product(states, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -77,15 +88,14 @@ class _Linear(torch.autograd.Function):
         need_states, need_weight, need_bias = ctx.needs_input_grad
         rows = gradient.reshape(-1, weight.shape[0])
         return (
-            _linear(rows, weight.t(), None).view(states.shape) if need_states else None,
-            _linear(rows.t(), states.reshape(-1, weight.shape[1]).t(), None) if need_weight else None,
+            linear_product(rows, weight.t(), None).view(states.shape) if need_states else None,
+            linear_product(rows.t(), states.reshape(-1, weight.shape[1]).t(), None) if need_weight else None,
             rows.sum(0) if need_bias else None,
         )
 
 
-def _linear(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
-    return found
+def _is_plain(layer: nn.Linear) -> bool:
+    return type(layer) in (nn.Linear, CpuLinear)
 
 
 def _is_large(left: Tensor, right: Tensor) -> bool:

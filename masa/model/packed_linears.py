@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from masa.config import ConfigError
-from masa.model.cpu_products import LEAST_WEIGHTS, CpuLinear, products_are_known
+from masa.model.cpu_products import LEAST_WEIGHTS, linear_product, plain_linears, products_are_known
 
 # Rows of a product that weights are laid out for; products of fewer and of more rows use the same copies.
 _ROWS = 64
@@ -38,11 +38,7 @@ def packed_product(weight: Tensor) -> Product:
     """The product with a copy of ``weight`` ``[out, in]``, packed in its own type."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
 
-    def product(states: Tensor, bias: Tensor | None) -> Tensor:
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
-        return found
-
-    return product
+    return lambda states, bias: linear_product(states, packed, bias)
 
 
 def packed_linears(model: nn.Module, dtype: torch.dtype | None = None) -> PackedLinears | None:
@@ -83,11 +79,7 @@ class PackedLinears:
         own: Any = model
         self._head = own.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
         self._dtype = dtype
-        self._layers: list[nn.Linear] = [
-            layer
-            for layer in model.modules()
-            if isinstance(layer, nn.Linear) and _is_plain(layer) and "forward" not in vars(layer)
-        ]
+        self._layers = plain_linears(model)
         self._forwards: dict[nn.Linear, Callable[[Tensor], Tensor]] = {}
         self._seen: dict[nn.Linear, tuple[int, int]] = {}
 
@@ -128,8 +120,3 @@ class PackedLinears:
         if dtype == own:
             return lambda states: product(states, bias)
         return lambda states: product(states.to(dtype), bias).to(own)
-
-
-def _is_plain(layer: nn.Linear) -> bool:
-    """Whether it computes its product and nothing else."""
-    return type(layer) in (nn.Linear, CpuLinear)
