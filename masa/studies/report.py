@@ -22,6 +22,7 @@ from masa.studies.comparison import (
     oracle_saving,
     smoothed,
 )
+from masa.studies.gate_balance import gate_balance
 from masa.studies.plan import Study
 from masa.studies.record import Record, RecordError, read_record
 from masa.tracking.figure_style import style
@@ -70,6 +71,7 @@ def write_study_report(name: str, study: Study, folder: Path) -> Path:
     text += ["Curves averaged over the seeds, where an arm has run with all of the baseline's:", ""]
     text += [*_averaged_table(arms, study), ""]
     text += ["## What a run consists of", "", *_course_table(arms, study), ""]
+    text += _gate_lines(arms, study)
     text += _oracle_lines(arms, study)
     text += [f"![Accuracy against cost]({FIGURE})", ""]
     write_png(_figure(arms, study), folder / FIGURE)
@@ -153,6 +155,36 @@ def _course_table(arms: Mapping[str, BySeed], study: Study) -> list[str]:
             ]
         )
     return _table(head, rows)
+
+
+def _gate_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:
+    """The balance of every gate of the study beside its break-even line; nothing where no arm gates."""
+    base = list(arms[study.baseline].values())
+    found = {arm: gate_balance(list(by_seed.values()), base) for arm, by_seed in arms.items()}
+    balances = {arm: balance for arm, balance in found.items() if balance is not None}
+    if not balances:
+        return []
+    head = [
+        "arm",
+        "metas over solutions r",
+        "gated q",
+        "precision p",
+        "break-even q",
+        "times the informative groups a token",
+    ]
+    rows = [
+        [_title(arm, study)]
+        + [f"{value:.2f}" for value in (one.ratio, one.gated, one.precision, one.break_even, one.saving)]
+        for arm, one in balances.items()
+    ]
+    informative = next(iter(balances.values())).informative
+    note = (
+        f"r is in tokens, of one drawn problem's metas over one solved problem's solutions. Of the baseline's groups "
+        f"u = {informative:.2f} are informative. A gate breaks even at q = r / (1 - (1 - p) / u) (inf: never), and has "
+        "(1 - q (1 - p) / u) / (1 - q + r) times the baseline's informative groups for each token. Tokens that a "
+        "cutoff saves are not part of it."
+    )
+    return ["### The gate's balance", "", *_table(head, rows), "", note, ""]
 
 
 def _oracle_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:

@@ -1,0 +1,73 @@
+"""What a gate saves against what its metas cost, by formula: where it breaks even, and what it should have saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from masa.studies.record import Record
+
+GATE_PRECISION = "control/gate_precision"
+
+
+@dataclass(frozen=True)
+class GateBalance:
+    """A gate's balance over a run, or over the mean of several; all are shares out of 1 but ``saving``.
+
+    With solutions of L tokens, a problem that is solved costs G L and one that is drawn M l for its metas.
+
+    Attributes:
+        ratio: r = M l / (G L), the metas of a drawn problem over the solutions of a solved one, in tokens.
+        gated: q, the share of the drawn problems that were gated.
+        precision: p, the share of the gated problems whose groups would have been flat, by the audits.
+        informative: u, the share of the baseline's groups that are not flat.
+        break_even: the q at which the gate pays its metas back; inf where its precision is too low for any q.
+        saving: informative groups for each generated token, as a multiple of the baseline's.
+    """
+
+    ratio: float
+    gated: float
+    precision: float
+    informative: float
+    break_even: float
+    saving: float
+
+
+def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalance | None:
+    """The balance of an arm's runs; None where no problem was gated or no precision is known.
+
+    Of N drawn problems (1 - q) N are solved, at (r + 1 - q) N G L tokens; (u - q (1 - p)) N groups are informative.
+    Plain GRPO has u N informative groups for N G L tokens. The quotient is the saving, and it is 1 at
+    q = r / (1 - (1 - p) / u).
+    """
+    drawn = math.fsum(one.totals["cost/problems_drawn"] for one in arm)
+    gated = math.fsum(one.totals["cost/problems_gated"] for one in arm)
+    known = [value for one in arm for value in one.course.get(GATE_PRECISION, []) if value is not None]
+    if not gated or not known:
+        return None
+    metas = math.fsum(one.totals["cost/meta_tokens"] for one in arm)
+    solutions = math.fsum(one.totals["cost/solution_tokens"] for one in arm)
+    ratio = (metas / drawn) / (solutions / (drawn - gated))
+    precision = math.fsum(known) / len(known)
+    informative = _mean([1 - _flat(one) for one in baseline])
+    share = gated / drawn
+    lost = (1 - precision) / informative if informative else math.inf
+    return GateBalance(
+        ratio=ratio,
+        gated=share,
+        precision=precision,
+        informative=informative,
+        break_even=ratio / (1 - lost) if lost < 1 else math.inf,
+        saving=max(0.0, 1 - share * lost) / (1 - share + ratio),
+    )
+
+
+def _flat(record: Record) -> float:
+    """Mean share of the groups with equal rewards."""
+    both = [record.course["rollout/solved_all"], record.course["rollout/solved_none"]]
+    return math.fsum(_mean([value for value in values if value is not None]) for values in both)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan

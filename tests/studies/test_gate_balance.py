@@ -1,0 +1,66 @@
+"""The balance of a gate, with numbers worked by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from masa.studies.gate_balance import gate_balance
+from masa.studies.record import COSTS, Record
+
+
+def record(*, drawn, gated, metas, solutions, precision, flat):
+    totals = dict.fromkeys(COSTS, 0.0) | {
+        "cost/problems_drawn": drawn,
+        "cost/problems_gated": gated,
+        "cost/meta_tokens": metas,
+        "cost/solution_tokens": solutions,
+    }
+    course = {"rollout/solved_all": [flat, flat], "rollout/solved_none": [0.1, 0.1]}
+    if precision is not None:
+        course["control/gate_precision"] = [None, precision]
+    spent = {cost: [0.0] for cost in COSTS}
+    return Record("s", "a", 0, "f", {}, {}, [0], [0.0], spent, totals, 0.0, course)
+
+
+BASE = record(drawn=100, gated=0, metas=0, solutions=1000, precision=None, flat=0.4)
+
+
+def test_a_perfect_gate_breaks_even_where_it_gates_as_much_as_its_metas_cost():
+    # 100 drawn, 40 gated; 60 solved at 10 tokens, metas of 2 tokens: r = 0.2, q = 0.4, u = 0.5.
+    balance = gate_balance([record(drawn=100, gated=40, metas=200, solutions=600, precision=1.0, flat=0.2)], [BASE])
+    assert balance.ratio == pytest.approx(0.2)
+    assert balance.gated == pytest.approx(0.4)
+    assert balance.informative == pytest.approx(0.5)
+    assert balance.break_even == pytest.approx(0.2)
+    assert balance.saving == pytest.approx(1 / 0.8)  # 50 informative groups for 800 tokens, against 50 for 1,000
+
+
+def test_a_gate_that_gates_informative_problems_needs_to_gate_more_of_them():
+    # A quarter of the 40 gated would have taught: 40 of 50 informative groups are left, for 800 tokens.
+    balance = gate_balance([record(drawn=100, gated=40, metas=200, solutions=600, precision=0.75, flat=0.2)], [BASE])
+    assert balance.saving == pytest.approx((40 / 800) / (50 / 1000))
+    assert balance.break_even == pytest.approx(0.4)
+    assert balance.saving == pytest.approx(1.0)
+
+
+def test_a_gate_no_better_than_chance_never_breaks_even():
+    balance = gate_balance([record(drawn=100, gated=40, metas=200, solutions=600, precision=0.5, flat=0.2)], [BASE])
+    assert math.isinf(balance.break_even)
+    assert balance.saving < 1
+
+
+def test_several_runs_count_together():
+    one = record(drawn=100, gated=40, metas=200, solutions=600, precision=1.0, flat=0.2)
+    other = replace(one, totals=one.totals | {"cost/problems_gated": 20, "cost/solution_tokens": 800})
+    balance = gate_balance([one, other], [BASE, BASE])
+    assert balance.gated == pytest.approx(0.3)
+    assert balance.ratio == pytest.approx(0.2)
+
+
+def test_runs_without_a_gate_have_no_balance():
+    assert gate_balance([BASE], [BASE]) is None
+    unaudited = record(drawn=100, gated=40, metas=200, solutions=600, precision=None, flat=0.2)
+    assert gate_balance([unaudited], [BASE]) is None
