@@ -180,9 +180,9 @@ def _gate_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:
     informative = next(iter(balances.values())).informative
     note = (
         f"r is in tokens, of one drawn problem's metas over one solved problem's solutions. Of the baseline's groups "
-        f"u = {informative:.2f} are informative. A gate breaks even at q = r / (1 - (1 - p) / u) (inf: never), and has "
-        "(1 - q (1 - p) / u) / (1 - q + r) times the baseline's informative groups for each token. Tokens that a cutoff "
-        "saves are not part of it."
+        f"u = {informative:.2f} are informative. It breaks even at q = r / (1 - (1 - p) / u) (inf: never) and has "
+        "(1 - q (1 - p) / u) / (1 - q + r) times the baseline's informative groups for each token. Tokens that a "
+        "cutoff saves are not part of it."
     )
     return ["### The gate's balance", "", *_table(head, rows), "", note, ""]
 
