@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from masa.config import dump_config
@@ -41,10 +42,27 @@ def outstanding(runs: Sequence[PlannedRun], records: Path) -> list[PlannedRun]:
     return missing
 
 
+def adopt_records(runs: Sequence[PlannedRun], records: Path) -> list[PlannedRun]:
+    """Copy the records of runs that another study beside this one has made with the same options; these runs.
+
+    Studies whose folders of records lie side by side share runs in this way: the baseline above all.
+    """
+    wanted = {run.fingerprint: run for run in runs}
+    adopted = []
+    for path in sorted(records.parent.glob("*/*-seed*.json")):
+        run = None if path.parent == records else wanted.get(read_record(path).fingerprint)
+        if run is not None and run not in adopted:
+            write_record(replace(read_record(path), study=run.study, arm=run.arm), records / f"{run.name}.json")
+            adopted.append(run)
+    return adopted
+
+
 def run_all(
     runs: Sequence[PlannedRun], records: Path, *, processes: int, report: Callable[[str], None] = print
 ) -> None:
     """Train the outstanding runs, ``processes`` at a time, and write the record of each as it ends.
+
+    A run that another study beside this one has made is not trained again: its record is copied.
 
     An interrupt (Ctrl-C, SIGTERM) asks the runs in progress to write a checkpoint and end; the next call goes on from
     there. When a run fails, no further one is started and those in progress are ended in the same way.
@@ -54,6 +72,9 @@ def run_all(
         KeyboardInterrupt: the study was interrupted.
     """
     waiting = outstanding(runs, records)
+    for run in adopt_records(waiting, records):
+        waiting.remove(run)
+        report(f"{run.name} has been run by another study")
     report(f"{len(runs) - len(waiting)} of {len(runs)} runs are done")
     started: list[tuple[PlannedRun, subprocess.Popen[bytes]]] = []
     before = signal.signal(signal.SIGTERM, _interrupt)

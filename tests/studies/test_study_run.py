@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from study_files import PROJECT, write_study
 from masa.studies.plan import planned_runs, read_study
 from masa.studies.record import RecordError, make_record, read_record, write_record
 from masa.studies.report import write_study_report
+from masa.studies.runner import run_all
 from masa.study import main
 from masa.tracking.jsonl import read_rows
 
@@ -71,6 +73,37 @@ def test_a_finished_study_starts_no_run_again(finished, capsys, monkeypatch):
     assert main([str(path), *where]) == 0
     assert "2 of 2 runs are done" in capsys.readouterr().out
     assert {p: p.read_bytes() for p in (folder / "records").glob("*.json")} == before
+
+
+def test_a_run_that_another_study_has_made_with_the_same_options_is_not_trained_again(finished, tmp_path, monkeypatch):
+    """Only the arms' names differ; one of the two has another option, and would have to be trained."""
+    folder, _, _ = finished
+    arms = "  baseline:\n  other:\n    set: {algorithm.meta: true, algorithm.num_metas: 3}\n"
+    path = write_study(tmp_path, arms=arms)
+    path.write_text(path.read_text().replace("baseline: grpo", "baseline: baseline"))
+    (tmp_path / "records").mkdir()
+    shutil.copytree(folder / "records", tmp_path / "records" / "first")
+    trained = []
+    monkeypatch.setattr("masa.studies.runner._start", lambda run: trained.append(run.name) or FinishedProcess())
+    monkeypatch.setattr("masa.studies.runner._finish", lambda run, code, records: None)
+    records = tmp_path / "records" / "second"
+    run_all(planned_runs(path, tmp_path / "runs"), records, processes=1, report=lambda line: None)
+    assert trained == ["other-seed0"]
+    copied, original = (
+        read_record(records / "baseline-seed0.json"),
+        read_record(folder / "records" / "grpo-seed0.json"),
+    )
+    assert (copied.study, copied.arm) == ("tiny", "baseline")
+    assert replace(copied, study=original.study, arm=original.arm) == original
+
+
+class FinishedProcess:
+    """A process that has ended well."""
+
+    returncode = 0
+
+    def poll(self):
+        return 0
 
 
 def test_a_record_of_other_options_is_refused_with_what_changed(finished, capsys):
