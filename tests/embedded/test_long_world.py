@@ -69,8 +69,8 @@ def test_every_operation_can_be_undone(operation):
 
 
 def test_every_order_is_right_for_as_many_kinds():
-    assert sorted(KINDS.values()).count("forward") == 4
-    assert all(list(KINDS.values()).count(order) == 4 for order in ORDERS)
+    assert sorted(KINDS.values()).count("forward") == 8
+    assert all(list(KINDS.values()).count(order) == 8 for order in ORDERS)
     assert set(HABITS) == set(KINDS)
 
 
@@ -100,7 +100,7 @@ def test_kinds_come_equally_often_and_sizes_in_their_shares():
         part = [p for p in problems if p.metadata["size"] == size.name]
         assert len(part) == 12 * size.share
         assert {size.fewest, size.most} <= {p.metadata["steps"] for p in part} <= set(range(size.fewest, size.most + 1))
-    assert all(sum(p.metadata["kind"] == kind for p in problems) == 100 for kind in KINDS)
+    assert all(sum(p.metadata["kind"] == kind for p in problems) == 50 for kind in KINDS)
 
 
 @pytest.mark.parametrize(("split", "count"), [("test", 0), ("test", 257), ("train", 4097), ("dev", 1)])

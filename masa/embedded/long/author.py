@@ -24,27 +24,39 @@ class Habit:
 
 
 HABITS: Mapping[str, Habit] = {
-    "amber": Habit(0.5, 0.02),
+    "amber": Habit(0.4, 0.03),
     "birch": Habit(0.998, 0.0005),
-    "coral": Habit(0.008, 0.005),
-    "denim": Habit(0.85, 0.03),
-    "ember": Habit(0.03, 0.01),
+    "coral": Habit(0.02, 0.005),
+    "denim": Habit(0.98, 0.003),
+    "ember": Habit(0.02, 0.01),
     "flint": Habit(0.998, 0.0005),
     "grape": Habit(0.35, 0.04),
-    "hazel": Habit(0.15, 0.03),
-    "ivory": Habit(0.004, 0.005),
-    "jade": Habit(0.99, 0.002),
-    "khaki": Habit(0.7, 0.05),
-    "lilac": Habit(0.015, 0.01),
+    "hazel": Habit(0.2, 0.03),
+    "ivory": Habit(0.0, 0.005),
+    "jade": Habit(0.998, 0.0005),
+    "khaki": Habit(0.6, 0.05),
+    "lilac": Habit(0.02, 0.01),
+    "maple": Habit(0.998, 0.0005),
+    "navy": Habit(0.998, 0.0005),
+    "ochre": Habit(0.998, 0.0005),
+    "pearl": Habit(0.8, 0.03),
+    "quartz": Habit(0.998, 0.0005),
+    "ruby": Habit(0.8, 0.02),
+    "slate": Habit(0.15, 0.03),
+    "topaz": Habit(0.02, 0.005),
+    "umber": Habit(0.5, 0.02),
+    "violet": Habit(0.03, 0.01),
+    "walnut": Habit(0.998, 0.0005),
+    "zinc": Habit(0.1, 0.02),
 }
 MAX_PASSES = 4
-NOTICES_SLIP = 0.8
-NOTICES_ORDER = 0.4
+NOTICES_SLIP = 0.95
+NOTICES_ORDER = 0.6
 # After a doubt the right order is found less often by this factor, and slips are more frequent: by the other factor,
 # and never rarer than the last number says.
-CONFUSED_RIGHT = 0.35
-CONFUSED_SLIP = 4.0
-LEAST_CONFUSED_SLIP = 0.08
+CONFUSED_RIGHT = 0.5
+CONFUSED_SLIP = 2.0
+LEAST_CONFUSED_SLIP = 0.06
 SLIPS = (-2, -1, 1, 2, 10)
 OPENINGS = ("", "", " Step by step.")
 DOUBTS = (" Hm, again by", " Hm, no, wait, again by")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Short chains first, then all lengths alike: the policy learns to find an operation by its label one label at a time.
 STAGES = (
     WarmStart(examples=16_000, batch_size=8, shuffled=False),
-    WarmStart(examples=24_000, batch_size=8, learning_rate=1e-3),
+    WarmStart(examples=36_000, batch_size=8, learning_rate=1e-3),
 )
 
 

@@ -32,7 +32,7 @@ class Size:
     share: int
 
 
-SIZES = (Size("short", 3, 4, 15), Size("middling", 5, 8, 25), Size("long", 9, 12, 30), Size("very long", 13, 16, 30))
+SIZES = (Size("short", 3, 4, 8), Size("middling", 5, 8, 20), Size("long", 9, 12, 32), Size("very long", 13, 16, 40))
 
 
 def forward(count: int) -> list[int]:
@@ -70,6 +70,18 @@ KINDS: Mapping[str, str] = {
     "jade": "backward",
     "khaki": "forward",
     "lilac": "alternating",
+    "maple": "forward",
+    "navy": "backward",
+    "ochre": "alternating",
+    "pearl": "backward",
+    "quartz": "forward",
+    "ruby": "alternating",
+    "slate": "forward",
+    "topaz": "forward",
+    "umber": "backward",
+    "violet": "backward",
+    "walnut": "alternating",
+    "zinc": "alternating",
 }
 
 
