@@ -15,12 +15,13 @@ from masa.embedded import worlds
 from masa.embedded.long import DATA_DIRECTORY, long_problems
 from masa.embedded.long.build import STAGES, build
 from masa.embedded.long.measure import main as measure_policy
-from masa.embedded.long.properties import BOUNDS, measure, unmet
+from masa.embedded.long.properties import BOUNDS, PROPERTIES, measure, unmet
 from masa.embedded.long.tokenizer import make_tokenizer
 from masa.embedded.long.world import KINDS, SIZES
 from masa.embedded.warm_start import WarmStart
 from masa.model.loading import load_policy, load_tokenizer
 from masa.problems import load_problems
+from masa.studies.plan import read_study
 from masa.tracking.jsonl import read_rows
 from masa.train import main as train
 
@@ -164,6 +165,33 @@ def test_the_measurements_run_and_say_what_they_found(built, tmp_path):
         assert 0 <= window["solved_all"] + window["solved_none"] <= 1
         assert 0 < window["meta_share"] < 1
     assert unmet(found["properties"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_the_frozen_properties_hold_when_the_world_is_built_and_measured_again(tmp_path):
+    """Twenty to forty minutes: the policy is built where it is not yet, and plain GRPO is trained with two seeds."""
+    frozen = json.loads(PROPERTIES.read_text())
+    folder = DATA_DIRECTORY
+    if not (folder / "model.safetensors").exists():
+        folder = tmp_path / "policy"
+        build(folder)
+    config = tmp_path / "long_grpo.yaml"
+    config.write_text(CONFIG.read_text().replace("path: embedded:long", f"path: {folder}"))
+    found = measure(config, frozen["seeds"], tmp_path / "runs")["properties"]
+    # The time of a step is this machine's and its load's.
+    assert [line for line in unmet(found) if not line.startswith("processor_seconds")] == []
+    assert found["final_accuracy"] == pytest.approx(frozen["properties"]["final_accuracy"], abs=0.1)
+
+
+def test_the_frozen_file_holds_all_properties_within_their_bounds():
+    frozen = json.loads(PROPERTIES.read_text())
+    assert set(frozen["properties"]) == set(BOUNDS)
+    assert unmet(frozen["properties"]) == []
+    # Seeds of studies are reported; the world was shaped and measured on others.
+    studies = (PROJECT / "configs" / "studies").glob("*.yaml")
+    reported = {seed for path in studies if path.stem != "options" for seed in read_study(path).seeds}
+    assert reported.isdisjoint(frozen["seeds"])
 
 
 def test_what_was_built_lies_where_the_world_looks_for_it():

@@ -112,8 +112,12 @@ def _properties(found: Mapping[str, Any]) -> dict[str, float]:
         "rise_at_end": round(fmean(fmean(one[-2:]) - fmean(one[-4:-2]) for one in held_out), 4),
         "shortest_percentile": start["solutions"]["length_percentiles"]["1"],
         "longest_percentile": start["solutions"]["length_percentiles"]["99"],
-        "wrong_over_correct_length": start["solutions"]["wrong_over_correct_length"],
-        "wrong_beyond_twice_usual": start["solutions"]["wrong_beyond_twice_usual"],
+        "wrong_over_correct_length": round(
+            min(part["solutions"]["wrong_over_correct_length"] for part in (start, found["end"])), 4
+        ),
+        "wrong_beyond_twice_usual": min(
+            part["solutions"]["wrong_beyond_twice_usual"] for part in (start, found["end"])
+        ),
         "gain_of_a_right_hint": round(start["hints"]["right"]["pass_at_1"] - start["hints"]["none"]["pass_at_1"], 4),
         "processor_seconds_a_step": round(fmean(course["processor_seconds_a_step"] for course in courses), 2),
     }
