@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.config import ConfigError
     from masa.studies.plan import planned_runs, read_study
     from masa.studies.record import RecordError
-    from masa.studies.report import write_study_report
+    from masa.studies.report import has_baseline, write_study_report
     from masa.studies.runner import StudyRunError, run_all
 
     name = options.study.stem
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if not options.report:
             run_all(runs, records, processes=options.processes, report=lambda line: print(line, flush=True))
+            if not has_baseline(study, records):
+                print(f"No tables yet: no run of the baseline {study.baseline!r} has ended")
+                return 0
         print(f"Tables: {write_study_report(name, study, records)}")
     except (ConfigError, RecordError) as error:
         print(f"masa: {error}", file=sys.stderr)

@@ -47,6 +47,11 @@ def read_records(folder: Path, study: Study) -> dict[str, dict[int, Record]]:
     return found
 
 
+def has_baseline(study: Study, folder: Path) -> bool:
+    """Whether a run of the arm that the others are compared with has a record."""
+    return any((folder / f"{study.baseline}-seed{seed}.json").exists() for seed in study.seeds)
+
+
 def write_study_report(name: str, study: Study, folder: Path) -> Path:
     """Write tables and figure of the records in ``folder``; the path of the tables comes back.
 

@@ -125,6 +125,21 @@ def test_a_study_without_its_baselines_records_has_nothing_to_compare(finished, 
         write_study_report("tiny", read_study(path), tmp_path)
 
 
+def test_arms_that_are_run_before_the_baseline_wait_for_it_with_their_tables(finished, tmp_path, capsys):
+    folder, path, _ = finished
+    records = tmp_path / "records"
+    records.mkdir()
+    shutil.copy(folder / "records" / "masa-seed0.json", records)
+    asked = [str(path), "--arms", "masa", "--records", str(records), "--runs", str(tmp_path / "runs")]
+    assert main(asked) == 0
+    assert "No tables yet: no run of the baseline 'grpo' has ended" in capsys.readouterr().out
+    assert not (records / "results.md").exists()
+    assert main([*asked, "--report"]) == 2
+    shutil.copy(folder / "records" / "grpo-seed0.json", records)
+    assert main(asked) == 0
+    assert (records / "results.md").exists()
+
+
 def test_a_kill_while_a_record_is_written_leaves_the_old_one(finished, monkeypatch):
     folder, _path, _ = finished
     file = folder / "records" / "grpo-seed0.json"
