@@ -11,7 +11,7 @@ what was submitted after which of its own outputs, and on nothing else: the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from masa.rollout.engine import Ended, Finished, Rollout, RolloutRequest, RolloutStream
@@ -49,23 +49,27 @@ class RoundStream:
     ) -> None:
         self._sample = sample
         self._is_left = is_left
-        self._waiting: list[RolloutRequest] = []
+        self._waiting: dict[int, RolloutRequest] = {}
         self._submitted = 0
 
     def submit(self, requests: Sequence[RolloutRequest]) -> range:
         first = self._submitted
         self._submitted += len(requests)
-        self._waiting += requests
+        self._waiting |= dict(enumerate(requests, first))
         return range(first, self._submitted)
 
     def take(self) -> list[Finished]:
         while self._is_left(bool(self._waiting)):
-            requests, self._waiting = self._waiting, []
-            first = self._submitted - len(requests)
-            groups = self._sample(requests)
-            if found := list(_numbered(requests, groups, first)):
+            waiting, self._waiting = self._waiting, {}
+            groups = self._sample(list(waiting.values()))
+            if found := list(_numbered(waiting, groups)):
                 return found
         return []
+
+    def cancel(self, numbers: Collection[int]) -> list[Finished]:
+        """Nothing is under way between two rounds; what was drawn in earlier streams is still all that there is."""
+        dropped = {number: self._waiting.pop(number) for number in sorted(numbers) if number in self._waiting}
+        return [Finished(number, one, begun) for number, one in dropped.items() for begun in one.begun if begun]
 
     def __enter__(self) -> RoundStream:
         return self
@@ -73,13 +77,11 @@ class RoundStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._waiting = []
+        self._waiting = {}
 
 
-def _numbered(
-    requests: Sequence[RolloutRequest], groups: Sequence[Sequence[Rollout]], first: int
-) -> Iterator[Finished]:
-    for number, (request, group) in enumerate(zip(requests, groups, strict=True), first):
+def _numbered(requests: Mapping[int, RolloutRequest], groups: Sequence[Sequence[Rollout]]) -> Iterator[Finished]:
+    for (number, request), group in zip(requests.items(), groups, strict=True):
         for rollout in group:
             yield Finished(number, request, rollout)
 
