@@ -298,7 +298,6 @@ class Config(Section):
         require_selection_fits(
             controls.selection_method,
             meta=self.algorithm.meta,
-            async_steps=self.rollout.async_steps,
             dynamic_sampling=self.algorithm.dynamic_sampling.enabled,
             sources=self.problems.train_sources,
         )

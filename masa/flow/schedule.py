@@ -7,22 +7,19 @@ do: moments that the engine's output names, not the clock. Between them the veri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from masa.flow.flow import Samples, Waits
-from masa.rollout.engine import Finished, Rollout, RolloutError, RolloutRequest, RolloutStream
+from masa.rollout.engine import Finished, RolloutError, RolloutRequest, RolloutStream
+from masa.rollout.stream import Collected
 
 
+@dataclass(frozen=True)
 class Waiting:
-    """A way, and the samples that it waits for: of each request, those that have come."""
+    """A way, and the samples that it waits for."""
 
-    def __init__(self, way: Waits[None], requests: Sequence[RolloutRequest]) -> None:
-        self.way = way
-        self.requests = requests
-        self.samples: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
-        self.missing = sum(len(request.seeds) for request in requests)
-
-    def complete(self) -> Samples:
-        return [[one for one in group if one is not None] for group in self.samples]
+    way: Waits[None]
+    collected: Collected
 
 
 class Schedule:
@@ -59,7 +56,9 @@ class Schedule:
                 raise RolloutError(f"the engine's stream ended, and {len(self._places)} requests have not")
             if not finished and not self._looking:
                 return []
-            self._go_on([(one.way, one.complete()) for one in map(self._add, finished) if not one.missing])
+            self._go_on(
+                [(one.way, one.collected.whole()) for one in map(self._add, finished) if not one.collected.missing]
+            )
 
         return self._stop()
 
@@ -67,7 +66,7 @@ class Schedule:
         """Have nothing more sampled."""
         for one in self._stream.cancel(list(self._places)):
             waiting, place = self._places[one.number]
-            waiting.samples[place][one.rollout.index] = one.rollout
+            waiting.collected.note(place, one.rollout)
         stopped = {id(waiting): waiting for waiting, _ in self._places.values()}
         self._places = {}
         return list(stopped.values())
@@ -77,9 +76,7 @@ class Schedule:
         self._ended(one)
         self._count += 1
         waiting, place = self._places[one.number]
-        waiting.samples[place][one.rollout.index] = one.rollout
-        waiting.missing -= 1
-        if None not in waiting.samples[place]:
+        if waiting.collected.add(place, one.rollout):
             del self._places[one.number]
         return waiting
 
@@ -101,7 +98,7 @@ class Schedule:
             if not requests:
                 self._looking.append((self._count + self._lag, way))
                 continue
-            waiting = Waiting(way, requests)
+            waiting = Waiting(way, Collected(requests))
             asked += [(request, waiting, place) for place, request in enumerate(requests)]
         asked.sort(key=lambda one: one[0].path != "solution")
         numbers = self._stream.submit([request for request, _, _ in asked])

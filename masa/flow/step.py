@@ -317,7 +317,7 @@ def _sample_partly(schedule: Schedule, ways: Sequence[Waits[None]], records: Seq
     for waiting in stopped:
         record = record_of[id(waiting.way)]
         assert record.begun is not None
-        record.begun = record.begun.with_requests(waiting.requests, waiting.samples)
+        record.begun = record.begun.with_requests(waiting.collected.requests, waiting.collected.samples)
     chosen = {one.problem.id for one in quota.chosen(whole())}
     for record in records:
         begun = record.begun

@@ -21,15 +21,39 @@ def generate(
     stream: RolloutStream, requests: Sequence[RolloutRequest], ended: Ended | None = None
 ) -> list[list[Rollout]]:
     """Samples of each request, in the order of ``requests`` and of each request's ``seeds``; as `RolloutEngine`."""
-    found: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
+    collected = Collected(requests)
     with stream as opened:
-        opened.submit(requests)
+        first = opened.submit(requests).start
         while finished := opened.take():
             for one in finished:
-                found[one.number][one.rollout.index] = one.rollout
+                collected.add(one.number - first, one.rollout)
                 if ended is not None:
                     ended(one.request, one.rollout)
-    return [[_present(rollout) for rollout in group] for group in found]
+    return collected.whole()
+
+
+class Collected:
+    """The samples of some requests, in the order of requests and seeds whatever comes first; None: not there yet."""
+
+    def __init__(self, requests: Sequence[RolloutRequest]) -> None:
+        self.requests = requests
+        self.samples: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
+        self.missing = sum(len(request.seeds) for request in requests)
+
+    def add(self, place: int, rollout: Rollout) -> bool:
+        """Note a sample of the request at ``place``; whether that request has all of them now."""
+        self.samples[place][rollout.index] = rollout
+        self.missing -= 1
+        return None not in self.samples[place]
+
+    def note(self, place: int, rollout: Rollout) -> None:
+        """What there is of a sample that has not ended, and is missing still."""
+        self.samples[place][rollout.index] = rollout
+
+    def whole(self) -> list[list[Rollout]]:
+        """The samples, none of which may be missing."""
+        assert not self.missing
+        return [[one for one in group if one is not None] for group in self.samples]
 
 
 class RoundStream:
@@ -84,8 +108,3 @@ def _numbered(requests: Mapping[int, RolloutRequest], groups: Sequence[Sequence[
     for (number, request), group in zip(requests.items(), groups, strict=True):
         for rollout in group:
             yield Finished(number, request, rollout)
-
-
-def _present(rollout: Rollout | None) -> Rollout:
-    assert rollout is not None
-    return rollout
