@@ -203,6 +203,7 @@ class SessionCheckpoints:
             "controls": session.controls.state_dict(),
             "policy": session.updater.state_dict(),
             "carried_over": carried.layout,
+            "informative_ahead": list(session.dynamic_sampling.ahead) if session.dynamic_sampling else [],
         }
         own = rollout_parts(rollouts_ahead(self._together.process), ahead)
         if session.put_aside:
@@ -262,6 +263,8 @@ class SessionCheckpoints:
         if session.dynamic_sampling is not None:
             own = replace(carried, rollouts=spread(carried.rollouts, session.place))
             session.dynamic_sampling.restore(own, self._prepared.train)
+            # Earlier versions counted nothing of the steps ahead.
+            session.dynamic_sampling.ahead = list(state.get("informative_ahead", ()))
         if session.put_aside is not None:
             session.put_aside.restore(aside, self._prepared.train, session.place)
         session.rollouts.restore(ahead, self._prepared.train, session.share)

@@ -50,6 +50,7 @@ class Record:
     """What has become of one slot: ``rounds`` that it took, and its problems by what was decided.
 
     ``undecided`` was flagged where gated problems are left out: whether it is solved depends on all other slots.
+    ``informative`` groups, of those that were graded in the flow, teach something.
     ``rollouts`` (solutions and metas of each solved problem) and ``graded`` stay with the process that made them.
     ``begun``, too: what there is of a problem that may be put aside, from an earlier step where it ``went_on``;
     ``aside`` are its tokens if it was.
@@ -66,6 +67,7 @@ class Record:
     audited: set[str] = field(default_factory=set)
     evidence: dict[str, Sequence[float]] = field(default_factory=dict)
     uncounted_tokens: int = 0
+    informative: int = 0
     rollouts: dict[str, tuple[list[Rollout], list[Rollout]]] = field(default_factory=dict)
     graded: dict[str, GradedGroup] = field(default_factory=dict)
     begun: Begun | None = None
@@ -87,6 +89,7 @@ class Ways:
         controls: what decides, as it was when the step began.
         decides: whether anything is decided before solutions are sampled; else both prompts go out at once.
         replaces_flat: dynamic sampling: a slot goes on where none of its groups teaches anything.
+        counts: and what teaches something is counted, in a slot's last round as well.
         early: has solutions verified when they end; None: they are verified when they are graded.
         evidence: what judgements need of problems beside their own rollouts, by problem id; empty where nothing is.
     """
@@ -102,6 +105,7 @@ class Ways:
         *,
         decides: bool,
         replaces_flat: bool,
+        counts: bool,
         evidence: Evidence,
     ) -> None:
         self.decided_at = 0.0
@@ -116,6 +120,7 @@ class Ways:
         self._early = early
         self._decides = decides
         self._replaces_flat = replaces_flat
+        self._counts = counts
         self._evidence = evidence
         needs = controls.selector.needs if controls.selector is not None else "metas"
         self._plans = decides and controls.metas_first
@@ -130,7 +135,9 @@ class Ways:
             if not solve:
                 continue
             yield from self.solve(solve, record)
-            if is_last or not self._replaces_flat or (yield from self._teaches(problems, record)):
+            if not self._replaces_flat or (is_last and not self._counts):
+                return
+            if (yield from self._teaches(problems, record)):
                 return
 
     def go_on(self, begun: Begun, record: Record) -> Waits[None]:
@@ -268,7 +275,9 @@ class Ways:
         yield ()
         groups = self._grade(problems, [group for one in problems for group in record.rollouts[one.id] if group])
         record.graded.update({group.problem.id: group for group in groups})
-        return any(map(is_informative, groups))
+        informative = sum(map(is_informative, groups))
+        record.informative += informative
+        return informative > 0
 
     def _grade(self, problems: Sequence[Problem], rollouts: Sequence[Sequence[Rollout]]) -> list[GradedGroup]:
         started = time.perf_counter()

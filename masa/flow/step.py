@@ -170,6 +170,9 @@ class StepFlow:
         if any(record.undecided is not None for record in records):
             let_through = self._leave_out(start, made, records)
             records = self._gathered(start, made)
+        dynamic = self._processes.dynamic_sampling
+        if dynamic is not None and self._steps_ahead:
+            dynamic.ahead.append(sum(record.informative for record in records))
         if self._put_aside is not None:
             aside = [record for record in made.records if record.aside is not None]
             self._put_aside.waiting = [record.begun for record in aside if record.begun is not None]
@@ -270,6 +273,7 @@ class StepFlow:
             early,
             decides=start.decides,
             replaces_flat=start.replaces_flat,
+            counts=start.replaces_flat and self._steps_ahead,
             evidence=start.evidence,
         )
 
