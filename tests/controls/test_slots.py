@@ -111,7 +111,7 @@ def test_the_number_of_problems_of_a_slot_is_bounded() -> None:
 
 
 def _rounds_a_step_ahead(*, ahead: bool) -> list[tuple[list[int], list[str], float]]:
-    """Of each step its slots' rounds, what it trains on, and how full it is; with ``ahead`` begun before the last fill."""
+    """Of each step its slots' rounds, what it trains on, and how full it is; ``ahead``: begun before the last fill."""
     world = _flat_world({f"p{n:02}": (0.0, 0.5, 0.5)[n % 3] for n in range(60)}, max_rounds=3, oversample=2.0)
     processes: Any = world
     flow = StepFlow(world.sampler, processes, world.prepared.builder, world.config, steps_ahead=ahead)
