@@ -48,7 +48,7 @@ class StepRow:
 
 @dataclass
 class Measured:
-    """A run. ``calls`` of the engine's stream: tokens drawn one after the other, tokens in all, seconds without reading.
+    """A run. ``calls`` of the engine: tokens drawn one after the other, tokens in all, seconds but for reading.
     ``read`` are tokens of prompts, and of samples that go on.
 
     ``problems``: by the step that began them, lengths of solutions and metas.

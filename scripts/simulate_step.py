@@ -28,6 +28,7 @@ PLANS = (
     Plan(streams=False, controls=True),
     Plan(streams=True, controls=True),
     Plan(streams=True, controls=False, partial=0.9),
+    Plan(streams=True, controls=False, partial=0.6),
 )
 
 

@@ -48,7 +48,6 @@ class Machine:
     row_seconds: float = 0.00018
     workers_per_gpu: int = 2
     read_seconds_per_token: float = 2 * 8.2e9 / (0.4 * 989e12)
-    update_seconds: float = 0.0
     update_seconds_per_token: float = 6 * 8.2e9 / (0.4 * 989e12)
 
 
@@ -396,7 +395,7 @@ def simulate_step(
     count = max(run.wanted, len(overdue))
     chosen = sorted(run.whole, key=lambda number: (flights[number].step, number))[:count]
     tokens = sum(flights[number].tokens for number in chosen)
-    update = machine.update_seconds + machine.update_seconds_per_token * tokens / machine.gpus
+    update = machine.update_seconds_per_token * tokens / machine.gpus
     seconds = reading + run.clock.now + update
     busy = reading + sum(engine.busy for engine in run.engines) / machine.gpus + update
     in_flight = sum(engine.sequence_seconds for engine in run.engines) / machine.gpus / sampling

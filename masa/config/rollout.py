@@ -65,7 +65,7 @@ class RolloutSection(Section):
     """Partial rollouts: a step does not wait for its last problems. What they have so far is put aside, and goes on in
     the next step under the newer weights. Requires `algorithm.tis_cap` or `algorithm.correction`; for the engines in
     this process, without controls that decide about solutions and without dynamic sampling."""
-    partial_share: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    partial_share: Annotated[float, Field(ge=0.5, lt=1)] = 0.6
     """`partial`: the share of the problems in flight whose solutions and meta-predictions have all ended when a step
     ends. `algorithm.num_problems` are trained on, so that many divided by this share are in flight."""
     partial_max_age: PositiveInt = 2

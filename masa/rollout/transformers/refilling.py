@@ -57,9 +57,14 @@ class SampleQueue:
     def open(self) -> tuple[Batch, list[Sample]]:
         """The batch of the first samples: each prompt is read once and its cache is shared out to its samples."""
         first = [self._waiting.popleft() for _ in range(min(self.rows, len(self._waiting)))]
+        if goes_on := any(sample.begun is not None for sample in first):
+            # The long ones first, as `Batch.tidy` has them: prompts stand beside samples that have come far.
+            first.sort(key=lambda sample: len(self._read_by(sample)), reverse=True)
         row_of, batch = self._read(first)
         # What the request cut in two leaves behind is taken from its prompt, read again with others.
         batch.give_out(self._indices([row_of[sample.read] for sample in first]))
+        if goes_on:
+            batch.find_blocks()
         return batch, first
 
     def refill(self, batch: Batch, rows: Tensor) -> tuple[Tensor, list[Sample], Tensor]:

@@ -125,7 +125,7 @@ class Decoding:
         self._places = torch.arange(len(first), device=device)  # batch row -> place in the sequences
         self._sequences.start(self._places, first)
         self._ended = torch.zeros(len(first), dtype=torch.bool, device=device)  # by batch row
-        self._gives_away = bool(self._queue)
+        self._gives_away = bool(self._queue) or any(sample.begun is not None for sample in first)
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """The next token of each row, which rows end with it, and which of those by a stop and not by their limit."""
