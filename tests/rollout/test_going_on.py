@@ -10,6 +10,7 @@ from small_policies import small_qwen3
 
 from masa.rollout.engine import Finished, Rollout, RolloutRequest
 from masa.rollout.stream import RoundStream
+from masa.rollout.transformers.decoders import Batch
 from masa.rollout.transformers.engine import TransformersEngine
 
 LIMIT = 40
@@ -173,3 +174,32 @@ def test_a_request_with_nothing_left_to_draw_is_refused() -> None:
         RolloutRequest("p", "solution", (5,), (1,), 2, begun=(begun,))
     with pytest.raises(ValueError, match="1 samples have begun or not, 2 are asked for"):
         RolloutRequest("p", "solution", (5,), (1, 2), 8, begun=(begun,))
+
+
+def test_samples_that_have_come_far_and_prompts_stand_in_blocks_of_rows_and_keep_their_tokens(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TransformersEngine(model, stop_ids=[40], max_batch_size=64)
+    requests = [RolloutRequest(str(n), "solution", (2, 3 + n), tuple(range(9 * n, 9 * n + 8)), 90) for n in range(6)]
+    whole = engine.generate(requests)
+    with engine.stream() as stream:
+        stream.submit([*requests[:3], RolloutRequest("clock", "meta", (5,), (7,), 50)])
+        stream.take()
+        begun = [one.rollout for one in stream.cancel([0, 1, 2])]
+    assert {len(one.token_ids) for one in begun} == {50}
+    blocks: list[int] = []
+    own = Batch.find_blocks
+    monkeypatch.setattr(Batch, "find_blocks", lambda self: (own(self), blocks.append(len(self.blocks)))[0])
+    going_on = [
+        replace(request, begun=tuple(one for one in begun if one.problem_id == request.problem_id))
+        for request in requests[:3]
+    ]
+    found = engine.generate([*requests[3:], *going_on])
+    assert blocks[0] == 2
+    assert min(blocks) == 0, "once the long ones have ended all rows need about the same columns"
+    for group, expected in zip([*found[3:], *found[:3]], whole, strict=True):
+        assert [one.token_ids for one in group] == [one.token_ids for one in expected]
+        for one, other in zip(group, expected, strict=True):
+            torch.testing.assert_close(
+                torch.tensor([*one.logprobs]), torch.tensor([*other.logprobs]), rtol=0, atol=1e-4
+            )
