@@ -6,7 +6,7 @@ Takes the steps of two runs with the transformers engine by turns, of the config
 ``rollout.partial``, and notes of each call of the engine's stream how long it took, how many tokens its batch drew, and
 with how many rows; how long prompts took to be read; of each step how long everything beside the engine took; and of
 each problem the lengths of its solutions and metas, and the step that began it. Every second step of the first run says
-what the simulator is told: seconds a token and a row, by least squares over the calls, and seconds of the rest of a
+what the simulator is told: seconds a token, a row and a sequence, by least squares over the calls, and of the rest of a
 step for each token that it trains on. With these, and with the lengths, it simulates the other steps, and those of the
 run with ``partial``; neither was used for its numbers.
 
@@ -48,14 +48,14 @@ class StepRow:
 
 @dataclass
 class Measured:
-    """A run. ``calls`` of the engine: tokens drawn one after the other, tokens in all, seconds but for reading.
-    ``read`` are tokens of prompts, and of samples that go on.
+    """A run. ``calls`` of the engine: tokens drawn one after the other, tokens in all, samples that ended, and
+    seconds but for reading. ``read`` are tokens of prompts, and of samples that go on.
 
     ``problems``: by the step that began them, lengths of solutions and metas.
     """
 
     rows: list[StepRow] = field(default_factory=list)
-    calls: list[list[tuple[int, int, float]]] = field(default_factory=list)
+    calls: list[list[tuple[int, int, int, float]]] = field(default_factory=list)
     read: int = 0
     read_seconds: float = 0.0
     problems: dict[int, list[Sampled]] = field(default_factory=lambda: defaultdict(list))
@@ -66,7 +66,7 @@ class Meter(Callback):
 
     def __init__(self) -> None:
         self.found = Measured()
-        self._calls: list[tuple[int, int, float]] = []
+        self._calls: list[tuple[int, int, int, float]] = []
         self._iterations = self._tokens = 0
         self._began = 0.0
 
@@ -80,7 +80,7 @@ class Meter(Callback):
             started, read = time.process_time(), self.found.read_seconds
             found = take(stream)
             seconds = time.process_time() - started - (self.found.read_seconds - read)
-            self._calls.append((self._iterations, self._tokens, seconds))
+            self._calls.append((self._iterations, self._tokens, len(found), seconds))
             return found
 
         def counted_advance(decoder: GrowingDecoder, batch: Any, drawn: Any) -> None:
@@ -109,7 +109,7 @@ class Meter(Callback):
             prompts = sum(len(rollouts[0].prompt_ids) for rollouts in paths if rollouts)
             self.found.problems[began].append(Sampled(metas, solutions, (0.0,) * len(solutions), prompts))
         tokens = sum(len(one.token_ids) for group in run.groups for one in (*group.solutions, *group.metas))
-        engine = sum(seconds for _, _, seconds in self._calls) + self.found.read_seconds - self._read_before
+        engine = sum(call[-1] for call in self._calls) + self.found.read_seconds - self._read_before
         self.found.rows.append(StepRow(seconds, engine, tokens))
         self.found.calls.append(self._calls)
 
@@ -132,7 +132,7 @@ def measure(config_path: str, *several: Sequence[str]) -> list[tuple[Any, Measur
 def calibrated(config: Any, found: Measured, steps: Sequence[int]) -> Machine:
     """A machine of the speeds of some of a run's steps, which are numbered from 0."""
     calls = np.array([call for step in steps for call in found.calls[step]])
-    (token_seconds, row_seconds), *_ = np.linalg.lstsq(calls[:, :2], calls[:, 2], rcond=None)
+    (token_seconds, row_seconds, sequence_seconds), *_ = np.linalg.lstsq(calls[:, :3], calls[:, 3], rcond=None)
     rows = [found.rows[step] for step in steps]
     rest = sum(row.seconds - row.engine for row in rows) / sum(row.tokens for row in rows)
     return Machine(
@@ -141,6 +141,7 @@ def calibrated(config: Any, found: Measured, steps: Sequence[int]) -> Machine:
         token_seconds=float(token_seconds),
         row_seconds=float(row_seconds),
         read_seconds_per_token=found.read_seconds / found.read,
+        seconds_per_sequence=float(sequence_seconds),
         update_seconds_per_token=rest,
     )
 
@@ -173,8 +174,8 @@ def main() -> None:
     machine = calibrated(config, found, range(1, options.steps, 2))
     print(
         f"a token {machine.token_seconds * 1e3:.2f} ms, a row {machine.row_seconds * 1e6:.0f} us, a token that is read "
-        f"{machine.read_seconds_per_token * 1e6:.0f} us; beside the engine "
-        f"{machine.update_seconds_per_token * 1e6:.0f} us a token that is trained on"
+        f"{machine.read_seconds_per_token * 1e6:.0f} us, a sequence {machine.seconds_per_sequence * 1e3:.2f} ms; beside the "
+        f"engine {machine.update_seconds_per_token * 1e6:.0f} us a token that is trained on"
     )
     print("| run | steps | engine, s a step | simulated | step, s | simulated | of it |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

@@ -48,6 +48,7 @@ class Machine:
     row_seconds: float = 0.00018
     workers_per_gpu: int = 2
     read_seconds_per_token: float = 2 * 8.2e9 / (0.4 * 989e12)
+    seconds_per_sequence: float = 0.0
     update_seconds_per_token: float = 6 * 8.2e9 / (0.4 * 989e12)
 
 
@@ -386,6 +387,7 @@ def simulate_step(
 ) -> tuple[Step, list[Flight]]:
     """One step, and what it leaves to the next one."""
     reading = machine.read_seconds_per_token * sum(one.to_read for one in flights) / machine.gpus
+    reading += machine.seconds_per_sequence * sum(len(one.parts) for one in flights) / machine.gpus
     run = Run(job, machine, plan, flights, min(job.problems, len(flights)), overdue)
     run.begin()
     run.clock.run(run.is_sampled)
