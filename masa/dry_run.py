@@ -141,7 +141,9 @@ def _check(config: Config, notes: list[str]) -> _Checked:
     load_callbacks(config.run.callbacks)
     load_reward_functions(config.rewards.functions)
     algorithm = resolve_algorithm(config.algorithm)
-    require_correction(config.rollout.async_steps, algorithm.loss.engine_correction is not None)
+    require_correction(
+        config.rollout.async_steps, algorithm.loss.engine_correction is not None, partial=config.rollout.partial
+    )
     require_corrected_type(config.rollout.dtype, config.model.dtype, algorithm)
     templates = make_templates(config)
     check_own_controls(config)

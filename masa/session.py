@@ -21,6 +21,7 @@ from masa.distributed.peers import PeerWatch
 from masa.distributed.processes import extend_time_limits, make_accelerator
 from masa.flow.ahead import RolloutsAhead
 from masa.flow.dynamic_sampling import DynamicSampling
+from masa.flow.partial import PutAside
 from masa.flow.step import StepFlow
 from masa.interrupt import StopRequest
 from masa.memory import give_back_free_memory
@@ -118,7 +119,9 @@ class Session:
     def sample_from(self, sampler: Sampler) -> None:
         """Make ``rollouts``, which holds the batches of steps to come, of problems that ``sampler`` draws."""
         ahead = self._config.rollout.async_steps
-        flow = StepFlow(sampler, self, self._prepared.builder, self._config, steps_ahead=ahead > 0)
+        flow = StepFlow(
+            sampler, self, self._prepared.builder, self._config, steps_ahead=ahead > 0, put_aside=self.put_aside
+        )
         self.rollouts = RolloutsAhead(flow.sample, ahead, self._steps, begin=flow.begin, finish=flow.finish)
         self._stack.callback(self.rollouts.close)
 
@@ -252,6 +255,9 @@ class Session:
         self.dynamic_sampling: DynamicSampling | None = None
         if dynamic.enabled:
             self.dynamic_sampling = DynamicSampling(dynamic, config.algorithm.num_problems)
+
+        rollout = config.rollout
+        self.put_aside = PutAside(rollout.partial_share, rollout.partial_max_age) if rollout.partial else None
 
         given = self._given_model
         device = self.accelerator.device

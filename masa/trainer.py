@@ -89,7 +89,11 @@ class MASATrainer:
             check_tokenizer_object(tokenizer)
         self.config = config if isinstance(config, Config) else load_config(config)
         self.algorithm = resolve_algorithm(self.config.algorithm)
-        require_correction(self.config.rollout.async_steps, self.algorithm.loss.engine_correction is not None)
+        require_correction(
+            self.config.rollout.async_steps,
+            self.algorithm.loss.engine_correction is not None,
+            partial=self.config.rollout.partial,
+        )
         policy_type = self.config.model.dtype if model is None else str(model.dtype).removeprefix("torch.")
         require_corrected_type(self.config.rollout.dtype, policy_type, self.algorithm)
         named_callbacks = load_callbacks(self.config.run.callbacks)

@@ -7,6 +7,7 @@ from masa.config import Config
 from masa.controls.batch import ShapedBatch
 from masa.controls.cloning import clone_experts
 from masa.evaluation.held_out import evaluate_held_out, record_held_out
+from masa.flow.partial import put_aside_metrics
 from masa.flow.rows import training_rows
 from masa.flow.staleness import record_staleness
 from masa.policy.objective.presets import Algorithm
@@ -55,6 +56,8 @@ class TrainingStep:
             with timed(metrics, "time/verify"):
                 training = run.groups = session.gather(batch.grade(session.grader), batch.problems)
             metrics.sum("time/verify", batch.waited)
+            if session.put_aside is not None:
+                metrics.lasts(put_aside_metrics(batch))
             self.callbacks.call("on_rewards", run)
 
             # DAPO's dynamic sampling: what differs in its rewards, and what was carried over from the step before.

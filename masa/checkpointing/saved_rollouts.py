@@ -1,7 +1,8 @@
-"""The rollouts in a checkpoint: those of steps to come, which each process has its own of, and those carried over.
+"""The rollouts in a checkpoint: those of steps to come and those put aside, of each process, and those carried over.
 
-``training/rollouts_ahead-00000.safetensors`` and so on, one a process, and ``training/carried_over.safetensors`` hold
-them as arrays; ``state.json`` says what they wait for. Earlier versions held all of it in ``state.json``: still read.
+``training/rollouts_ahead-00000.safetensors`` and so on, one a process, likewise ``put_aside-00000.safetensors``, and
+``carried_over.safetensors`` hold them as arrays; ``state.json`` says what they wait for. Earlier versions held all of
+it in ``state.json``: still read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ def rollouts_ahead(process: int) -> str:
     return f"rollouts_ahead-{process:05d}"
 
 
+def put_aside(process: int) -> str:
+    """The name of the file of what one process has put aside."""
+    return f"put_aside-{process:05d}"
+
+
 def rollout_parts(name: str, waiting: Waiting) -> Iterator[Part]:
     """Rollouts that wait, for a checkpoint; nothing where there are none."""
     if waiting.rollouts:
@@ -40,6 +46,11 @@ def read_rollouts_ahead(checked: CheckedFiles, layouts: Sequence[Sequence[Mappin
         else _read(checked, rollouts_ahead(process), layout)
         for process, layout in enumerate(layouts)
     ]
+
+
+def read_put_aside(checked: CheckedFiles, layouts: Sequence[Sequence[Mapping[str, Any]]]) -> list[Waiting]:
+    """What was put aside, of each process that wrote it; ``layouts`` as ``state.json`` has them."""
+    return [_read(checked, put_aside(process), layout) for process, layout in enumerate(layouts)]
 
 
 def read_carried_over(checked: CheckedFiles, layout: Sequence[Mapping[str, Any]]) -> Waiting:

@@ -24,7 +24,9 @@ from masa.checkpointing import checkpoint
 from masa.checkpointing.checkpoint import CheckpointError
 from masa.checkpointing.saved_rollouts import (
     CARRIED_OVER,
+    put_aside,
     read_carried_over,
+    read_put_aside,
     read_rollouts_ahead,
     rollout_parts,
     rollouts_ahead,
@@ -38,6 +40,7 @@ from masa.files.checked_files import CheckedFiles, FileRecord
 from masa.files.tensor_files import Part, write_parts
 from masa.flow.ahead import RolloutsAhead
 from masa.flow.dynamic_sampling import DynamicSampling
+from masa.flow.partial import PutAside
 from masa.model.weights import weight_sizes
 from masa.policy.update.updater import PolicyUpdater
 from masa.preflight import Prepared
@@ -69,6 +72,7 @@ class Saved(Protocol):
     controls: Controls
     rollouts: RolloutsAhead
     dynamic_sampling: DynamicSampling | None
+    put_aside: PutAside | None
 
     @property
     def place(self) -> Place: ...
@@ -192,14 +196,19 @@ class SessionCheckpoints:
         session = self._session
         ahead = session.rollouts.state()
         carried = session.dynamic_sampling.state() if session.dynamic_sampling else Waiting()
+        aside = session.put_aside.state() if session.put_aside else Waiting()
         state = {
             "sampler": sampler.state_dict(),
             "rollouts_ahead": self._together.gather([ahead.layout]),
             "controls": session.controls.state_dict(),
             "policy": session.updater.state_dict(),
             "carried_over": carried.layout,
+            "informative_ahead": list(session.dynamic_sampling.ahead) if session.dynamic_sampling else [],
         }
         own = rollout_parts(rollouts_ahead(self._together.process), ahead)
+        if session.put_aside:
+            state["put_aside"] = self._together.gather([aside.layout])
+            own = chain(own, rollout_parts(put_aside(self._together.process), aside))
         # Every process knows what is carried over, and has the tokens of some of it; the first one writes.
         wanted = [range(len(carried.rollouts) if process == 0 else 0) for process in range(session.place.processes)]
         brought = [one for _, one in sorted(bring(carried.rollouts, wanted, session.place).items())]
@@ -240,6 +249,7 @@ class SessionCheckpoints:
         checked = CheckedFiles(path, checkpoint.read_records(path))
         ahead = read_rollouts_ahead(checked, state["rollouts_ahead"])
         carried = read_carried_over(checked, state["carried_over"])
+        aside = read_put_aside(checked, state.get("put_aside", ()))
         damage = self._damage(checked)
         if damage is None:
             restore_policy(checked, self._model, session.updater, state["policy"])
@@ -253,6 +263,10 @@ class SessionCheckpoints:
         if session.dynamic_sampling is not None:
             own = replace(carried, rollouts=spread(carried.rollouts, session.place))
             session.dynamic_sampling.restore(own, self._prepared.train)
+            # Earlier versions counted nothing of the steps ahead.
+            session.dynamic_sampling.ahead = list(state.get("informative_ahead", ()))
+        if session.put_aside is not None:
+            session.put_aside.restore(aside, self._prepared.train, session.place)
         session.rollouts.restore(ahead, self._prepared.train, session.share)
         return None
 

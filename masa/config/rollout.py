@@ -61,6 +61,15 @@ class RolloutSection(Section):
     async_steps: Annotated[int, Field(ge=0, le=8)] = 0
     """Sample this many steps ahead while the policy is updated: rollouts are that many updates old, and so is what the
     controls decide by. Requires `algorithm.tis_cap` or `algorithm.correction`. 0: on-policy."""
+    partial: bool = False
+    """Partial rollouts: a step does not wait for its last problems. What they have so far is put aside, and goes on in
+    the next step under the newer weights. Requires `algorithm.tis_cap` or `algorithm.correction`; for the engines in
+    this process, without controls that decide about solutions and without dynamic sampling."""
+    partial_share: Annotated[float, Field(ge=0.5, lt=1)] = 0.6
+    """`partial`: the share of the problems in flight whose solutions and meta-predictions have all ended when a step
+    ends. `algorithm.num_problems` are trained on, so that many divided by this share are in flight."""
+    partial_max_age: PositiveInt = 2
+    """`partial`: a problem is trained on at most so many steps after the one that began it; that step waits for it."""
     check_at_start: bool = True
     """Before the first step, prove on prompts of this run that the model's own logits, the update, the engine and a
     checkpoint give the same log-probs. A row layout (packing, shared prompts) that fails is switched off; any other
@@ -104,4 +113,20 @@ class RolloutSection(Section):
         in_process = self.engine == "vllm" or (self.engine == "auto" and not self.servers)
         if self.async_steps and in_process and self.tensor_parallel_size > 1:
             raise ValueError("async_steps needs engine=vllm_server where tensor_parallel_size is over 1")
+        return self
+
+    @model_validator(mode="after")
+    def _partial_fits(self) -> RolloutSection:
+        if not self.partial:
+            return self
+        if self.engine == "vllm_server" or (self.engine == "auto" and self.servers):
+            raise ValueError(
+                "partial needs an engine in this process (transformers, vllm): a server says nothing of a response "
+                "before it has ended, and what ends first there is a matter of the clock"
+            )
+        if self.tensor_parallel_size > 1:
+            raise ValueError(
+                f"partial needs tensor_parallel_size=1, found {self.tensor_parallel_size}: processes that share an "
+                "engine sample in rounds, each of them to its end"
+            )
         return self

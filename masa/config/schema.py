@@ -268,6 +268,28 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _partial_fits(self) -> Config:
+        if not self.rollout.partial:
+            return self
+        if self.algorithm.dynamic_sampling.enabled:
+            raise ValueError(
+                "rollout.partial and algorithm.dynamic_sampling.enabled exclude each other: whether a slot takes "
+                "another problem shows when its group is whole, which may be in a later step"
+            )
+        controls = self.controls
+        decides = [
+            f"controls.{name}.enabled" for name in ("gating", "cutoff", "hinting") if getattr(controls, name).enabled
+        ]
+        if controls.selection_method != "none":
+            decides.append(f"controls.selection.method {controls.selection_method!r}")
+        if decides:
+            raise ValueError(
+                f"rollout.partial and {decides[0]} exclude each other: what is decided about a problem is measured in "
+                "the step that decides it, and a problem that is put aside ends in another one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _controls_fit(self) -> Config:
         controls, limit = self.controls, self.rollout.max_solution_tokens
         for name in ("expert", "gating", "cutoff", "hinting"):
@@ -276,7 +298,6 @@ class Config(Section):
         require_selection_fits(
             controls.selection_method,
             meta=self.algorithm.meta,
-            async_steps=self.rollout.async_steps,
             dynamic_sampling=self.algorithm.dynamic_sampling.enabled,
             sources=self.problems.train_sources,
         )

@@ -125,9 +125,7 @@ def require_gate_by_metas(option: str, value: int, method: str) -> None:
         )
 
 
-def require_selection_fits(
-    method: str, *, meta: bool, async_steps: int, dynamic_sampling: bool, sources: Sequence[str]
-) -> None:
+def require_selection_fits(method: str, *, meta: bool, dynamic_sampling: bool, sources: Sequence[str]) -> None:
     """What a selection method asks of the rest of a configuration; ``sources`` are those of the training problems.
 
     Raises:
@@ -136,11 +134,6 @@ def require_selection_fits(
     named = f"controls.selection.method {method!r}"
     if method in BY_METAS and not meta:
         raise ValueError(f"{named} needs meta-predictions, but algorithm.meta is false")
-    if method == "value_head" and async_steps:
-        raise ValueError(
-            f"{named} reads prompts with the policy itself, which may be learning already; rollout.async_steps is "
-            f"{async_steps}, allowed is 0"
-        )
     if method != "none" and dynamic_sampling:
         raise ValueError(
             f"{named} and algorithm.dynamic_sampling.enabled exclude each other: the problems that dynamic sampling "

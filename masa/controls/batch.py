@@ -42,8 +42,9 @@ class ShapedBatch(StepBatch):
     ``problems`` are those with solutions, ``gated`` those without, ``plans`` says how solutions were shaped, by
     problem id. ``audited`` and ``let_through`` name problems that were flagged and solved all the same, at random and
     for their doubt; the latter say nothing about the gate's precision. ``rounds`` is the largest number of problems,
-    one after the other, that a slot has taken. All of this is the same on every process; ``waited`` (seconds for which
-    sampling stood still for verdicts) and ``seconds`` are this process's own.
+    one after the other, that a slot has taken. Of the problems that were in flight, ``went_on`` had begun in an earlier
+    step, and ``put_aside`` were left to the next one, with so many tokens. All of this is the same on every process;
+    ``waited`` (seconds for which sampling stood still for verdicts) and ``seconds`` are this process's own.
     """
 
     gated: list[PredictedProblem] = field(default_factory=list)
@@ -56,6 +57,9 @@ class ShapedBatch(StepBatch):
     uncounted_tokens: int = 0
     num_metas: int = 0
     rounds: int = 1
+    went_on: int = 0
+    put_aside: int = 0
+    put_aside_tokens: int = 0
     waited: float = 0.0
     seconds: Mapping[str, float] = field(default_factory=dict)
 

@@ -21,12 +21,17 @@ from masa.problems import Problem
 from masa.rollout.waiting import Waiting
 
 
-def require_correction(steps_ahead: int, corrects: bool) -> None:
-    """Rollouts of older weights need their importance weights.
+def require_correction(steps_ahead: int, corrects: bool, *, partial: bool = False) -> None:
+    """Rollouts of older weights need their importance weights; ``partial``: some may go on under later weights.
 
     Raises:
         ConfigError: there are such rollouts and the loss does not correct for them.
     """
+    if partial and not corrects:
+        raise ConfigError(
+            "rollout.partial: found true, allowed without importance weights: false; set algorithm.tis_cap, for "
+            "example to 2, or algorithm.correction"
+        )
     if steps_ahead and not corrects:
         raise ConfigError(
             f"rollout.async_steps: found {steps_ahead}, allowed without importance weights: 0; "

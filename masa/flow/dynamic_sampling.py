@@ -36,20 +36,27 @@ class DynamicSampling:
         self._section = section
         self._wanted = num_problems
         self._carried: list[GradedGroup] = []
+        self.ahead: list[int] = []
+        """Of each step that has been sampled and not filled, the groups that teach something, the oldest step first."""
 
     def later_rounds(self, slots: int) -> list[list[int]]:
         """How many problems each slot takes in each round after its first, as long as none of them teaches anything.
 
-        Groups that were carried over take the places of as many slots, the first ones, which take nothing more.
+        Groups that are carried over take the places of as many slots, the first ones, which take nothing more; how many
+        there will be, the steps say that are sampled `ahead`.
         ``oversample`` problems a slot and round on average: those of slot s are the whole numbers that s and s + 1
         times ``oversample`` have between them.
         """
         share, rounds = self._section.oversample, self._section.max_rounds
         sizes = [floor((slot + 1) * share) - floor(slot * share) for slot in range(slots)]
-        return [[] if slot < len(self._carried) else [size] * rounds for slot, size in enumerate(sizes)]
+        carried = len(self._carried)
+        for informative in self.ahead:
+            carried = max(0, carried + informative - self._wanted)
+        return [[] if slot < carried else [size] * rounds for slot, size in enumerate(sizes)]
 
     def fill(self, sampled: Sequence[GradedGroup], rounds: int) -> FilledBatch:
         """A batch from what was carried over and from all groups of a step, which took so many ``rounds`` of draws."""
+        self.ahead = self.ahead[1:]
         carried = len(self._carried)
         informative = [*self._carried, *filter(is_informative, sampled)]
         replaced = [group for group in sampled if not is_informative(group)]

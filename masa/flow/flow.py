@@ -13,7 +13,8 @@ verdict that decides something is waited for at a fixed moment (`masa.flow.sched
 
 What a slot takes next, who is audited, every seed and every decision follow from (run seed, step, slot, round), from
 the problem's own rollouts, and from the controls as they were when the step began: never from what happened to end
-first. With several processes each has slots of its own, and decides for them without the others.
+first. With several processes each has slots of its own, and decides for them without the others. The last problems may
+be left to the next step (`masa.flow.partial`): which ones, the engine's own output says, and not the clock.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from masa.controls.gating import Judgement
 from masa.controls.plan import PredictedProblem, SolutionPlan, merge_parts, part_request, plan_solutions, solution_parts
 from masa.controls.selection.selector import Evidence
 from masa.flow.dynamic_sampling import is_informative
+from masa.flow.partial import Begun
 from masa.flow.slots import Slot
 from masa.problems import Problem
 from masa.rewards.early import EarlyVerdicts
@@ -48,7 +50,10 @@ class Record:
     """What has become of one slot: ``rounds`` that it took, and its problems by what was decided.
 
     ``undecided`` was flagged where gated problems are left out: whether it is solved depends on all other slots.
+    ``informative`` groups, of those that were graded in the flow, teach something.
     ``rollouts`` (solutions and metas of each solved problem) and ``graded`` stay with the process that made them.
+    ``begun``, too: what there is of a problem that may be put aside, from an earlier step where it ``went_on``;
+    ``aside`` are its tokens if it was.
     """
 
     number: int
@@ -62,14 +67,18 @@ class Record:
     audited: set[str] = field(default_factory=set)
     evidence: dict[str, Sequence[float]] = field(default_factory=dict)
     uncounted_tokens: int = 0
+    informative: int = 0
     rollouts: dict[str, tuple[list[Rollout], list[Rollout]]] = field(default_factory=dict)
     graded: dict[str, GradedGroup] = field(default_factory=dict)
+    begun: Begun | None = None
+    went_on: bool = False
+    aside: int | None = None
 
     def left_at(self, process: int) -> Record:
         """What other processes know of a slot of ``process``: all but tokens."""
         undecided = None if self.undecided is None else self.undecided.left_at(process)
         gated = [one.left_at(process) for one in self.gated]
-        return replace(self, undecided=undecided, gated=gated, rollouts={}, graded={})
+        return replace(self, undecided=undecided, gated=gated, rollouts={}, graded={}, begun=None)
 
 
 class Ways:
@@ -80,6 +89,7 @@ class Ways:
         controls: what decides, as it was when the step began.
         decides: whether anything is decided before solutions are sampled; else both prompts go out at once.
         replaces_flat: dynamic sampling: a slot goes on where none of its groups teaches anything.
+        counts: and what teaches something is counted, in a slot's last round as well.
         early: has solutions verified when they end; None: they are verified when they are graded.
         evidence: what judgements need of problems beside their own rollouts, by problem id; empty where nothing is.
     """
@@ -95,6 +105,7 @@ class Ways:
         *,
         decides: bool,
         replaces_flat: bool,
+        counts: bool,
         evidence: Evidence,
     ) -> None:
         self.decided_at = 0.0
@@ -109,6 +120,7 @@ class Ways:
         self._early = early
         self._decides = decides
         self._replaces_flat = replaces_flat
+        self._counts = counts
         self._evidence = evidence
         needs = controls.selector.needs if controls.selector is not None else "metas"
         self._plans = decides and controls.metas_first
@@ -123,8 +135,22 @@ class Ways:
             if not solve:
                 continue
             yield from self.solve(solve, record)
-            if is_last or not self._replaces_flat or (yield from self._teaches(problems, record)):
+            if not self._replaces_flat or (is_last and not self._counts):
                 return
+            if (yield from self._teaches(problems, record)):
+                return
+
+    def go_on(self, begun: Begun, record: Record) -> Waits[None]:
+        """The way of a problem that may be put aside: what is missing of it is sampled, and nothing is decided."""
+        record.rounds, record.begun, record.went_on = 1, begun, begun.step < self._step
+        whole = self._whole_requests([begun.problem], begun.step)
+        for request in whole:
+            for one in begun.of(request.path):
+                if one is not None and one.has_ended:
+                    self._grader.ended(self._early, {begun.problem.id: begun.problem}, request, one)
+        if missing := begun.missing(whole):
+            samples = yield missing
+            record.begun = begun.with_requests(missing, samples)
 
     def solve(self, predicted: Sequence[PredictedProblem], record: Record, *, measures: bool = True) -> Waits[None]:
         """Solutions of problems that are not gated, shaped by their predictions; and metas where there are none yet.
@@ -218,18 +244,22 @@ class Ways:
         self, problems: Sequence[Problem]
     ) -> Waits[tuple[dict[str, list[Rollout]], dict[str, list[Rollout]]]]:
         """G solutions and M metas of each problem, by problem id."""
-        algorithm = self._config.algorithm
-        requests = self._builder.requests(
-            problems,
-            step=self._step,
-            num_solutions=algorithm.num_solutions,
-            num_metas=algorithm.num_metas if algorithm.meta else 0,
-        )
+        requests = self._whole_requests(problems, self._step)
         samples = yield requests
         found: dict[str, dict[str, list[Rollout]]] = {"solution": {}, "meta": {}}
         for request, group in zip(requests, samples, strict=True):
             found[request.path][request.problem_id] = group
         return found["solution"], found["meta"]
+
+    def _whole_requests(self, problems: Sequence[Problem], step: int) -> list[RolloutRequest]:
+        """G solutions and M metas of each problem, with the seeds of ``step``."""
+        algorithm = self._config.algorithm
+        return self._builder.requests(
+            problems,
+            step=step,
+            num_solutions=algorithm.num_solutions,
+            num_metas=algorithm.num_metas if algorithm.meta else 0,
+        )
 
     def _solve_beforehand(self, problem: Problem, record: Record) -> Waits[dict[str, list[float]]]:
         """The rewards of the solutions that a problem would have; what finding out took is counted apart."""
@@ -245,7 +275,9 @@ class Ways:
         yield ()
         groups = self._grade(problems, [group for one in problems for group in record.rollouts[one.id] if group])
         record.graded.update({group.problem.id: group for group in groups})
-        return any(map(is_informative, groups))
+        informative = sum(map(is_informative, groups))
+        record.informative += informative
+        return informative > 0
 
     def _grade(self, problems: Sequence[Problem], rollouts: Sequence[Sequence[Rollout]]) -> list[GradedGroup]:
         started = time.perf_counter()

@@ -15,7 +15,7 @@ from masa.rollout.waiting import Waiting, rollout_of_json
 from masa.tokens.elsewhere import Elsewhere
 
 _SETS = ("audited", "let_through")
-_NUMBERS = ("uncounted_tokens", "num_metas", "rounds")
+_NUMBERS = ("uncounted_tokens", "num_metas", "rounds", "went_on", "put_aside", "put_aside_tokens")
 
 
 def save_batches(batches: Mapping[int, StepBatch]) -> Waiting:
@@ -86,7 +86,8 @@ def _loaded(
     decided = one.get("decided")
     if decided is None:
         return StepBatch(problems, mine, own)
-    others: dict[str, Any] = {name: decided[name] for name in _NUMBERS}
+    # Earlier versions put nothing aside.
+    others: dict[str, Any] = {name: decided.get(name, 0) for name in _NUMBERS}
     others |= {name: frozenset(decided[name]) for name in _SETS}
     return ShapedBatch(
         problems,

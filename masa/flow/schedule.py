@@ -7,21 +7,19 @@ do: moments that the engine's output names, not the clock. Between them the veri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from masa.flow.flow import Samples, Waits
-from masa.rollout.engine import Finished, Rollout, RolloutError, RolloutRequest, RolloutStream
+from masa.rollout.engine import Finished, RolloutError, RolloutRequest, RolloutStream
+from masa.rollout.stream import Collected
 
 
-class _Waiting:
+@dataclass(frozen=True)
+class Waiting:
     """A way, and the samples that it waits for."""
 
-    def __init__(self, way: Waits[None], requests: Sequence[RolloutRequest]) -> None:
-        self.way = way
-        self.samples: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
-        self.missing = sum(len(request.seeds) for request in requests)
-
-    def complete(self) -> Samples:
-        return [[one for one in group if one is not None] for group in self.samples]
+    way: Waits[None]
+    collected: Collected
 
 
 class Schedule:
@@ -38,33 +36,47 @@ class Schedule:
         self._ended = ended
         self._lag = lag
         self._count = 0
-        self._places: dict[int, tuple[_Waiting, int]] = {}
+        self._places: dict[int, tuple[Waiting, int]] = {}
         self._looking: list[tuple[int, Waits[None]]] = []  # the earliest moment first
 
-    def run(self, ways: Sequence[Waits[None]]) -> None:
-        """Until all ways have come to their ends.
+    def run(self, ways: Sequence[Waits[None]], enough: Callable[[], bool] = lambda: False) -> list[Waiting]:
+        """Until all ways have come to their ends, or until it is ``enough``, which is asked when something has ended.
+
+        Returns:
+            the ways that wait then, with what was drawn of their samples.
 
         Raises:
             RolloutError: the stream gives nothing more, and something was asked for that has not come.
         """
         self._go_on([(way, None) for way in ways])
-        while True:
+        while not enough():
             self._look()
             finished = self._stream.take()
             if not finished and self._places:
                 raise RolloutError(f"the engine's stream ended, and {len(self._places)} requests have not")
             if not finished and not self._looking:
-                return
-            self._go_on([(one.way, one.complete()) for one in map(self._add, finished) if not one.missing])
+                return []
+            self._go_on(
+                [(one.way, one.collected.whole()) for one in map(self._add, finished) if not one.collected.missing]
+            )
 
-    def _add(self, one: Finished) -> _Waiting:
+        return self._stop()
+
+    def _stop(self) -> list[Waiting]:
+        """Have nothing more sampled."""
+        for one in self._stream.cancel(list(self._places)):
+            waiting, place = self._places[one.number]
+            waiting.collected.note(place, one.rollout)
+        stopped = {id(waiting): waiting for waiting, _ in self._places.values()}
+        self._places = {}
+        return list(stopped.values())
+
+    def _add(self, one: Finished) -> Waiting:
         """Note a rollout; whoever waits for it."""
         self._ended(one)
         self._count += 1
         waiting, place = self._places[one.number]
-        waiting.samples[place][one.rollout.index] = one.rollout
-        waiting.missing -= 1
-        if None not in waiting.samples[place]:
+        if waiting.collected.add(place, one.rollout):
             del self._places[one.number]
         return waiting
 
@@ -77,7 +89,7 @@ class Schedule:
 
     def _go_on(self, ways: Sequence[tuple[Waits[None], Samples | None]]) -> None:
         """Give ways what they have waited for, and submit what they ask for: solutions before metas."""
-        asked: list[tuple[RolloutRequest, _Waiting, int]] = []
+        asked: list[tuple[RolloutRequest, Waiting, int]] = []
         for way, samples in ways:
             try:
                 requests = next(way) if samples is None else way.send(samples)
@@ -86,7 +98,7 @@ class Schedule:
             if not requests:
                 self._looking.append((self._count + self._lag, way))
                 continue
-            waiting = _Waiting(way, requests)
+            waiting = Waiting(way, Collected(requests))
             asked += [(request, waiting, place) for place, request in enumerate(requests)]
         asked.sort(key=lambda one: one[0].path != "solution")
         numbers = self._stream.submit([request for request, _, _ in asked])

@@ -19,7 +19,8 @@ from masa.controls.gating import GateDecision
 from masa.controls.plan import PredictedProblem
 from masa.controls.selection.selector import Evidence
 from masa.flow.dynamic_sampling import DynamicSampling
-from masa.flow.flow import Record, Ways
+from masa.flow.flow import Record, Waits, Ways
+from masa.flow.partial import PATHS, Begun, PutAside, Quota
 from masa.flow.schedule import Schedule
 from masa.flow.slots import Slot, draw_slots, left_over
 from masa.problems import Problem
@@ -64,11 +65,14 @@ class Start:
     gated: tuple[PredictedProblem, ...] = ()
     evidence: Evidence = field(default_factory=dict)
     prompts_read: tuple[int, ...] = ()
+    begun: tuple[Begun, ...] = ()
+    """With stragglers that are put aside: what there is of the problem of each of ``mine``."""
+    quota: Quota | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it depends on rollouts which problems are in the batch, or how they were sampled."""
-        return self.decides or self.replaces_flat
+        return self.decides or self.replaces_flat or self.quota is not None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class StepFlow:
         sampler: what problems are drawn from.
         processes: an open session.
         steps_ahead: whether steps are sampled while controls learn from earlier ones.
+        put_aside: the problems that are not waited for in their step; None: a step waits for all.
     """
 
     def __init__(
@@ -98,17 +103,14 @@ class StepFlow:
         config: Config,
         *,
         steps_ahead: bool = False,
+        put_aside: PutAside | None = None,
     ) -> None:
         self._sampler = sampler
         self._processes = processes
         self._builder = builder
         self._config = config
         self._steps_ahead = steps_ahead
-
-    def roll_out(self, step: int) -> ShapedBatch:
-        """The batch of a step."""
-        start = self.begin(step)
-        return self.finish(start, self.sample(start))
+        self._put_aside = put_aside
 
     def begin(self, step: int) -> Start:
         """Draw the step's problems; those that slots do not come to go back in `finish`, before the next step's."""
@@ -117,6 +119,8 @@ class StepFlow:
         if self._steps_ahead:
             controls = controls.at_this_moment()
         decides, places = controls.decides_first, self._sampler.batch_size
+        if self._put_aside is not None:
+            return self._begin_partial(step, controls, began, self._put_aside)
         if decides and controls.selector is not None and controls.selector.ranks:
             return self._begin_ranked(step, controls, began)
         dynamic = self._processes.dynamic_sampling
@@ -150,7 +154,11 @@ class StepFlow:
                     lambda one: grader.ended(early, problems, one.request, one.rollout),
                     lag=self._config.algorithm.num_solutions,
                 )
-                schedule.run([ways.slot(slot, record) for slot, record in zip(start.mine, records, strict=True)])
+                if start.quota is None:
+                    schedule.run([ways.slot(slot, record) for slot, record in zip(start.mine, records, strict=True)])
+                else:
+                    going_on = [ways.go_on(one, record) for one, record in zip(start.begun, records, strict=True)]
+                    _sample_partly(schedule, going_on, records, start.quota)
         finally:
             grader.close_early(early)
         return Made(records, early, ways.seconds_waited, _seconds(start, ways))
@@ -162,6 +170,12 @@ class StepFlow:
         if any(record.undecided is not None for record in records):
             let_through = self._leave_out(start, made, records)
             records = self._gathered(start, made)
+        dynamic = self._processes.dynamic_sampling
+        if dynamic is not None and self._steps_ahead:
+            dynamic.ahead.append(sum(record.informative for record in records))
+        if self._put_aside is not None:
+            aside = [record for record in made.records if record.aside is not None]
+            self._put_aside.waiting = [record.begun for record in aside if record.begun is not None]
         taken = [record.rounds for record in records]
         self._sampler.put_back(left_over(start.slots, taken))
         mine = [problem for record in made.records for problem in record.solved]
@@ -183,9 +197,31 @@ class StepFlow:
             uncounted_tokens=sum(record.uncounted_tokens for record in records),
             num_metas=start.controls.num_metas,
             rounds=max(taken),
+            went_on=sum(record.went_on for record in records),
+            put_aside=sum(record.aside is not None for record in records),
+            put_aside_tokens=sum(record.aside or 0 for record in records),
             waited=made.waited,
             seconds=made.seconds,
         )
+
+    def _begin_partial(self, step: int, controls: Controls, began: float, put_aside: PutAside) -> Start:
+        """What waits goes on first, and beside it as many fresh problems as keep the same number in flight."""
+        algorithm = self._config.algorithm
+        num_metas = algorithm.num_metas if algorithm.meta else 0
+        wanted = len(self._processes.share(range(self._sampler.batch_size)))
+        dealt = put_aside.deal(wanted, self._drawn_beside, self._processes.gather_objects, self._processes.place)
+        begun = [
+            one if isinstance(one, Begun) else Begun.at(step, one, algorithm.num_solutions, num_metas)
+            for _, one in dealt
+        ]
+        mine = [Slot(number, ((one.problem,),)) for (number, _), one in zip(dealt, begun, strict=True)]
+        quota = put_aside.quota(step, wanted)
+        return Start(step, mine, mine, controls, False, False, began, begun=tuple(begun), quota=quota)
+
+    def _drawn_beside(self, count: int, ids: Sequence[str]) -> list[Problem]:
+        """So many fresh problems, or as many as there are."""
+        available = min(count, len(self._sampler) - len(ids))
+        return self._sampler.next_batch(available, beside=set(ids)) if available else []
 
     def _begin_ranked(self, step: int, controls: Controls, began: float) -> Start:
         """The selection method ranks a draw of candidates before anything is sampled; the nearest ones get slots."""
@@ -237,6 +273,7 @@ class StepFlow:
             early,
             decides=start.decides,
             replaces_flat=start.replaces_flat,
+            counts=start.replaces_flat and self._steps_ahead,
             evidence=start.evidence,
         )
 
@@ -271,6 +308,29 @@ class StepFlow:
     def _flagged(self, start: Start, records: Sequence[Record]) -> frozenset[str]:
         ranked = (*start.ranked.gated, *start.ranked.audited)
         return frozenset(ranked).union(*(record.flagged for record in records))
+
+
+def _sample_partly(schedule: Schedule, ways: Sequence[Waits[None]], records: Sequence[Record], quota: Quota) -> None:
+    """Run ``ways`` until the quota is met: the problems that it takes are solved, what there is of others is noted."""
+
+    def whole() -> list[Begun]:
+        return [one.begun for one in records if one.begun is not None and one.begun.is_whole]
+
+    stopped = schedule.run(ways, lambda: quota.is_met(one.problem.id for one in whole()))
+    record_of = {id(way): record for way, record in zip(ways, records, strict=True)}
+    for waiting in stopped:
+        record = record_of[id(waiting.way)]
+        assert record.begun is not None
+        record.begun = record.begun.with_requests(waiting.collected.requests, waiting.collected.samples)
+    chosen = {one.problem.id for one in quota.chosen(whole())}
+    for record in records:
+        begun = record.begun
+        assert begun is not None
+        if begun.problem.id in chosen:
+            record.solved.append(begun.problem)
+            record.rollouts[begun.problem.id] = begun.rollouts("solution"), begun.rollouts("meta")
+        else:
+            record.aside = sum(len(one.token_ids) for path in PATHS for one in begun.rollouts(path))
 
 
 def _reads_prompts(controls: Controls) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from masa.tokens.elsewhere import logprobs, token_ids
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from masa.model.weights import Weights
 
 RolloutPath = Literal["solution", "meta"]
-FinishReason = Literal["stop", "length", "cutoff"]
-"""``cutoff``: it reached a budget of its own below the response limit (docs/controls.md). Engines say ``length``."""
+FinishReason = Literal["stop", "length", "cutoff", "aside"]
+"""``cutoff``: it reached a budget of its own below the response limit (docs/controls.md). Engines say ``length``.
+``aside``: it has not ended; it was put aside, and another request may go on with it (`RolloutRequest.begun`)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class RolloutRequest:
     ``seeds`` holds one seed per sample, so a sample's tokens depend on its own seed and never on its neighbours in
     the batch. ``max_new_tokens`` is this request's own limit, end-of-sequence token included. ``prompt_ids`` becomes a
     `masa.tokens.arrays.TokenIds`, one object for all samples.
+
+    ``begun`` has, for each sample, what was drawn of it before it was put aside, or None; empty: all of them begin.
+    Such a sample goes on behind its last token, with the random number that the next one would have had; its tokens so
+    far count for ``max_new_tokens``, and its rollout holds them and those that follow.
     """
 
     problem_id: str
@@ -42,6 +47,7 @@ class RolloutRequest:
     seeds: tuple[int, ...]
     max_new_tokens: int
     sampling: Sampling = Sampling()
+    begun: tuple[Rollout | None, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", token_ids(self.prompt_ids))
@@ -51,6 +57,28 @@ class RolloutRequest:
             raise ValueError(f"problem {self.problem_id!r}: the {self.path} request asks for no samples")
         if self.max_new_tokens < 1:
             raise ValueError(f"problem {self.problem_id!r}: max_new_tokens is {self.max_new_tokens}, at least 1 needed")
+        if self.begun and len(self.begun) != len(self.seeds):
+            raise ValueError(
+                f"problem {self.problem_id!r}: {len(self.begun)} samples have begun or not, "
+                f"{len(self.seeds)} are asked for"
+            )
+        numbered = (one if one is None else replace(one, index=index) for index, one in enumerate(self.begun))
+        object.__setattr__(self, "begun", tuple(numbered))
+        for one in self.begun:
+            if one is not None and len(one.token_ids) >= self.max_new_tokens:
+                raise ValueError(
+                    f"problem {self.problem_id!r}: a sample that has begun has {len(one.token_ids)} tokens, and "
+                    f"max_new_tokens is {self.max_new_tokens}: it has nothing left to draw"
+                )
+
+    def begun_of(self, index: int) -> Rollout | None:
+        """What was drawn of a sample before; None where it begins."""
+        return self.begun[index] if self.begun else None
+
+    def read_by(self, index: int) -> Sequence[int]:
+        """What an engine reads before it draws the next token of a sample: the prompt, and the tokens so far."""
+        begun = self.begun_of(index)
+        return self.prompt_ids if begun is None else (*self.prompt_ids, *begun.token_ids)
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,9 @@ class Rollout:
 
     ``token_ids`` are the ids that are trained on (the end-of-sequence token included when ``finish_reason`` is
     ``stop``); ``logprobs[t]`` is the engine's log-probability, in nats, of ``token_ids[t]`` under the distribution it
-    was drawn from. ``weight_version`` counts the policy updates the engine had received.
+    was drawn from. ``weight_version`` counts the policy updates that the engine had received when it drew the first of
+    them. ``went_on`` says where later weights went on: pairs of the place of a token, from 0, and the version of the
+    weights that drew this one and those behind it, in their order (`rollout.partial`); mostly there are none.
 
     Whatever sequences are given, token ids become `masa.tokens.arrays.TokenIds` and log-probs `LogProbs`: arrays of 4
     bytes a number that compare as tuples do. In a rollout of another process both are `Elsewhere`, which has a length.
@@ -76,6 +106,7 @@ class Rollout:
     seconds: float
     hint: str | None = None
     """The hint in its solution prompt; engines know nothing of it."""
+    went_on: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", token_ids(self.prompt_ids))
@@ -98,6 +129,23 @@ class Rollout:
     def cut(self) -> bool:
         """Whether an early cutoff ended it before the response limit."""
         return self.finish_reason == "cutoff"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is whole; else it was put aside."""
+        return self.finish_reason != "aside"
+
+    def pieces(self) -> list[tuple[int, int]]:
+        """(weight version, tokens that these weights drew), the first ones first."""
+        starts = [(0, self.weight_version), *self.went_on]
+        ends = [*(place for place, _ in self.went_on), len(self.token_ids)]
+        return [(version, end - start) for (start, version), end in zip(starts, ends, strict=True)]
+
+    def gone_on(self, token_ids: Sequence[int], logprobs: Sequence[float], version: int, **changes: Any) -> Rollout:
+        """This rollout with all of its tokens, of which the weights ``version`` drew those behind its own."""
+        newest = self.went_on[-1][1] if self.went_on else self.weight_version
+        went_on = self.went_on if version == newest else (*self.went_on, (len(self.token_ids), version))
+        return replace(self, token_ids=token_ids, logprobs=logprobs, went_on=went_on, **changes)
 
 
 Ended = Callable[[RolloutRequest, Rollout], None]
@@ -132,6 +180,15 @@ class RolloutStream(Protocol):
 
         Raises:
             RolloutError: rollouts could not be made.
+        """
+        ...
+
+    def cancel(self, numbers: Collection[int]) -> list[Finished]:
+        """Sample the requests of these numbers no further: `take` gives nothing more of them, and their rows are free.
+
+        Returns:
+            what has been drawn of those of their samples that have not ended, as far as the engine has it: rollouts
+            with the reason ``aside``. A sample that has no token yet is not among them.
         """
         ...
 

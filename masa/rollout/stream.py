@@ -11,7 +11,7 @@ what was submitted after which of its own outputs, and on nothing else: the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from masa.rollout.engine import Ended, Finished, Rollout, RolloutRequest, RolloutStream
@@ -21,15 +21,39 @@ def generate(
     stream: RolloutStream, requests: Sequence[RolloutRequest], ended: Ended | None = None
 ) -> list[list[Rollout]]:
     """Samples of each request, in the order of ``requests`` and of each request's ``seeds``; as `RolloutEngine`."""
-    found: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
+    collected = Collected(requests)
     with stream as opened:
-        opened.submit(requests)
+        first = opened.submit(requests).start
         while finished := opened.take():
             for one in finished:
-                found[one.number][one.rollout.index] = one.rollout
+                collected.add(one.number - first, one.rollout)
                 if ended is not None:
                     ended(one.request, one.rollout)
-    return [[_present(rollout) for rollout in group] for group in found]
+    return collected.whole()
+
+
+class Collected:
+    """The samples of some requests, in the order of requests and seeds whatever comes first; None: not there yet."""
+
+    def __init__(self, requests: Sequence[RolloutRequest]) -> None:
+        self.requests = requests
+        self.samples: list[list[Rollout | None]] = [[None] * len(request.seeds) for request in requests]
+        self.missing = sum(len(request.seeds) for request in requests)
+
+    def add(self, place: int, rollout: Rollout) -> bool:
+        """Note a sample of the request at ``place``; whether that request has all of them now."""
+        self.samples[place][rollout.index] = rollout
+        self.missing -= 1
+        return None not in self.samples[place]
+
+    def note(self, place: int, rollout: Rollout) -> None:
+        """What there is of a sample that has not ended, and is missing still."""
+        self.samples[place][rollout.index] = rollout
+
+    def whole(self) -> list[list[Rollout]]:
+        """The samples, none of which may be missing."""
+        assert not self.missing
+        return [[one for one in group if one is not None] for group in self.samples]
 
 
 class RoundStream:
@@ -49,23 +73,27 @@ class RoundStream:
     ) -> None:
         self._sample = sample
         self._is_left = is_left
-        self._waiting: list[RolloutRequest] = []
+        self._waiting: dict[int, RolloutRequest] = {}
         self._submitted = 0
 
     def submit(self, requests: Sequence[RolloutRequest]) -> range:
         first = self._submitted
         self._submitted += len(requests)
-        self._waiting += requests
+        self._waiting |= dict(enumerate(requests, first))
         return range(first, self._submitted)
 
     def take(self) -> list[Finished]:
         while self._is_left(bool(self._waiting)):
-            requests, self._waiting = self._waiting, []
-            first = self._submitted - len(requests)
-            groups = self._sample(requests)
-            if found := list(_numbered(requests, groups, first)):
+            waiting, self._waiting = self._waiting, {}
+            groups = self._sample(list(waiting.values()))
+            if found := list(_numbered(waiting, groups)):
                 return found
         return []
+
+    def cancel(self, numbers: Collection[int]) -> list[Finished]:
+        """Nothing is under way between two rounds; what was drawn in earlier streams is still all that there is."""
+        dropped = {number: self._waiting.pop(number) for number in sorted(numbers) if number in self._waiting}
+        return [Finished(number, one, begun) for number, one in dropped.items() for begun in one.begun if begun]
 
     def __enter__(self) -> RoundStream:
         return self
@@ -73,17 +101,10 @@ class RoundStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._waiting = []
+        self._waiting = {}
 
 
-def _numbered(
-    requests: Sequence[RolloutRequest], groups: Sequence[Sequence[Rollout]], first: int
-) -> Iterator[Finished]:
-    for number, (request, group) in enumerate(zip(requests, groups, strict=True), first):
+def _numbered(requests: Mapping[int, RolloutRequest], groups: Sequence[Sequence[Rollout]]) -> Iterator[Finished]:
+    for (number, request), group in zip(requests.items(), groups, strict=True):
         for rollout in group:
             yield Finished(number, request, rollout)
-
-
-def _present(rollout: Rollout | None) -> Rollout:
-    assert rollout is not None
-    return rollout

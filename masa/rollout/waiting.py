@@ -34,6 +34,8 @@ def rollout_arrays(rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
     [R + 1]. Equal prompts, which the rollouts of a group have, are kept once: ``prompt_ids`` int32, ``prompt_offsets``
     int64, and ``prompt`` int32 [R], the number of each rollout's. ``index``, ``weight_version``, ``seconds`` [R].
     ``problem_id``, ``path``, ``finish_reason`` and ``hint`` are int32 [R], places in ``strings``: a JSON list in UTF-8.
+    Where rollouts went on under later weights: ``went_on`` int64 [W, 3], each with a rollout's number, a token's place
+    in it and the version from there on.
     """
     prompts: dict[Sequence[int], int] = {}
     strings: dict[str | None, int] = {}
@@ -47,6 +49,8 @@ def rollout_arrays(rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
         places = [strings.setdefault(getattr(one, name), len(strings)) for one in rollouts]
         arrays[name] = _numbers(places, torch.int32)
     arrays["strings"] = _numbers(list(json.dumps(list(strings)).encode()), torch.uint8)
+    if went_on := [(number, *one) for number, rollout in enumerate(rollouts) for one in rollout.went_on]:
+        arrays["went_on"] = torch.tensor(went_on, dtype=torch.int64)
     return arrays
 
 
@@ -54,7 +58,11 @@ def rollouts_of(arrays: Mapping[str, Tensor]) -> list[Rollout]:
     """The rollouts that `rollout_arrays` was given."""
     strings = json.loads(bytes(arrays["strings"].tolist()))
     prompts = _parts(arrays["prompt_ids"], arrays["prompt_offsets"], TokenIds)
+    went_on: list[tuple[tuple[int, int], ...]] = [()] * len(arrays["prompt"])
+    for number, place, version in arrays["went_on"].tolist() if "went_on" in arrays else ():
+        went_on[number] = (*went_on[number], (place, version))
     columns: dict[str, Sequence[Any]] = {
+        "went_on": went_on,
         "prompt_ids": [prompts[number] for number in arrays["prompt"].tolist()],
         "token_ids": _parts(arrays["token_ids"], arrays["token_offsets"], TokenIds),
         "logprobs": _parts(arrays["logprobs"], arrays["token_offsets"], LogProbs),

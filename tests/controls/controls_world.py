@@ -133,7 +133,9 @@ class World:
     def step(self, step: int) -> tuple[ShapedBatch, list[GradedGroup], dict[str, float]]:
         """One step up to the update, and the metrics of the controls."""
         processes: Any = self
-        batch = StepFlow(self.sampler, processes, self.prepared.builder, self.config).roll_out(step)
+        flow = StepFlow(self.sampler, processes, self.prepared.builder, self.config)
+        start = flow.begin(step)
+        batch = flow.finish(start, flow.sample(start))
         groups = batch.grade(self.grader)
         gated = self.controls.reward_gated(step, batch.gated)
         metrics: StepMetrics = self.controls.observe(step, batch, groups, gated)

@@ -1,5 +1,7 @@
 """The problems of a step's slots: drawn before anything is sampled, and put back where no slot comes to them."""
 
+from typing import Any
+
 import pytest
 from controls_world import World, prediction
 from hypothesis import given
@@ -10,6 +12,7 @@ from masa.config.controls import GatingSection
 from masa.controls.gating import gatings
 from masa.flow.dynamic_sampling import DynamicSampling
 from masa.flow.slots import draw_slots, left_over
+from masa.flow.step import StepFlow
 from masa.problems import Problem, ProblemSampler
 from masa.rollout.engine import Finished, RolloutError
 from masa.rollout.stream import RoundStream
@@ -105,6 +108,36 @@ def test_the_number_of_problems_of_a_slot_is_bounded() -> None:
     assert len(groups) == 4 * 3
     assert batch.rounds == 3
     assert not any(len(set(group.solution_rewards)) > 1 for group in groups)
+
+
+def _rounds_a_step_ahead(*, ahead: bool) -> list[tuple[list[int], list[str], float]]:
+    """Of each step its slots' rounds, what it trains on, and how full it is; ``ahead``: begun before the last fill."""
+    world = _flat_world({f"p{n:02}": (0.0, 0.5, 0.5)[n % 3] for n in range(60)}, max_rounds=3, oversample=2.0)
+    processes: Any = world
+    flow = StepFlow(world.sampler, processes, world.prepared.builder, world.config, steps_ahead=ahead)
+    found: list[tuple[list[int], list[str], float]] = []
+    next_batch = None
+    for step in range(1, 8):
+        if next_batch is None:
+            start = flow.begin(step)
+            next_batch = start, flow.finish(start, flow.sample(start))
+        start, batch = next_batch
+        next_batch = None
+        if ahead:
+            later = flow.begin(step + 1)
+            next_batch = later, flow.finish(later, flow.sample(later))
+        assert world.dynamic_sampling is not None
+        filled = world.dynamic_sampling.fill(batch.grade(world.grader), batch.rounds)
+        trained = [group.problem.id for group in filled.training]
+        found.append(([len(slot.rounds) for slot in start.slots], trained, filled.metrics["rollout/batch_filled"]))
+    return found
+
+
+def test_a_step_that_is_sampled_ahead_knows_how_many_groups_the_one_before_will_carry_over() -> None:
+    at_once, ahead = _rounds_a_step_ahead(ahead=False), _rounds_a_step_ahead(ahead=True)
+    assert ahead == at_once
+    assert {len(rounds) for rounds, _, _ in at_once} == {4}
+    assert len({tuple(rounds) for rounds, _, _ in at_once}) > 1, "some steps carry groups over, and others do not"
 
 
 @pytest.mark.parametrize("oversample", [1.0, 2.5])

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,16 @@ def _rollout(number: int) -> Rollout:
     return Rollout("p", "solution", number, (5,), (7,), (-0.5,), "stop", 0, 0.0)
 
 
+def _dispatcher(groups: Sequence[int], servers: Sequence[str], may_work: Callable[[str], bool]) -> Dispatcher:
+    """Samples of requests to which nothing is added."""
+    dispatcher = Dispatcher(servers, may_work)
+    dispatcher.add(groups)
+    dispatcher.close()
+    return dispatcher
+
+
 def test_the_samples_of_a_prompt_stay_together_and_an_idle_server_takes_over() -> None:
-    dispatcher = Dispatcher([2, 2, 2], ["a", "b"], lambda _: True)
+    dispatcher = _dispatcher([2, 2, 2], ["a", "b"], lambda _: True)
     assert [dispatcher.take("a"), dispatcher.take("a")] == [0, 1]
     assert [dispatcher.take("b"), dispatcher.take("b")] == [2, 3]
     assert dispatcher.take("b") == 5, "from the end of the other's queue"
@@ -25,7 +34,7 @@ def test_the_samples_of_a_prompt_stay_together_and_an_idle_server_takes_over() -
 
 
 def test_a_second_result_of_a_sample_is_ignored() -> None:
-    dispatcher = Dispatcher([1, 1], ["a"], lambda _: True)
+    dispatcher = _dispatcher([1, 1], ["a"], lambda _: True)
     first, second = _rollout(0), _rollout(0)
     dispatcher.finish(0, first)
     dispatcher.finish(0, second)
@@ -37,7 +46,7 @@ def test_a_second_result_of_a_sample_is_ignored() -> None:
 
 def test_a_sample_that_one_server_fails_at_is_made_by_another_that_works() -> None:
     working = {"a", "b"}
-    dispatcher = Dispatcher([1, 1], ["a", "b"], working.__contains__)
+    dispatcher = _dispatcher([1, 1], ["a", "b"], working.__contains__)
     assert dispatcher.take("a") == 0
     for _ in range(3):
         assert dispatcher.failed(0, "a") == 0
@@ -50,7 +59,7 @@ def test_a_sample_that_one_server_fails_at_is_made_by_another_that_works() -> No
 
 def test_a_sample_is_hopeless_once_every_working_server_has_failed_often() -> None:
     working = {"a", "b"}
-    dispatcher = Dispatcher([1], ["a", "b", "c"], working.__contains__)
+    dispatcher = _dispatcher([1], ["a", "b", "c"], working.__contains__)
     assert [dispatcher.failed(0, "a") for _ in range(6)] == [0] * 6, "b has not tried"
     assert dispatcher.failed(0, "b") == 7
     working.add("c")
@@ -65,7 +74,7 @@ def test_threads_wait_without_looking_and_go_on_when_their_server_works_again() 
         looks.append(threading.current_thread().name)
         return server in working
 
-    dispatcher = Dispatcher([1], ["a"], may_work)
+    dispatcher = _dispatcher([1], ["a"], may_work)
     taken: list[int | None] = []
     thread = threading.Thread(target=lambda: taken.append(dispatcher.take("a")), name="worker")
     thread.start()
@@ -80,7 +89,7 @@ def test_threads_wait_without_looking_and_go_on_when_their_server_works_again() 
 
 def test_a_server_that_failed_and_works_again_between_two_looks_goes_on() -> None:
     working = {"a"}
-    dispatcher = Dispatcher([1], ["a"], working.__contains__)
+    dispatcher = _dispatcher([1], ["a"], working.__contains__)
     assert not dispatcher.wait(0.0)
     working.discard("a")
     taken: list[int | None] = []
@@ -95,7 +104,7 @@ def test_a_server_that_failed_and_works_again_between_two_looks_goes_on() -> Non
 
 
 def test_threads_wait_for_samples_that_are_added_and_end_when_nothing_more_comes() -> None:
-    dispatcher = Dispatcher([], ["a", "b"], lambda _: True, may_grow=True)
+    dispatcher = Dispatcher(["a", "b"], lambda _: True)
     assert dispatcher.wait(0.0)
 
     def work(server: str) -> None:
@@ -119,7 +128,7 @@ def test_threads_wait_for_samples_that_are_added_and_end_when_nothing_more_comes
 
 
 def test_an_error_frees_waiting_threads_and_is_raised() -> None:
-    dispatcher = Dispatcher([1], ["a"], lambda _: False)
+    dispatcher = _dispatcher([1], ["a"], lambda _: False)
     taken: list[int | None] = []
     thread = threading.Thread(target=lambda: taken.append(dispatcher.take("a")))
     thread.start()
@@ -133,7 +142,7 @@ def test_an_error_frees_waiting_threads_and_is_raised() -> None:
 @settings(max_examples=30, deadline=None)
 @given(groups=st.lists(st.integers(1, 5), min_size=1, max_size=8), seed=st.integers(0, 10**6))
 def test_every_sample_is_made_whatever_fails(groups: list[int], seed: int) -> None:
-    dispatcher = Dispatcher(groups, ["a", "b", "c"], lambda _: True)
+    dispatcher = _dispatcher(groups, ["a", "b", "c"], lambda _: True)
 
     def work(server: str) -> None:
         generator = random.Random(f"{seed} {server}")

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from fake_server import completion
+from fake_server import DEFAULTED, completion
 from fakes import Fakes, until
 
 from masa.config import load_config
-from masa.rollout import RolloutRequest
+from masa.rollout import Rollout, RolloutRequest
 from masa.rollout.engine import RolloutError
 from masa.rollout.servers.engine import ServerEngine
 from masa.rollout.weights.transfer import FileTransfer
@@ -271,3 +271,57 @@ def test_a_stream_that_is_left_gives_up_what_is_with_servers(
         stream.submit(_requests(2))
     requests = _requests(1)
     _assert_complete(requests, engine.generate(requests), 1)
+
+
+def test_a_cancelled_request_is_not_waited_for_and_the_others_are_made(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    engine = connect([fakes.start(0.3)], max_batch_size=2)
+    engine.update_weights(WEIGHTS, 1)
+    requests = _requests(6)
+    with engine.stream() as stream:
+        stream.submit(requests)
+        time.sleep(0.1)
+        # Two samples of the first request are with the server; nothing of the second one is.
+        assert stream.cancel([0, 1, 3, 4]) == []
+        found: dict[int, list[int]] = {}
+        while ended := stream.take():
+            for one in ended:
+                found.setdefault(one.number, []).append(one.rollout.index)
+    assert {number: sorted(indices) for number, indices in found.items()} == {2: [0, 1, 2, 3], 5: [0, 1, 2, 3]}
+    assert engine._clients[next(iter(engine._clients))].get("/state", timeout=5.0)["requests"] <= 2 + 8
+    assert "healthy" in engine.describe(), "a connection that was cut on purpose says nothing of the server"
+    _assert_complete(requests[:1], engine.generate(requests[:1]), 1)
+
+
+def test_leaving_a_stream_cuts_what_is_being_sampled_and_no_look_at_a_server_s_health(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    engine = connect([fakes.start(1.0)])
+    engine.update_weights(WEIGHTS, 1)
+    (client,) = engine._clients.values()
+    answers: list[object] = []
+
+    def look() -> None:
+        # A look that takes long: a request beside the stream's, from another thread.
+        body = {**dict.fromkeys(DEFAULTED, 0), "prompt": [9], "seed": 1, "max_tokens": 4}
+        answers.append(client.post("/v1/completions", body, timeout=10.0))
+
+    thread = threading.Thread(target=look)
+    with engine.stream() as stream:
+        stream.submit(_requests(2))
+        thread.start()
+        time.sleep(0.3)
+    thread.join(5)
+    assert len(answers) == 1
+    assert "healthy" in engine.describe()
+
+
+def test_a_sample_that_was_put_aside_cannot_go_on_with_a_server(
+    fakes: Fakes, connect: Callable[..., ServerEngine]
+) -> None:
+    engine = connect([fakes.start()])
+    engine.update_weights(WEIGHTS, 1)
+    begun = Rollout("p", "solution", 0, (5,), (3,), (-1.0,), "aside", 0, 0.0)
+    with engine.stream() as stream, pytest.raises(RolloutError, match="'p': a sample that was put aside cannot go on"):
+        stream.submit([RolloutRequest("p", "solution", (5,), (1,), 8, begun=(begun,))])

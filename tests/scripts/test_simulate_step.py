@@ -5,9 +5,18 @@ from dataclasses import replace
 
 import pytest
 from simulate_step import Clock, Engine, Job, Machine, Plan, Verifier, draw, simulate
+from step_model import Flight, Sampled, simulate_step
 
 # One second a token, whatever else is sampled; two sequences at a time.
-ONE = Machine(gpus=1, rows=2, token_seconds=1.0, row_seconds=0.0, workers_per_gpu=1, update_seconds_per_token=0.0)
+ONE = Machine(
+    gpus=1,
+    rows=2,
+    token_seconds=1.0,
+    row_seconds=0.0,
+    workers_per_gpu=1,
+    read_seconds_per_token=0.0,
+    update_seconds_per_token=0.0,
+)
 SMALL = Job(problems=12, solutions=4, metas=2, solution_tokens=300.0, meta_tokens=100.0, limit=900)
 GPUS = Machine(gpus=4, rows=32, token_seconds=0.01, row_seconds=0.001, update_seconds_per_token=1e-4)
 
@@ -83,8 +92,36 @@ def test_a_step_without_a_wall_is_shorter_and_the_same_seed_gives_it_again() -> 
         assert streams == simulate(SMALL, GPUS, Plan(streams=True, controls=controls), steps=2, seed=0)
 
 
+def _flight(step: int, *solutions: float) -> Flight:
+    return Flight.of(Sampled((), solutions, (0.0,) * len(solutions)), step)
+
+
+def test_a_step_leaves_what_is_not_whole_with_the_tokens_that_are_left_and_trains_on_the_oldest() -> None:
+    flights = [_flight(0, 5.0, 9.0), _flight(1, 2.0), _flight(1, 3.0), _flight(1, 8.0)]
+    job, machine = replace(SMALL, problems=2), replace(ONE, rows=9)
+    step, left = simulate_step(job, machine, Plan(streams=True, controls=False, partial=0.5), flights)
+    assert (step.sampling, step.tokens) == (3, 5)
+    assert [[part.tokens for part in one.solutions] for one in left] == [[2, 6], [5]]
+    assert [one.to_read for one in left] == [6, 3]
+    # The three tokens a sequence that were drawn are read again, at half a second each.
+    reading = replace(machine, read_seconds_per_token=0.5)
+    after, left = simulate_step(job, reading, Plan(streams=True, controls=False, partial=0.5), left, left[:1])
+    assert (after.sampling, after.tokens, left) == (4.5 + 6, 22, [])
+
+
+def test_a_step_waits_for_what_is_overdue_and_leaves_what_is_whole_and_not_needed() -> None:
+    flights = [_flight(0, 9.0), _flight(1, 1.0), _flight(1, 2.0)]
+    job, machine = replace(SMALL, problems=2), replace(ONE, rows=9)
+    plan = Plan(streams=True, controls=False, partial=0.5)
+    step, (left,) = simulate_step(job, machine, plan, flights, flights[:1])
+    assert (step.sampling, step.tokens) == (9, 10)
+    assert (left, left.solutions) == (flights[2], [])
+
+
 def test_stragglers_put_aside_shorten_sampling_and_are_finished_in_the_next_step() -> None:
     whole = simulate(SMALL, GPUS, Plan(streams=True, controls=False), steps=4, seed=0)
     part = simulate(SMALL, GPUS, Plan(streams=True, controls=False, partial=0.8), steps=4, seed=0)
     assert part.sampling < whole.sampling
-    assert part.tokens < whole.tokens
+    assert part.idle < whole.idle
+    # As many problems are trained on, with whatever began them.
+    assert part.tokens == pytest.approx(whole.tokens, rel=0.1)

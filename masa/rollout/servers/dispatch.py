@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from masa.rollout.engine import Rollout
 
@@ -18,29 +18,21 @@ class Dispatcher:
     takes over from the one that has most left. A server gets a sample that it has failed at only while no other works
     that has not.
 
-    Threads sleep until there is something for them: a sample that came back, the end, or a server whose state has
-    changed, which `wait` looks for on behalf of all of them.
+    Threads sleep until there is something for them: samples that were added or came back, the end, or a server whose
+    state has changed, which `wait` looks for on behalf of all of them.
 
     Args:
-        groups: how many samples each request has; samples are numbered through.
-        servers: whom to share them out to.
+        servers: whom to share samples out to.
         may_work: whether a server may be given work now.
-        may_grow: threads wait for samples that are added, until `close`.
     """
 
-    def __init__(
-        self,
-        groups: Sequence[int],
-        servers: Sequence[str],
-        may_work: Callable[[str], bool],
-        *,
-        may_grow: bool = False,
-    ) -> None:
+    def __init__(self, servers: Sequence[str], may_work: Callable[[str], bool]) -> None:
         self.results: list[Rollout | None] = []
         self._open = 0
         self._news: list[int] = []
         self._may_work = may_work
-        self._may_grow = may_grow
+        self._may_grow = True
+        self._cancelled: set[int] = set()
         self._queues: dict[str, deque[int]] = {server: deque() for server in servers}
         self._failures: dict[int, list[str]] = {}
         lock = threading.RLock()
@@ -48,10 +40,9 @@ class Dispatcher:
         self._told = threading.Condition(lock)  # what `wait` waits for
         self._error: BaseException | None = None
         self._working: list[str] = []
-        self.add(groups)
 
     def add(self, groups: Sequence[int]) -> None:
-        """More samples, numbered on; ``groups`` as at the beginning."""
+        """Samples of further requests, each of which has so many; samples are numbered through."""
         with self._changed:
             for size in groups:
                 target = min(self._queues.values(), key=len)
@@ -59,6 +50,25 @@ class Dispatcher:
                 self.results += [None] * size
                 self._open += size
             self._changed.notify_all()
+
+    def cancel(self, samples: Iterable[int]) -> None:
+        """Nobody is to make these samples any more; a result that still comes, or was not asked for yet, is dropped."""
+        with self._changed:
+            cancelled = set(samples)
+            self._open -= sum(self.results[one] is None for one in cancelled - self._cancelled)
+            self._cancelled |= cancelled
+            self._news = [sample for sample in self._news if sample not in cancelled]
+            for queue in self._queues.values():
+                kept = [sample for sample in queue if sample not in cancelled]
+                queue.clear()
+                queue.extend(kept)
+            self._changed.notify_all()
+            self._told.notify()
+
+    def is_cancelled(self, sample: int) -> bool:
+        """Whether nobody is to make ``sample`` any more."""
+        with self._changed:
+            return sample in self._cancelled
 
     def close(self) -> None:
         """Nothing is added any more."""
@@ -84,7 +94,7 @@ class Dispatcher:
     def finish(self, sample: int, rollout: Rollout) -> None:
         """``sample`` has been made; a second result of the same sample is ignored."""
         with self._changed:
-            if self.results[sample] is None:
+            if self.results[sample] is None and sample not in self._cancelled:
                 self.results[sample] = rollout
                 self._open -= 1
                 self._news.append(sample)
@@ -95,7 +105,8 @@ class Dispatcher:
     def give_back(self, sample: int, server: str) -> None:
         """``server`` is gone: another one is to make ``sample``."""
         with self._changed:
-            self._queues[server].appendleft(sample)
+            if sample not in self._cancelled:
+                self._queues[server].appendleft(sample)
             self._changed.notify_all()
             self._told.notify()
 

@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,7 +34,7 @@ class ServerClient:
         self.host = parts.hostname
         self.port = parts.port or 80
         self._idle: list[http.client.HTTPConnection] = []
-        self._busy: set[http.client.HTTPConnection] = set()
+        self._busy: dict[http.client.HTTPConnection, int] = {}  # by whom: the identity of a thread
         self._lock = threading.Lock()
 
     def get(self, path: str, *, timeout: float | None) -> Any:
@@ -55,17 +55,24 @@ class ServerClient:
         """
         return self._call("POST", path, body, timeout)
 
-    def cut(self) -> None:
-        """Break all connections, so that threads that wait for an answer get an error."""
+    def cut(self, threads: Collection[int] | None = None) -> None:
+        """Break all connections, so that threads that wait for an answer get an error; or those of some threads.
+
+        Args:
+            threads: the identities (`threading.get_ident`) of those threads; None: all, and idle connections as well.
+        """
         with self._lock:
-            busy, self._busy = self._busy, set()
-        for connection in busy:
+            cut = [one for one, thread in self._busy.items() if threads is None or thread in threads]
+            for connection in cut:
+                del self._busy[connection]
+        for connection in cut:
             if connection.sock is not None:
                 try:
                     connection.sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue
-        self._close_idle()
+        if threads is None:
+            self._close_idle()
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float | None) -> Any:
         payload = None if body is None else json.dumps(body)
@@ -106,7 +113,7 @@ class ServerClient:
         with self._lock:
             reused = bool(self._idle)
             connection = self._idle.pop() if reused else http.client.HTTPConnection(self.host, self.port)
-            self._busy.add(connection)
+            self._busy[connection] = threading.get_ident()
         connection.timeout = timeout
         if connection.sock is not None:
             connection.sock.settimeout(timeout)
@@ -114,8 +121,7 @@ class ServerClient:
 
     def _give_back(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
-            kept = connection in self._busy and connection.sock is not None
-            self._busy.discard(connection)
+            kept = self._busy.pop(connection, None) is not None and connection.sock is not None
             if kept:
                 self._idle.append(connection)
         if not kept:
@@ -124,8 +130,7 @@ class ServerClient:
     def _drop(self, connection: http.client.HTTPConnection) -> bool:
         """Close a connection that failed; whether that was because of `cut`."""
         with self._lock:
-            was_cut = connection not in self._busy
-            self._busy.discard(connection)
+            was_cut = self._busy.pop(connection, None) is None
         connection.close()
         return was_cut
 

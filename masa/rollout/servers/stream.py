@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -73,10 +74,17 @@ class ServerStream:
         self._samples: list[_Sample] = []
         self._submitted = 0
         self._threads = 0
-        self._dispatcher = Dispatcher([], list(servers.clients), servers.may_work, may_grow=True)
+        self._lock = threading.Lock()
+        self._making: dict[int, tuple[int, str]] = {}  # who makes a sample, and on which server
+        self._dispatcher = Dispatcher(list(servers.clients), servers.may_work)
         self._working_since: float | None = None
 
     def submit(self, requests: Sequence[RolloutRequest]) -> range:
+        if going_on := [one.problem_id for one in requests if any(one.begun)]:
+            raise RolloutError(
+                f"problem {going_on[0]!r}: a sample that was put aside cannot go on with a server, which would draw "
+                "its tokens from the first random number again"
+            )
         now = time.perf_counter()
         first = self._submitted
         self._submitted += len(requests)
@@ -106,6 +114,13 @@ class ServerStream:
         self._working_since = None if all_made else now
         return [Finished(sample.number, sample.request, rollout) for sample, rollout in found]
 
+    def cancel(self, numbers: Collection[int]) -> list[Finished]:
+        """A server says nothing of a response before it has ended, so there is nothing to give."""
+        theirs = {place for place, sample in enumerate(self._samples) if sample.number in numbers}
+        self._dispatcher.cancel(theirs)
+        self._cut(theirs)
+        return []
+
     def __enter__(self) -> ServerStream:
         return self
 
@@ -116,8 +131,14 @@ class ServerStream:
             self._dispatcher.close()
             return
         self._dispatcher.abort(error or RolloutError("the stream was closed while it sampled"))
-        for client in self._servers.clients.values():
-            client.cut()
+        self._cut(range(len(self._samples)))
+
+    def _cut(self, places: Container[int]) -> None:
+        """Break the connections on which these samples are being made; the servers then give them up."""
+        with self._lock:
+            for place, (thread, address) in self._making.items():
+                if place in places:
+                    self._servers.clients[address].cut([thread])
 
     def _work(self, address: str) -> None:
         """Make samples on one server until there are no more to come."""
@@ -125,19 +146,34 @@ class ServerStream:
         while (place := dispatcher.take(address)) is not None:
             sample = self._samples[place]
             try:
-                rollout = self._servers.complete(address, sample.request, sample.index, sample.started)
-            except RequestRefusedError as error:
-                dispatcher.abort(RolloutError(f"problem {sample.request.problem_id!r}: {error}"))
-            except ServerError as error:
-                self._failed(place, sample.request.problem_id, address, error)
+                with self._noted(place, address):
+                    rollout = self._servers.complete(address, sample.request, sample.index, sample.started)
             except Exception as error:
-                dispatcher.abort(error)
+                if not dispatcher.is_cancelled(place):
+                    self._failed(place, sample.request.problem_id, address, error)
             else:
                 dispatcher.finish(place, rollout)
 
-    def _failed(self, place: int, problem_id: str, address: str, error: ServerError) -> None:
-        """A server did not make a sample: because it is gone, or although it is there."""
+    @contextmanager
+    def _noted(self, place: int, address: str) -> Iterator[None]:
+        """Within it, this thread is who makes a sample."""
+        with self._lock:
+            self._making[place] = threading.get_ident(), address
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._making[place]
+
+    def _failed(self, place: int, problem_id: str, address: str, error: Exception) -> None:
+        """A sample was not made: no server will, or this one is gone, or did not although it is there."""
         fleet = self._servers.fleet
+        if isinstance(error, RequestRefusedError):
+            self._dispatcher.abort(RolloutError(f"problem {problem_id!r}: {error}"))
+            return
+        if not isinstance(error, ServerError):
+            self._dispatcher.abort(error)
+            return
         if isinstance(error, ServerRefusedError):
             fleet.refused(address)
             self._dispatcher.give_back(place, address)

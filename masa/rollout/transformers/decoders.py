@@ -36,7 +36,7 @@ class Batch:
     attended: Tensor
     lengths: Tensor
     blocks: tuple[Block, ...] = ()
-    """Where rows were given away: rows of like lengths."""
+    """Where rows were given away, or samples go on beside others that begin: rows of like lengths."""
 
     def give_out(self, rows: Tensor) -> None:
         """Make a batch of ``rows`` (indices, repeats allowed), in that order."""
@@ -85,7 +85,12 @@ class Batch:
         self.attended[rows] = False
         self.attended[rows, self.attended.shape[1] - width :] = prompts.attended[taken, columns]
         self.lengths[rows] = lengths
-        self.blocks = blocks_of(self.lengths, self.attended.shape[1])
+        self.find_blocks()
+
+    def find_blocks(self) -> None:
+        """Rows of like lengths, as they stand; for a cache whose rows can be given away."""
+        if isinstance(self.cache, GrowingCache):
+            self.blocks = blocks_of(self.lengths, self.attended.shape[1])
 
     def tidy(self) -> Tensor | None:
         """Where the cache is full: long sequences first, and no column that none of them uses.
@@ -100,7 +105,7 @@ class Batch:
         self.cache.tidy(order, unused)
         self.attended = self.attended[:, unused:]
         self._take(order)
-        self.blocks = blocks_of(self.lengths, self.attended.shape[1])
+        self.find_blocks()
         return order
 
     def _take(self, rows: Tensor) -> None:

@@ -32,7 +32,8 @@ class SampleQueue:
     Args:
         decoder: reads the prompts.
         requests: what samples belong to.
-        waiting: all samples, in their order; those of a request stand together. More may be appended at any time.
+        waiting: all samples, in their order; those of a request stand together. More may be appended, and some be taken
+            out, at any time.
         rows: how many sequences are decoded at a time.
     """
 
@@ -43,7 +44,7 @@ class SampleQueue:
         self.rows = rows
         self._ahead = prompts_ahead(rows)
         self._prompts: Batch | None = None
-        self._row_of: dict[int, int] = {}
+        self._row_of: dict[tuple[int, int], int] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -56,9 +57,14 @@ class SampleQueue:
     def open(self) -> tuple[Batch, list[Sample]]:
         """The batch of the first samples: each prompt is read once and its cache is shared out to its samples."""
         first = [self._waiting.popleft() for _ in range(min(self.rows, len(self._waiting)))]
+        if goes_on := any(sample.begun is not None for sample in first):
+            # The long ones first, as `Batch.tidy` has them: prompts stand beside samples that have come far.
+            first.sort(key=lambda sample: len(self._read_by(sample)), reverse=True)
         row_of, batch = self._read(first)
         # What the request cut in two leaves behind is taken from its prompt, read again with others.
-        batch.give_out(self._indices([row_of[sample.request] for sample in first]))
+        batch.give_out(self._indices([row_of[sample.read] for sample in first]))
+        if goes_on:
+            batch.find_blocks()
         return batch, first
 
     def refill(self, batch: Batch, rows: Tensor) -> tuple[Tensor, list[Sample], Tensor]:
@@ -69,25 +75,28 @@ class SampleQueue:
         """
         given: list[Sample] = []
         while self._waiting and len(given) < len(rows):
-            if self._waiting[0].request not in self._row_of:
+            if self._waiting[0].read not in self._row_of:
                 upcoming = [self._waiting[place] for place in range(min(self._ahead, len(self._waiting)))]
                 self._row_of, self._prompts = self._read(upcoming)
             assert self._prompts is not None
             taken: list[int] = []
-            while self._waiting and len(given) < len(rows) and self._waiting[0].request in self._row_of:
+            while self._waiting and len(given) < len(rows) and self._waiting[0].read in self._row_of:
                 given.append(self._waiting.popleft())
-                taken.append(self._row_of[given[-1].request])
+                taken.append(self._row_of[given[-1].read])
             batch.refill(rows[len(given) - len(taken) : len(given)], self._prompts, self._indices(taken))
         if not self._waiting:
             self._prompts, self._row_of = None, {}
-        fed = self._indices([self._requests[sample.request].prompt_ids[-1] for sample in given])
+        fed = self._indices([self._read_by(sample)[-1] for sample in given])
         return rows[: len(given)], given, fed
 
-    def _read(self, samples: Sequence[Sample]) -> tuple[dict[int, int], Batch]:
-        """The prompts of ``samples``, each once: its row by its request, and the batch."""
-        distinct = sorted({sample.request for sample in samples})
-        batch = self._decoder.prefill([self._requests[request].prompt_ids for request in distinct])
-        return {request: row for row, request in enumerate(distinct)}, batch
+    def _read(self, samples: Sequence[Sample]) -> tuple[dict[tuple[int, int], int], Batch]:
+        """What is read of ``samples``, each prompt once: its row by `Sample.read`, and the batch."""
+        distinct = {sample.read: sample for sample in samples}
+        batch = self._decoder.prefill([self._read_by(distinct[read]) for read in sorted(distinct)])
+        return {read: row for row, read in enumerate(sorted(distinct))}, batch
+
+    def _read_by(self, sample: Sample) -> Sequence[int]:
+        return self._requests[sample.request].read_by(sample.index)
 
     def _indices(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._decoder.model.device)

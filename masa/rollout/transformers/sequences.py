@@ -27,6 +27,12 @@ class Sample:
     index: int
     seed: int
     max_new_tokens: int
+    begun: Rollout | None = None
+
+    @property
+    def read(self) -> tuple[int, int]:
+        """What is read before its next token: equal for samples of a request that begin, its own where one goes on."""
+        return self.request, -1 if self.begun is None else self.index
 
 
 class Sequences:
@@ -60,6 +66,11 @@ class Sequences:
         for place, sample in zip(places.tolist(), samples, strict=True):
             self.samples[place] = sample
             self._started[place] = now
+            if sample.begun is not None:
+                count = len(sample.begun.token_ids)
+                self._steps[place] = count
+                self._tokens[place, :count] = torch.tensor([*sample.begun.token_ids], device=device)
+                self._logprobs[place, :count] = torch.tensor([*sample.begun.logprobs], device=device)
 
     def grow(self, taken: Tensor, more: int) -> Tensor:
         """So many places beside those that are ``taken``, for later samples."""
@@ -97,31 +108,45 @@ class Sequences:
             found.append(likely and texts.contained(self._tokens[place, :count].tolist()))
         return torch.tensor(found, dtype=torch.bool, device=places.device)
 
-    def rollouts(
+    def ended(
         self, places: Tensor, by_stop: Tensor, requests: Sequence[RolloutRequest], weight_version: int
     ) -> Iterator[tuple[Sample, Rollout]]:
         """The sequences in ``places``, which have ended."""
-        now = time.perf_counter()
-        lengths = self._steps[places].tolist()
-        for place, length, stopped in zip(places.tolist(), lengths, by_stop.tolist(), strict=True):
-            sample = self.samples[place]
-            assert sample is not None
-            request = requests[sample.request]
-            reason: FinishReason = "stop" if stopped else "length"
-            yield (
-                sample,
-                Rollout(
-                    problem_id=request.problem_id,
-                    path=request.path,
-                    index=sample.index,
-                    prompt_ids=request.prompt_ids,
-                    token_ids=TokenIds(self._tokens[place, :length].cpu()),
-                    logprobs=LogProbs(self._logprobs[place, :length].cpu()),
-                    finish_reason=reason,
-                    weight_version=weight_version,
-                    seconds=now - self._started[place],
-                ),
-            )
+        for place, stopped in zip(places.tolist(), by_stop.tolist(), strict=True):
+            yield self._rollout(place, requests, weight_version, "stop" if stopped else "length")
+
+    def put_aside(
+        self, places: Tensor, requests: Sequence[RolloutRequest], weight_version: int
+    ) -> Iterator[tuple[Sample, Rollout]]:
+        """The sequences in ``places`` as far as they have come, which is one token at least."""
+        for place in places.tolist():
+            yield self._rollout(place, requests, weight_version, "aside")
+
+    def _rollout(
+        self, place: int, requests: Sequence[RolloutRequest], weight_version: int, reason: FinishReason
+    ) -> tuple[Sample, Rollout]:
+        sample, length = self.samples[place], int(self._steps[place])
+        assert sample is not None
+        request, seconds = requests[sample.request], time.perf_counter() - self._started[place]
+        token_ids = TokenIds(self._tokens[place, :length].cpu())
+        logprobs = LogProbs(self._logprobs[place, :length].cpu())
+        if (begun := sample.begun) is not None:
+            if length == len(begun.token_ids):
+                return sample, begun
+            seconds += begun.seconds
+            found = begun.gone_on(token_ids, logprobs, weight_version, finish_reason=reason, seconds=seconds)
+            return sample, found
+        return sample, Rollout(
+            problem_id=request.problem_id,
+            path=request.path,
+            index=sample.index,
+            prompt_ids=request.prompt_ids,
+            token_ids=token_ids,
+            logprobs=logprobs,
+            finish_reason=reason,
+            weight_version=weight_version,
+            seconds=seconds,
+        )
 
     def _resize(self, *, longer: int, added: int) -> None:
         """Room for longer samples, and for more of them."""
@@ -141,13 +166,15 @@ def samples_by_kind(
     """The samples of requests, which are numbered from ``first``, in the order in which they get a row.
 
     Those of a kind can be decoded together: they share their sampling parameters and, with ``equal_lengths``, the
-    number of tokens of their prompts. Where there are more than ``size`` of them, large limits come first, so that a
-    long response does not begin last.
+    number of tokens that are read of them. Where there are more than ``size`` of them, large limits come first, so
+    that a long response does not begin last.
     """
     by_kind: dict[Kind, list[Sample]] = {}
     for number, request in enumerate(requests, first):
-        samples = by_kind.setdefault((request.sampling, len(request.prompt_ids) if equal_lengths else 0), [])
-        samples.extend(Sample(number, index, seed, request.max_new_tokens) for index, seed in enumerate(request.seeds))
+        for index, seed in enumerate(request.seeds):
+            kind = request.sampling, len(request.read_by(index)) if equal_lengths else 0
+            sample = Sample(number, index, seed, request.max_new_tokens, request.begun_of(index))
+            by_kind.setdefault(kind, []).append(sample)
     for samples in by_kind.values():
         if len(samples) > size:
             samples.sort(key=lambda sample: sample.max_new_tokens, reverse=True)

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from masa.rollout.vllm.process import ParameterCopy, build_engine, copied_parame
 from masa.rollout.vllm.process_state import preserved_random_states, process_group_kept
 from masa.rollout.vllm.sampling import Sampling, VllmBatch, drop_prefixes, require_lengths
 from masa.rollout.vllm.stream import Engine, VllmStream
+from masa.rollout.vllm.together import anybody_waits, sampled_together
 from masa.rollout.weights.adapters import AdapterError, adapter_arguments, copied_adapters, vllm_takes_adapters
 from masa.rollout.weights.saved_weights import SavedWeights
 
@@ -162,7 +164,7 @@ class VllmEngine:
         """
         self._require_weights()
         if self._section.tensor_parallel_size > 1:
-            return RoundStream(self._generate_together, self._anybody_waits)
+            return RoundStream(partial(sampled_together, sample=self._generate_in_use), anybody_waits)
         parts = Engine(
             begin=self._begin,
             rebuild=self._rebuild,
@@ -322,26 +324,9 @@ class VllmEngine:
     def _lose_weights(self) -> None:
         self._has_weights = False
 
-    def _anybody_waits(self, waits: bool) -> bool:
-        """Whether any of the processes that share the engine has something to sample."""
-        from vllm.distributed.parallel_state import get_tp_group
-
-        group = get_tp_group()
-        answers: list[Any] = [None] * group.world_size
-        torch.distributed.all_gather_object(answers, waits, group=group.cpu_group)
-        return any(answers)
-
-    def _generate_together(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
-        """Tensor-parallel processes all sample the requests of all, and keep what is their own."""
-        from vllm.distributed.parallel_state import get_tp_group
-
-        group = get_tp_group()
-        shares: list[Any] = [None] * group.world_size
-        torch.distributed.all_gather_object(shares, list(requests), group=group.cpu_group)
+    def _generate_in_use(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         with self._in_use:
-            rollouts = self._generate([request for share in shares for request in share])
-        start = sum(len(share) for share in shares[: group.rank_in_group])
-        return rollouts[start : start + len(requests)]
+            return self._generate(requests)
 
     def _generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         """Samples of each request; a failure of the engine is not mended."""

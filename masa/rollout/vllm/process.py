@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from masa.config import ConfigError
+from masa.rollout.vllm.continuing import let_samples_go_on
 from masa.rollout.vllm.process_state import preserved_process
 from masa.rollout.vllm.shared_classes import classes_kept
 
@@ -36,7 +37,9 @@ def build_engine(arguments: Mapping[str, Any], statistics: Any, *, on_cpu: bool,
             keep_weights_unpacked()
             if _keeps_states(engine_arguments.create_model_config()):
                 engine_arguments.enable_prefix_caching = False
-        return LLMEngine.from_engine_args(engine_arguments, stat_loggers=[lambda config, index: statistics])
+        engine = LLMEngine.from_engine_args(engine_arguments, stat_loggers=[lambda config, index: statistics])
+        engine.collective_rpc(let_samples_go_on)
+        return engine
 
 
 def _keeps_states(model_config: Any) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from masa.rollout.engine import Finished, Rollout, RolloutError, RolloutRequest
+from masa.rollout.engine import Finished, FinishReason, Rollout, RolloutError, RolloutRequest
 from masa.rollout.stop_texts import StopTexts
 from masa.rollout.vllm.adapters import adapter_request
+from masa.rollout.vllm.continuing import DRAWN, drawn_so_far
 from masa.tokens.arrays import LogProbs, TokenIds
 
 _LAST_STEPS = 4
@@ -69,6 +70,7 @@ class VllmBatch:
         self._sampling = sampling
         self._samples: list[_Sample] = []
         self._requests = 0
+        self._cancelled: set[int] = set()
 
     def advance(self, requests: Sequence[RolloutRequest]) -> list[Finished]:
         """Add ``requests``, and let the engine work until something has ended; nothing where nothing is left.
@@ -89,6 +91,21 @@ class VllmBatch:
             raise
         return []
 
+    def cancel(self, numbers: Collection[int]) -> list[Finished]:
+        """Give these requests up, also those that are still to come; what was drawn of samples that have not ended."""
+        self._cancelled |= set(numbers)
+        processor = self._engine.output_processor
+        drawn = drawn_so_far(processor)
+        open_names = {getattr(state, "external_req_id", name) for name, state in processor.request_states.items()}
+        found: list[Finished] = []
+        for place, sample in enumerate(self._samples):
+            if sample.number in numbers and (name := str(place)) in open_names:
+                rollout = self._aside(sample, drawn[name]) if name in drawn else sample.request.begun_of(sample.index)
+                if rollout is not None:
+                    found.append(Finished(sample.number, sample.request, rollout))
+                self._engine.abort_request([name])
+        return found
+
     def abort(self) -> None:
         """Give up what has not ended."""
         processor = self._engine.output_processor
@@ -98,7 +115,8 @@ class VllmBatch:
         """Whether vLLM has ended it, or one of our texts, at which vLLM is told to."""
         if output.finished:
             return True
-        ended = _ends_by_text(output, self._sampling.stop_texts)
+        sample = self._samples[int(output.request_id)]
+        ended = _ends_by_text(output, sample.request.begun_of(sample.index), self._sampling.stop_texts)
         if ended:
             self._engine.abort_request([output.request_id])
         return ended
@@ -109,6 +127,12 @@ class VllmBatch:
         texts = self._sampling.stop_texts
         rollout = finished_rollout(sample.request, sample.index, output, version, sample.started, texts)
         return Finished(sample.number, sample.request, rollout)
+
+    def _aside(self, sample: _Sample, state: Any) -> Rollout:
+        token_ids = TokenIds(state.detokenizer.output_token_ids)
+        logprobs = _logprobs(state.logprobs_processor.logprobs, token_ids)
+        found = _Drawn(token_ids, logprobs, self._sampling.weight_version)
+        return found.rollout(sample.request, sample.index, "aside", time.perf_counter() - sample.started)
 
     def _add(self, requests: Sequence[RolloutRequest]) -> None:
         """One vLLM request per sample, each with its own seed; those of a prompt share its cached prefix."""
@@ -125,27 +149,31 @@ class VllmBatch:
         flat = {"flat_logprobs": True} if "flat_logprobs" in SamplingParams.__struct_fields__ else {}
         adapter = self._sampling.adapter
         options = {} if adapter is None else {"lora_request": adapter_request(adapter)}
-        for request in requests:
-            prompt = {"prompt_token_ids": list(request.prompt_ids)}
-            for index, seed in enumerate(request.seeds):
+        for number, request in enumerate(requests, self._requests):
+            # Requests keep their numbers, whether they are sampled or not.
+            for index, seed in enumerate(request.seeds if number not in self._cancelled else ()):
+                prompt = {"prompt_token_ids": list(request.read_by(index))}
+                begun = request.begun_of(index)
+                drawn = 0 if begun is None else len(begun.token_ids)
                 parameters = SamplingParams(
                     temperature=request.sampling.temperature,
                     top_p=request.sampling.top_p,
                     top_k=request.sampling.top_k,
                     min_p=request.sampling.min_p,
                     seed=seed,
-                    max_tokens=request.max_new_tokens,
+                    max_tokens=request.max_new_tokens - drawn,
                     stop_token_ids=list(self._sampling.stop_ids),
                     ignore_eos=True,
                     logprobs=0,
                     **flat,
                     detokenize=False,
                     output_kind=kind,
+                    **({"extra_args": {DRAWN: drawn}} if drawn else {}),
                 )
                 name = str(len(self._samples))
-                self._samples.append(_Sample(self._requests, request, index, started))
+                self._samples.append(_Sample(number, request, index, started))
                 self._engine.add_request(name, prompt, parameters, **options)
-            self._requests += 1
+        self._requests += len(requests)
 
 
 def drop_prefixes(engine: Any) -> bool:
@@ -158,11 +186,16 @@ def drop_prefixes(engine: Any) -> bool:
     return False
 
 
-def _ends_by_text(output: Any, texts: StopTexts | None) -> bool:
-    """Whether the newest token of an output that is not finished completes a text that ends responses."""
+def _ends_by_text(output: Any, begun: Rollout | None, texts: StopTexts | None) -> bool:
+    """Whether the newest token of an output that is not finished completes a text that ends responses.
+
+    ``begun`` is what the sample had drawn before.
+    """
     if texts is None:
         return False
     token_ids = output.outputs[0].token_ids
+    if begun is not None:
+        token_ids = [*begun.token_ids, *token_ids]
     return texts.contained(token_ids[-texts.window :]) and texts.contained(token_ids)
 
 
@@ -183,18 +216,41 @@ def finished_rollout(
     if completion.finish_reason not in ("stop", "length") and (stop_texts is None or output.finished):
         raise RolloutError(f"problem {request.problem_id!r}: vLLM ended a sample as {completion.finish_reason!r}")
     token_ids = TokenIds(completion.token_ids)
-    rollout = Rollout(
-        problem_id=request.problem_id,
-        path=request.path,
-        index=index,
-        prompt_ids=request.prompt_ids,
-        token_ids=token_ids,
-        logprobs=_logprobs(completion.logprobs, token_ids),
-        finish_reason=completion.finish_reason or "stop",
-        weight_version=weight_version,
-        seconds=time.perf_counter() - started,
-    )
+    drawn = _Drawn(token_ids, _logprobs(completion.logprobs, token_ids), weight_version)
+    rollout = drawn.rollout(request, index, completion.finish_reason or "stop", time.perf_counter() - started)
     return rollout if stop_texts is None else stop_texts.cut(rollout)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What one request of vLLM's has drawn, with weights of one version."""
+
+    token_ids: TokenIds
+    logprobs: LogProbs
+    weight_version: int
+
+    def rollout(self, request: RolloutRequest, index: int, reason: FinishReason, seconds: float) -> Rollout:
+        """The rollout with these tokens behind those that it had before, if any."""
+        begun = request.begun_of(index)
+        if begun is not None:
+            return begun.gone_on(
+                TokenIds([*begun.token_ids, *self.token_ids]),
+                LogProbs([*begun.logprobs, *self.logprobs]),
+                self.weight_version,
+                finish_reason=reason,
+                seconds=begun.seconds + seconds,
+            )
+        return Rollout(
+            problem_id=request.problem_id,
+            path=request.path,
+            index=index,
+            prompt_ids=request.prompt_ids,
+            token_ids=self.token_ids,
+            logprobs=self.logprobs,
+            finish_reason=reason,
+            weight_version=self.weight_version,
+            seconds=seconds,
+        )
 
 
 def _logprobs(found: Any, token_ids: TokenIds) -> LogProbs:

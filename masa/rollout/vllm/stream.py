@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,7 +20,17 @@ class Batch(Protocol):
 
     def advance(self, requests: Sequence[RolloutRequest]) -> list[Finished]: ...
 
+    def cancel(self, numbers: Collection[int]) -> list[Finished]: ...
+
     def abort(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """What was submitted before a call of `take`, and the numbers of all requests that had been cancelled by then."""
+
+    requests: Sequence[RolloutRequest]
+    cancelled: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,8 @@ class VllmStream:
         self._batch: Batch | None = None
         self._submitted = 0
         self._coming: list[RolloutRequest] = []
-        self._history: list[list[RolloutRequest]] = []  # what was submitted before each call of `take`
+        self._cancelled: set[int] = set()
+        self._history: list[_Moment] = []  # of each call of `take`
         self._given: set[tuple[int, int]] = set()  # number and index of all that has been taken
         self._failed = ""
 
@@ -75,11 +86,20 @@ class VllmStream:
         if not self._submitted:
             return []
         started = time.perf_counter()
-        self._history.append(self._coming)
+        self._history.append(_Moment(self._coming, frozenset(self._cancelled)))
         self._coming = []
         found = self._advance_or_rebuild()
         self._given |= {_key(one) for one in found}
         self._statistics.sampled([[one.rollout for one in found]], time.perf_counter() - started)
+        return found
+
+    def cancel(self, numbers: Collection[int]) -> list[Finished]:
+        self._cancelled |= set(numbers)
+        found = [] if self._batch is None else self._batch.cancel(numbers)
+        # What has not come to the engine goes there all the same, and is cancelled there: numbers stay what they are.
+        first = self._submitted - len(self._coming)
+        coming = [(number, one) for number, one in enumerate(self._coming, first) if number in numbers]
+        found += [Finished(number, one, begun) for number, one in coming for begun in one.begun if begun is not None]
         return found
 
     def __enter__(self) -> VllmStream:
@@ -127,26 +147,28 @@ class VllmStream:
         self._batch = self._engine.begin()
         found: list[Finished] = []
         *earlier, newest = self._history
-        for requests in earlier:
-            found += self._new(self._step(requests))
+        for moment in earlier:
+            found += self._new(self._step(moment))
         # Nothing more is asked for than before the failure, unless that gives what was taken then.
-        return found + self._new(self._step(newest)) or self._advance(())
+        return found + self._new(self._step(newest)) or self._advance(_Moment((), newest.cancelled))
 
-    def _advance(self, requests: Sequence[RolloutRequest]) -> list[Finished]:
+    def _advance(self, moment: _Moment) -> list[Finished]:
         """What ends next, of what has not been taken."""
-        while ended := self._step(requests):
+        while ended := self._step(moment):
             if found := self._new(ended):
                 return found
-            requests = ()
+            moment = _Moment((), moment.cancelled)
         return []
 
-    def _step(self, requests: Sequence[RolloutRequest]) -> list[Finished]:
+    def _step(self, moment: _Moment) -> list[Finished]:
         assert self._batch is not None
         with self._engine.undisturbed():
-            return self._batch.advance(requests)
+            if moment.cancelled:
+                self._batch.cancel(moment.cancelled)
+            return self._batch.advance(moment.requests)
 
     def _new(self, ended: Sequence[Finished]) -> list[Finished]:
-        return [one for one in ended if _key(one) not in self._given]
+        return [one for one in ended if _key(one) not in self._given and one.number not in self._cancelled]
 
 
 def _key(one: Finished) -> tuple[int, int]:
