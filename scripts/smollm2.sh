@@ -24,8 +24,7 @@ run() { "$environment/bin/python" "$@"; }
 
 run scripts/smollm2_weights.py --out "$out/model"
 if [ ! -e "$out/cold_start/summary.json" ]; then
-  # Sixteen solutions of each problem: the more of them are correct, the less does cloning them cost accuracy.
-  run -m masa.cold_start --config "$config" "model.path=$out/model" rollout.temperature=0.7 algorithm.num_solutions=16 \
+  run -m masa.cold_start --config "$config" "model.path=$out/model" rollout.temperature=0.7 \
     "${larger[@]}" --out "$out/cold_start" --resume
 fi
 for method in grpo masa; do

@@ -17,6 +17,7 @@ from masa.cold_start.solved import SolvedProblem
 from masa.config import ConfigError
 from masa.report import main as report
 from masa.session import Session
+from masa.training_step import TrainingStep
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 # In the words of the embedded policy, which knows few.
@@ -238,7 +239,7 @@ def test_a_run_that_was_killed_behind_its_cold_start_goes_on_with_the_weights_of
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(MASATrainer, "_step", die)
+        patch.setattr(TrainingStep, "take", die)
         with pytest.raises(KeyboardInterrupt):
             MASATrainer(config).train()
     cold = load_file(tmp_path / "run" / "cold_start" / "model.safetensors")
