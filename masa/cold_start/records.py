@@ -14,7 +14,7 @@ from masa.cold_start.solved import SolvedProblem
 from masa.config import Config, dump_config
 from masa.problems import Problem
 from masa.rollout.engine import Rollout
-from masa.tracking import jsonl
+from masa.tracking import jsonl, keys
 from masa.tracking.metrics import StepMetrics, finite_values
 from masa.tracking.resuming import refuse_another_run
 from masa.tracking.run_directory import RunDirectory
@@ -23,6 +23,8 @@ from masa.tracking.samples import Sample
 # What a checkpoint has beside the files of its model: this, and folders.
 _TRAINING_STATE = "state.json"
 PARSED, CORRECTNESS = "control/cold_start_parsed", "control/cold_start_correctness"
+# A loss of accuracy beyond this is spoken of; a few dozen problems tell no smaller one from chance.
+_LOSS_OF_ACCURACY = 0.05
 
 
 class ColdStartRecords:
@@ -122,6 +124,7 @@ class ColdStartRecords:
         section = self._config.cold_start
         shares = finite_values(rows, PARSED)
         correctness = finite_values(rows, CORRECTNESS)
+        accuracy = finite_values(rows, keys.HELD_OUT_ACCURACY)
         summary = {
             "updates": rows[-1]["step"],
             "parsed_before": shares[0],
@@ -130,6 +133,9 @@ class ColdStartRecords:
             "reached": parsed >= section.until_parsed,
             "correctness_before": correctness[0],
             "correctness_after": correctness[-1],
+            # Of `problems.eval`; a run evaluates it after its cold start as its own step 0.
+            **({"accuracy_before": accuracy[0]} if accuracy else {}),
+            **({"accuracy_after": accuracy[-1]} if len(accuracy) > 1 else {}),
             "problems": section.problems,
             "held_out": section.held_out,
             "metas_cloned": len(examples),
@@ -148,19 +154,7 @@ class ColdStartRecords:
     def outcome(self) -> str:
         """The result in a line; empty on processes that write nothing."""
         summary = self.summary()
-        if not summary:
-            return ""
-        line = (
-            f"Cold start: done after {summary['updates']} updates; of the held-out metas {summary['parsed_before']:.0%}"
-            f" could be read before and {summary['parsed_after']:.0%} afterwards; solutions were correct in "
-            f"{summary['correctness_before']:.1%} before and {summary['correctness_after']:.1%} afterwards"
-        )
-        if summary["reached"]:
-            return line
-        return (
-            f"{line}. cold_start.until_parsed {summary['until_parsed']} was not reached: raise cold_start.max_updates "
-            "or cold_start.learning_rate, or rollout.max_meta_tokens where metas are cut off"
-        )
+        return outcome_line(summary) if summary else ""
 
     def _publish(self) -> None:
         _, newest = max(checkpoint.list_checkpoints(self.directory.checkpoints))
@@ -173,3 +167,26 @@ class ColdStartRecords:
                 os.link(file, target)
             except OSError:  # a file system without links
                 shutil.copyfile(file, target)
+
+
+def outcome_line(summary: Mapping[str, Any]) -> str:
+    """What ``summary`` (of `summary.json`) says, with what to do where the cold start failed or cost accuracy."""
+    line = (
+        f"Cold start: done after {summary['updates']} updates; of the held-out metas {summary['parsed_before']:.0%}"
+        f" could be read before and {summary['parsed_after']:.0%} afterwards; solutions were correct in "
+        f"{summary['correctness_before']:.1%} before and {summary['correctness_after']:.1%} afterwards"
+    )
+    before, after = summary.get("accuracy_before"), summary.get("accuracy_after")
+    if before is not None and after is not None:
+        line = f"{line}, those of problems.eval in {before:.1%} and {after:.1%}"
+        if before - after > _LOSS_OF_ACCURACY:
+            line = (
+                f"{line}. Cloning cost accuracy: with more problems (cold_start.problems) or more solutions of each "
+                "(algorithm.num_solutions) there are more correct ones to clone"
+            )
+    if not summary["reached"]:
+        line = (
+            f"{line}. cold_start.until_parsed {summary['until_parsed']} was not reached: raise cold_start.max_updates "
+            "or cold_start.learning_rate, or rollout.max_meta_tokens where metas are cut off"
+        )
+    return line

@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from masa import MASATrainer, load_config
 from masa.cold_start.command import EXIT_BAD_INPUT, main
 from masa.cold_start.examples import end_token
+from masa.cold_start.records import outcome_line
 from masa.cold_start.solved import SolvedProblem
 from masa.config import ConfigError
 from masa.report import main as report
 from masa.session import Session
+from masa.training_step import TrainingStep
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 # In the words of the embedded policy, which knows few.
@@ -109,6 +111,31 @@ def test_held_out_metas_can_be_read_afterwards_and_solutions_are_measured_before
     assert "eval/accuracy" in found[0]
     assert "eval/accuracy" in found[-1]
     assert [sample["reward"]["parsed"] for sample in rows(taught, "samples.jsonl")[:4]] == [0.0] * 4
+    assert summary["accuracy_before"] == found[0]["eval/accuracy"]
+    assert summary["accuracy_after"] == found[-1]["eval/accuracy"]
+
+
+def test_a_cold_start_that_cost_accuracy_says_so() -> None:
+    # SmolLM2 with 8 solutions a problem and few of them correct: what it was told of was the parse rate alone.
+    summary = {
+        "updates": 24,
+        "parsed_before": 0.0,
+        "parsed_after": 0.94,
+        "until_parsed": 0.9,
+        "reached": True,
+        "correctness_before": 0.234,
+        "correctness_after": 0.25,
+        "accuracy_before": 0.255,
+        "accuracy_after": 0.104,
+    }
+    line = outcome_line(summary)
+    assert "those of problems.eval in 25.5% and 10.4%" in line
+    assert "Cloning cost accuracy" in line
+    assert "Cloning cost accuracy" not in outcome_line({**summary, "accuracy_after": 0.24})
+    # A run with a cold start evaluates only before it; its own first evaluation is the one after it.
+    del summary["accuracy_after"]
+    assert "problems.eval" not in outcome_line(summary)
+    assert "max_updates" in outcome_line({**summary, "reached": False})
 
 
 def test_held_out_problems_are_never_cloned(taught: Path) -> None:
@@ -212,7 +239,7 @@ def test_a_run_that_was_killed_behind_its_cold_start_goes_on_with_the_weights_of
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(MASATrainer, "_step", die)
+        patch.setattr(TrainingStep, "take", die)
         with pytest.raises(KeyboardInterrupt):
             MASATrainer(config).train()
     cold = load_file(tmp_path / "run" / "cold_start" / "model.safetensors")
