@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from masa.config import Config, dump_config
+from masa.tracking.in_use import in_use
 from masa.tracking.resuming import refuse_another_run, refuse_fewer_steps
 from masa.tracking.run_directory import RunDirectory
 
@@ -38,6 +39,7 @@ def open_directory(
 
     Raises:
         RunExistsError: it holds a run and ``resume`` is false.
+        RunInUseError: another process is at work in it.
         RunFolderError: it cannot be made.
         ConfigError: the run in it had another configuration, or has more steps than are asked for.
     """
@@ -46,16 +48,23 @@ def open_directory(
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    if directory.check(resume=resume) and directory.config.exists():
-        opened.earlier = refuse_another_run(directory, config, say)
-        refuse_fewer_steps(directory, steps)
-    continued = directory.create(dump_config(config), resume=resume)
-    try:
-        directory.write_environment({"training_problems": training_problems})
-        for note in notes:
-            say(note)
-        yield opened
-    except BaseException:
-        if not continued and not directory.metrics.exists():
-            directory.forget()
-        raise
+    with ExitStack() as stack:
+        if directory.path.is_dir():
+            stack.enter_context(in_use(directory.path))
+        if directory.check(resume=resume) and directory.config.exists():
+            opened.earlier = refuse_another_run(directory, config, say)
+            refuse_fewer_steps(directory, steps)
+        is_new = not directory.path.is_dir()
+        continued = directory.create(dump_config(config), resume=resume)
+        try:
+            if is_new:
+                stack.enter_context(in_use(directory.path))
+            directory.write_environment({"training_problems": training_problems})
+            for note in notes:
+                say(note)
+            yield opened
+        except BaseException:
+            stack.close()
+            if not continued and not directory.metrics.exists():
+                directory.forget()
+            raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from masa import Config, MASATrainer, load_config, train
 from masa.config import ConfigError
 from masa.tracking.run_directory import RunDirectory, RunFolderError
 from masa.tracking.run_folder import directory_to_resume, fresh_directory, planned_folder
+from masa.train import main as train_command
 
 
 def _config(folder: str, **changes: object) -> Config:
@@ -35,6 +38,24 @@ def test_each_new_run_gets_the_next_number(tmp_path: Path) -> None:
     assert directory_to_resume(config).path == first
     (tmp_path / "masa-10").mkdir()
     assert planned_folder(config) == tmp_path / "masa-11"
+
+
+def test_a_run_that_another_process_is_writing_is_neither_resumed_nor_touched(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "run"
+    options = ["--config", str(QUICKSTART), f"run.dir={folder}", *SMALL]
+    assert train_command([*options, "run.steps=1"]) == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    code = "import sys; from pathlib import Path; from masa.tracking.in_use import in_use\n"
+    code += "with in_use(Path(sys.argv[1])): print('held', flush=True); sys.stdin.readline()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], text=True, **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        capsys.readouterr()
+        assert train_command([*options, "run.steps=2", "--resume"]) == 2
+        assert f"{folder} is in use by process {other.pid} on " in capsys.readouterr().err
+        other.stdin.write("\n")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert train_command([*options, "run.steps=2", "--resume"]) == 0
 
 
 def test_names_and_dates_are_filled_in(tmp_path: Path) -> None:
