@@ -174,8 +174,8 @@ def main() -> None:
     machine = calibrated(config, found, range(1, options.steps, 2))
     print(
         f"a token {machine.token_seconds * 1e3:.2f} ms, a row {machine.row_seconds * 1e6:.0f} us, a token that is read "
-        f"{machine.read_seconds_per_token * 1e6:.0f} us, a sequence {machine.seconds_per_sequence * 1e3:.2f} ms; beside the "
-        f"engine {machine.update_seconds_per_token * 1e6:.0f} us a token that is trained on"
+        f"{machine.read_seconds_per_token * 1e6:.0f} us, a sequence {machine.seconds_per_sequence * 1e3:.2f} ms; "
+        f"beside the engine {machine.update_seconds_per_token * 1e6:.0f} us a token that is trained on"
     )
     print("| run | steps | engine, s a step | simulated | step, s | simulated | of it |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
