@@ -21,17 +21,20 @@ from masa.controls.selection.combined import CombinedSelector
 from masa.controls.selection.history import HistorySelector
 from masa.controls.selection.markov import MarkovSelector, transitions
 from masa.controls.selection.meta import MetaSelector
+from masa.controls.selection.meta_rank import MetaRankSelector
 from masa.controls.selection.oracle import OracleSelector
 from masa.controls.selection.posterior import PRIOR, PosteriorSelector, updated
 from masa.controls.selection.ranking import keep_nearest
 from masa.controls.selection.selector import Outcome, Selector
 from masa.controls.selection.value_head import ValueHead, ValueHeadSelector
 from masa.problems import Problem
+from masa.rewards.meta_prediction import MetaPrediction
 
 SEED = 3
 MAKE: dict[str, Callable[[], Selector]] = {
     "meta": lambda: MetaSelector(GatingSection()),
     "combined": lambda: CombinedSelector(0.9, GatingSection()),
+    "meta_rank": lambda: MetaRankSelector(0.5),
     "history": lambda: HistorySelector(HistorySection(), SEED),
     "posterior": lambda: PosteriorSelector(0.5, 0.5, SEED),
     "markov": lambda: MarkovSelector(MarkovSection()),
@@ -55,6 +58,30 @@ def features(id: str) -> list[float]:
 
 def hash_of(id: str) -> int:
     return int.from_bytes(id.encode(), "big")
+
+
+# --- ranking by meta-predictions ---
+
+
+@given(
+    st.lists(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=5), min_size=1, max_size=8),
+    st.floats(0, 1),
+)
+def test_the_mean_predicted_pass_rate_ranks_and_what_cannot_be_read_comes_last(
+    rates: list[list[float | None]], target: float
+) -> None:
+    drawn = [
+        PredictedProblem(
+            Problem(f"p{n}", f"Problem {n}", "1"), (), tuple(MetaPrediction((), one, None) for one in group)
+        )
+        for n, group in enumerate(rates)
+    ]
+    found = MetaRankSelector(target).judge(1, drawn, {})
+    for n, group in enumerate(rates):
+        known = [one for one in group if one is not None]
+        expected = abs(sum(known) / len(known) - target) if known else 1.0
+        assert found[f"p{n}"].doubt[0] == pytest.approx(expected)
+        assert not found[f"p{n}"].flagged
 
 
 # --- GRESO ---
