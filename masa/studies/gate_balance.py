@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from masa.studies.record import Record
 
 GATE_PRECISION = "control/gate_precision"
+# Of methods that flag problems, and not of those that rank them: what these leave out is not said to be flat.
+GATE_OPEN = "control/gate_open"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class GateBalance:
 
 
 def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalance | None:
-    """The balance of an arm's runs; None where no problem was gated or no precision is known.
+    """The balance of an arm's runs; None where there was no gate, it gated no problem, or no precision is known.
 
     Of N drawn problems (1 - q) N are solved, at (r + 1 - q) N G L tokens; (u - q (1 - p)) N groups are informative.
     Plain GRPO has u N informative groups for N G L tokens. The quotient is the saving, and it is 1 at
@@ -44,7 +46,7 @@ def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalan
     drawn = math.fsum(one.totals["cost/problems_drawn"] for one in arm)
     gated = math.fsum(one.totals["cost/problems_gated"] for one in arm)
     known = [value for one in arm for value in one.course.get(GATE_PRECISION, []) if value is not None]
-    if not gated or not known:
+    if not gated or not known or not any(GATE_OPEN in one.course for one in arm):
         return None
     metas = math.fsum(one.totals["cost/meta_tokens"] for one in arm)
     solutions = math.fsum(one.totals["cost/solution_tokens"] for one in arm)

@@ -20,7 +20,7 @@ def record(*, drawn, gated, metas, solutions, precision, flat):
     }
     course = {"rollout/solved_all": [flat, flat], "rollout/solved_none": [0.1, 0.1]}
     if precision is not None:
-        course["control/gate_precision"] = [None, precision]
+        course |= {"control/gate_precision": [None, precision], "control/gate_open": [0.0, 1.0]}
     spent = {cost: [0.0] for cost in COSTS}
     return Record("s", "a", 0, "f", {}, {}, [0], [0.0], spent, totals, 0.0, course)
 
@@ -62,5 +62,8 @@ def test_several_runs_count_together():
 
 def test_runs_without_a_gate_have_no_balance():
     assert gate_balance([BASE], [BASE]) is None
+    ranked = record(drawn=100, gated=40, metas=200, solutions=600, precision=1.0, flat=0.2)
+    ranked.course.pop("control/gate_open")
+    assert gate_balance([ranked], [BASE]) is None
     unaudited = record(drawn=100, gated=40, metas=200, solutions=600, precision=None, flat=0.2)
     assert gate_balance([unaudited], [BASE]) is None
