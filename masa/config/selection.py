@@ -70,7 +70,8 @@ class SelectionSection(Section):
     """`none`: all; `meta`: predictive gating by meta-predictions; `combined`: the gate by these and the
     problem's own pass rates so far; `meta_rank`: the pass rate that meta-predictions name; `history`: GRESO;
     `posterior`: MoPPS; `markov`: DPS; `value_head`: PCL; `oracle`: what the solutions turn out to be, uncounted, in
-    embedded worlds alone; `module:Class`: a method of your own (docs/custom.md). Null: `meta` where `controls.gating.enabled`, else `none`."""
+    embedded worlds alone; `module:Class`: a method of your own (docs/custom.md). Null: `meta` where
+    `controls.gating.enabled`, else `none`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """What the class of a method of your own is called with, by name."""
     candidates: Annotated[float, Field(ge=1, le=16)] = 2.0
