@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to a trained real model, with or without a GPU: installs what is needed, converts SmolLM2-135M-Instruct,
 # teaches it the form of meta-predictions, trains it with GRPO and with MASA, and writes a report (docs/real_models.md).
-# Started again it goes on where it was. Further arguments go to both trainings, for example: run.steps=60
+# Started again it goes on where it was. Further arguments go to the cold start and to both trainings, for example
+# run.steps=40; another seed wants another folder: SMOLLM2_OUT=runs/smollm2-2 bash scripts/smollm2.sh run.seed=2
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -16,7 +17,7 @@ out="${SMOLLM2_OUT:-runs/smollm2}"
 config=configs/smollm2_cpu.yaml
 larger=()
 if command -v nvidia-smi >/dev/null 2>&1; then
-  larger=(algorithm.num_problems=64 algorithm.num_solutions=16 algorithm.num_metas=8 cold_start.problems=192
+  larger=(algorithm.num_problems=64 algorithm.num_solutions=32 algorithm.num_metas=8 cold_start.problems=192
     cold_start.held_out=48 cold_start.batch_size=32 rollout.max_batch_size=512 optimizer.micro_batch_tokens=32768 run.steps=100)
 fi
 
@@ -24,8 +25,8 @@ run() { "$environment/bin/python" "$@"; }
 
 run scripts/smollm2_weights.py --out "$out/model"
 if [ ! -e "$out/cold_start/summary.json" ]; then
-  run -m masa.cold_start --config "$config" "model.path=$out/model" rollout.temperature=0.7 \
-    "${larger[@]}" --out "$out/cold_start" --resume
+  run -m masa.cold_start --config "$config" "model.path=$out/model" "${larger[@]}" "$@" rollout.temperature=0.7 \
+    --out "$out/cold_start" --resume
 fi
 for method in grpo masa; do
   meta=(algorithm.meta=true)
