@@ -198,13 +198,17 @@ def test_two_processes_decide_and_train_alike(tmp_path: Path, name: str) -> None
     alone, together = tmp_path / "alone", tmp_path / "together"
     overrides = (*CONTROLS[name], "run.steps=2")
     MASATrainer(_config(alone, *overrides)).train()
-    launch = "--num_processes 2 --cpu --mixed_precision no --num_machines 1 --dynamo_backend no --main_process_port 0"
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launch.split(), "-m", "masa.train"]
+    # With --cpu and --num_processes 2 in place of the file, accelerate starts one process.
+    launch = ["--config_file", str(QUICKSTART.parent / "accelerate" / "cpu_ddp.yaml"), "--main_process_port", "0"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "masa.train"]
     command += ["--config", str(QUICKSTART)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [*SMALL, f"run.dir={together}", *overrides]
     finished = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=280)
     assert finished.returncode == 0, finished.stderr[-3000:]
+    for folder, processes in ((alone, 1), (together, 2)):
+        state = json.loads((folder / "checkpoints" / "step_000002" / "state.json").read_text())
+        assert len(state["rollouts_ahead"]) == processes  # each process has its own
     expected, found = _rows(alone), _rows(together)
     assert len(found) == len(expected) == 3
     for row, other in zip(found, expected, strict=True):
