@@ -74,7 +74,8 @@ def rollouts_of(arrays: Mapping[str, Tensor]) -> list[Rollout]:
 
 def rollout_of_json(values: Mapping[str, Any]) -> Rollout:
     """The rollout that checkpoints of earlier versions hold as `dataclasses.asdict` gave it, tuples as lists."""
-    return Rollout(**values)
+    places = tuple((place, version) for place, version in values.get("went_on", ()))
+    return Rollout(**{**values, "went_on": places})
 
 
 def _numbers(values: Sequence[float], dtype: torch.dtype) -> Tensor:
