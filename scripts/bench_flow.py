@@ -72,6 +72,8 @@ class Rows(Callback):
 
     def on_step_end(self, run):
         found = {name: run.metrics.get("time/" + name, 0.0) for name in ("step", "rollout", "verify", "update", "sync")}
+        # Cloned experts are an update as well.
+        found["update"] += run.metrics.get("time/clone", 0.0)
         tokens = run.metrics["cost/tokens_generated"]
         rows.append({**found, "tokens": tokens, "busy": self.busy["wall"], "cpu": self.busy["cpu"]})
 
