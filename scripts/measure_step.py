@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from step_model import Flight, Job, Machine, Plan, Sampled, Step, simulate_step
+from step_events import Machine
+from step_model import Flight, Job, Plan, Sampled, Step, simulate_step
 
 from masa import Callback, MASATrainer, load_config
 from masa.rollout.transformers.decoders import GrowingDecoder

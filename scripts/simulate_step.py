@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import argparse
 
-from step_model import Clock, Engine, Job, Machine, Plan, Verifier, draw, simulate
-
-__all__ = ["Clock", "Engine", "Job", "Machine", "Plan", "Verifier", "draw", "simulate"]
+from step_events import Machine
+from step_model import Job, Plan, simulate
 
 PLANS = (
     Plan(streams=False, controls=False),

@@ -36,6 +36,11 @@ class ArmResult:
     reached: Mapping[str, int]
 
 
+def mean(values: Sequence[float]) -> float:
+    """The mean; NaN of nothing."""
+    return math.fsum(values) / len(values) if values else math.nan
+
+
 def final_accuracy(record: Record) -> float:
     """Mean of the last `WINDOW` evaluations."""
     return math.fsum(record.accuracy[-WINDOW:]) / len(record.accuracy[-WINDOW:])

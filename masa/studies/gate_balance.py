@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from masa.studies.comparison import mean
 from masa.studies.record import Record
 
 GATE_PRECISION = "control/gate_precision"
@@ -52,7 +53,7 @@ def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalan
     solutions = math.fsum(one.totals["cost/solution_tokens"] for one in arm)
     ratio = (metas / drawn) / (solutions / (drawn - gated))
     precision = math.fsum(known) / len(known)
-    informative = _mean([1 - _flat(one) for one in baseline])
+    informative = mean([1 - _flat(one) for one in baseline])
     share = gated / drawn
     lost = (1 - precision) / informative if informative else math.inf
     return GateBalance(
@@ -68,8 +69,4 @@ def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalan
 def _flat(record: Record) -> float:
     """Mean share of the groups with equal rewards."""
     both = [record.course["rollout/solved_all"], record.course["rollout/solved_none"]]
-    return math.fsum(_mean([value for value in values if value is not None]) for values in both)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
+    return math.fsum(mean([value for value in values if value is not None]) for values in both)

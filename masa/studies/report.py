@@ -18,6 +18,7 @@ from masa.studies.comparison import (
     compare,
     cost_to_reach,
     final_accuracy,
+    mean,
     mean_record,
     oracle_saving,
     smoothed,
@@ -149,14 +150,14 @@ def _course_table(arms: Mapping[str, BySeed], study: Study) -> list[str]:
         rows.append(
             [
                 _title(arm, study),
-                f"{_mean([one.totals['tokens'] for one in records]):,.0f}",
-                _percent(_mean([one.totals["cost/meta_tokens"] / one.totals["tokens"] for one in records])),
+                f"{mean([one.totals['tokens'] for one in records]):,.0f}",
+                _percent(mean([one.totals["cost/meta_tokens"] / one.totals["tokens"] for one in records])),
                 _first_and_last(records, "rollout/solved_all"),
                 _first_and_last(records, "rollout/solved_none"),
                 _percent(
-                    _mean([one.totals["cost/problems_gated"] / one.totals["cost/problems_drawn"] for one in records])
+                    mean([one.totals["cost/problems_gated"] / one.totals["cost/problems_drawn"] for one in records])
                 ),
-                f"{_mean([one.totals['seconds'] for one in records]):,.0f}",
+                f"{mean([one.totals['seconds'] for one in records]):,.0f}",
             ]
         )
     return _table(head, rows)
@@ -206,10 +207,10 @@ def _oracle_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:
     length = math.fsum(tokens for tokens, _ in metas) / math.fsum(count for _, count in metas)
     base = list(arms[study.baseline].values())
     savings = [
-        f"{count} metas a problem {_mean([oracle_saving(one, length, count) for one in base]):.2f}"
+        f"{count} metas a problem {mean([oracle_saving(one, length, count) for one in base]):.2f}"
         for count in (0, 2, 4, 8)
     ]
-    share = _mean([one.flat_tokens / one.totals["tokens"] for one in base])
+    share = mean([one.flat_tokens / one.totals["tokens"] for one in base])
     return [
         f"Groups of equal rewards took {_percent(share)} of the tokens of {_title(study.baseline, study)}. Had every "
         f"one of them been foreseen from the first step on, it would have generated this many times fewer, with metas "
@@ -270,12 +271,8 @@ def _title(arm: str, study: Study) -> str:
 
 def _first_and_last(records: Sequence[Record], key: str) -> str:
     """Mean share over the first and over the last tenth of the steps."""
-    first, last = (_mean([value for one in records if (value := one.course[key][at]) is not None]) for at in (0, -1))
+    first, last = (mean([value for one in records if (value := one.course[key][at]) is not None]) for at in (0, -1))
     return f"{_percent(first)} to {_percent(last)}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
 
 
 def _percent(share: float) -> str:

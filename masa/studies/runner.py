@@ -49,10 +49,13 @@ def adopt_records(runs: Sequence[PlannedRun], records: Path) -> list[PlannedRun]
     """
     wanted = {run.fingerprint: run for run in runs}
     adopted = []
-    for path in sorted(records.parent.glob("*/*-seed*.json")):
-        run = None if path.parent == records else wanted.get(read_record(path).fingerprint)
-        if run is not None and run not in adopted:
-            write_record(replace(read_record(path), study=run.study, arm=run.arm), records / f"{run.name}.json")
+    for path in sorted(records.parent.glob("*/*-seed*.json")) if runs else ():
+        if path.parent == records:
+            continue
+        found = read_record(path)
+        run = wanted.pop(found.fingerprint, None)
+        if run is not None:
+            write_record(replace(found, study=run.study, arm=run.arm), records / f"{run.name}.json")
             adopted.append(run)
     return adopted
 

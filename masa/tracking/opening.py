@@ -49,12 +49,12 @@ def open_directory(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     with ExitStack() as stack:
-        if directory.path.is_dir():
+        is_new = not directory.path.is_dir()
+        if not is_new:
             stack.enter_context(in_use(directory.path))
         if directory.check(resume=resume) and directory.config.exists():
             opened.earlier = refuse_another_run(directory, config, say)
             refuse_fewer_steps(directory, steps)
-        is_new = not directory.path.is_dir()
         continued = directory.create(dump_config(config), resume=resume)
         try:
             if is_new:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from simulate_step import Clock, Engine, Job, Machine, Plan, Verifier, draw, simulate
-from step_model import Flight, Sampled, simulate_step
+from step_events import Clock, Engine, Machine, Verifier
+from step_model import Flight, Job, Plan, Sampled, draw, simulate, simulate_step
 
 # One second a token, whatever else is sampled; two sequences at a time.
 ONE = Machine(
@@ -53,7 +53,7 @@ def test_what_is_put_aside_goes_on_where_it_was() -> None:
         engine.submit(tokens, lambda: None)
     clock.at(5.0, lambda: None)
     clock.run(lambda: clock.now >= 5)
-    assert engine.put_aside() == pytest.approx([2, 5])
+    assert [tokens for tokens, _ in engine.stop()] == pytest.approx([2, 5])
 
 
 def test_answers_wait_for_a_free_verifier() -> None:

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from held_folders import held_by_another
 
 from masa.tracking.in_use import LOCK, RunInUseError, in_use
-
-HOLDER = """
-import sys
-from pathlib import Path
-from masa.tracking.in_use import in_use
-with in_use(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
 
 
 @pytest.fixture
 def holder(tmp_path: Path):
-    """Another process that holds the lock of ``tmp_path`` until a line is written to it."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
+    with held_by_another(tmp_path) as process:
+        yield process
 
 
 def test_a_second_process_is_refused_and_told_which_one_is_at_work(holder, tmp_path: Path) -> None:

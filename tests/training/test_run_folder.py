@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
+from held_folders import held_by_another
 from small_run import QUICKSTART, SMALL
 
 from masa import Config, MASATrainer, load_config, train
@@ -45,15 +44,11 @@ def test_a_run_that_another_process_is_writing_is_neither_resumed_nor_touched(tm
     options = ["--config", str(QUICKSTART), f"run.dir={folder}", *SMALL]
     assert train_command([*options, "run.steps=1"]) == 0
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    code = "import sys; from pathlib import Path; from masa.tracking.in_use import in_use\n"
-    code += "with in_use(Path(sys.argv[1])): print('held', flush=True); sys.stdin.readline()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], text=True, **pipes) as other:
-        assert other.stdout.readline() == "held\n"
+    with held_by_another(folder) as other:
         capsys.readouterr()
         assert train_command([*options, "run.steps=2", "--resume"]) == 2
         assert f"{folder} is in use by process {other.pid} on " in capsys.readouterr().err
-        other.stdin.write("\n")
+        other.communicate("\n")  # its lock goes with it
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert train_command([*options, "run.steps=2", "--resume"]) == 0
 
