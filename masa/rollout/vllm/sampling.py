@@ -93,13 +93,16 @@ class VllmBatch:
 
     def cancel(self, numbers: Collection[int]) -> list[Finished]:
         """Give these requests up, also those that are still to come; what was drawn of samples that have not ended."""
-        self._cancelled |= set(numbers)
+        fresh = set(numbers) - self._cancelled
+        if not fresh:
+            return []  # a stream says so again at each step
+        self._cancelled |= fresh
         processor = self._engine.output_processor
         drawn = drawn_so_far(processor)
         open_names = {getattr(state, "external_req_id", name) for name, state in processor.request_states.items()}
         found: list[Finished] = []
         for place, sample in enumerate(self._samples):
-            if sample.number in numbers and (name := str(place)) in open_names:
+            if sample.number in fresh and (name := str(place)) in open_names:
                 rollout = self._aside(sample, drawn[name]) if name in drawn else sample.request.begun_of(sample.index)
                 if rollout is not None:
                     found.append(Finished(sample.number, sample.request, rollout))
