@@ -64,8 +64,9 @@ class GatingSection(Section):
     """The predictions agree where their standard deviation is below this."""
     trivial: Share = 0.95
     """A mean predicted pass rate of at least this says trivial."""
-    unsolvable: Share = 0.05
-    """A mean predicted pass rate of at most this says unsolvable."""
+    unsolvable: Share | None = 0.05
+    """A mean predicted pass rate of at most this says unsolvable; null: no problem is gated as unsolvable, so that kinds
+    of problems that are learned from rare successes are not starved."""
     min_parsed: Share = 0.5
     """Share of the M predictions that must hold a pass rate; at least two must."""
     audit_share: Share = 0.05
@@ -95,7 +96,7 @@ class GatingSection(Section):
 
     @model_validator(mode="after")
     def _thresholds_and_counts_fit(self) -> GatingSection:
-        if self.unsolvable >= self.trivial:
+        if self.unsolvable is not None and self.unsolvable >= self.trivial:
             raise ValueError(f"unsolvable is {self.unsolvable}, allowed is less than trivial ({self.trivial})")
         if self.min_audits > self.window:
             raise ValueError(f"min_audits is {self.min_audits}, allowed is at most window ({self.window})")

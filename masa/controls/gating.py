@@ -53,7 +53,7 @@ def outlook(mean: float, spread: float, section: GatingSection) -> Judgement:
         return Judgement("open")
     if mean >= section.trivial:
         return Judgement("trivial", (spread, 1.0 - mean))
-    if mean <= section.unsolvable:
+    if section.unsolvable is not None and mean <= section.unsolvable:
         return Judgement("unsolvable", (spread, mean))
     return Judgement("open")
 

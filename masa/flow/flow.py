@@ -20,7 +20,7 @@ be left to the next step (`masa.flow.partial`): which ones, the engine's own out
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -51,7 +51,8 @@ class Record:
 
     ``undecided`` was flagged where gated problems are left out: whether it is solved depends on all other slots.
     ``informative`` groups, of those that were graded in the flow, teach something.
-    ``rollouts`` (solutions and metas of each solved problem) and ``graded`` stay with the process that made them.
+    ``rollouts`` (solutions and metas of each solved problem) and ``graded`` stay with the process that made them, and so
+    do the solutions ``beforehand`` that showed what a problem is worth.
     ``begun``, too: what there is of a problem that may be put aside, from an earlier step where it ``went_on``;
     ``aside`` are its tokens if it was.
     """
@@ -67,6 +68,7 @@ class Record:
     audited: set[str] = field(default_factory=set)
     evidence: dict[str, Sequence[float]] = field(default_factory=dict)
     uncounted_tokens: int = 0
+    beforehand: dict[str, list[Rollout]] = field(default_factory=dict)
     informative: int = 0
     rollouts: dict[str, tuple[list[Rollout], list[Rollout]]] = field(default_factory=dict)
     graded: dict[str, GradedGroup] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Record:
         """What other processes know of a slot of ``process``: all but tokens."""
         undecided = None if self.undecided is None else self.undecided.left_at(process)
         gated = [one.left_at(process) for one in self.gated]
-        return replace(self, undecided=undecided, gated=gated, rollouts={}, graded={}, begun=None)
+        return replace(self, undecided=undecided, gated=gated, rollouts={}, graded={}, beforehand={}, begun=None)
 
 
 class Ways:
@@ -165,7 +167,7 @@ class Ways:
             solutions = yield from self._solve_as_planned(predicted, record, measures)
             metas = {one.problem.id: list(one.metas) for one in predicted}
         else:
-            solutions, metas = yield from self._sample_both(problems)
+            solutions, metas = yield from self._sample_both(problems, record.beforehand)
         for problem in problems:
             record.solved.append(problem)
             record.rollouts[problem.id] = solutions[problem.id], metas.get(problem.id, [])
@@ -241,12 +243,17 @@ class Ways:
         return merge_parts(parts, samples, limit)
 
     def _sample_both(
-        self, problems: Sequence[Problem]
+        self, problems: Sequence[Problem], beforehand: Mapping[str, list[Rollout]]
     ) -> Waits[tuple[dict[str, list[Rollout]], dict[str, list[Rollout]]]]:
-        """G solutions and M metas of each problem, by problem id."""
-        requests = self._whole_requests(problems, self._step)
-        samples = yield requests
+        """G solutions and M metas of each problem, by problem id; solutions that are there ``beforehand`` are taken."""
         found: dict[str, dict[str, list[Rollout]]] = {"solution": {}, "meta": {}}
+        requests = []
+        for request in self._whole_requests(problems, self._step):
+            if request.path == "solution" and request.problem_id in beforehand:
+                found["solution"][request.problem_id] = beforehand[request.problem_id]
+            else:
+                requests.append(request)
+        samples = (yield requests) if requests else []
         for request, group in zip(requests, samples, strict=True):
             found[request.path][request.problem_id] = group
         return found["solution"], found["meta"]
@@ -266,6 +273,7 @@ class Ways:
         count = self._config.algorithm.num_solutions
         samples = yield self._builder.requests([problem], step=self._step, num_solutions=count, num_metas=0)
         (group,) = self._grade([problem], samples)
+        record.beforehand[problem.id] = list(group.solutions)
         record.evidence[problem.id] = rewards = [verdict.reward for verdict in group.verdicts]
         record.uncounted_tokens += sum(len(one.token_ids) for one in group.solutions)
         return {problem.id: rewards}

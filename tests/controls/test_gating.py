@@ -36,6 +36,13 @@ def test_a_problem_is_flagged_where_predictions_agree_on_an_extreme(rates: list[
 
 
 @given(RATES)
+def test_without_a_threshold_for_unsolvable_trivial_problems_alone_are_flagged(rates: list[float | None]) -> None:
+    section = SECTION.model_copy(update={"unsolvable": None})
+    before, after = judge(rates, SECTION).outlook, judge(rates, section).outlook
+    assert after == ("open" if before == "unsolvable" else before)
+
+
+@given(RATES)
 def test_every_flag_meets_its_definition(rates: list[float | None]) -> None:
     judgement = judge(rates, SECTION)
     parsed = [rate for rate in rates if rate is not None]

@@ -97,6 +97,14 @@ def test_the_oracle_leaves_out_flat_groups_alone_and_says_what_it_sampled() -> N
     assert all(RATES[one.problem.id] != 0.5 or one.problem.id in batch.flagged for one in batch.gated)
 
 
+def test_the_oracle_samples_no_solution_twice() -> None:
+    made = world("oracle", "controls.gating.audit_share=0.0")
+    batch, groups, _ = made.step(1)
+    asked = [one.problem_id for one in made.engine.requests if one.path == "solution"]
+    assert len(asked) == len(set(asked)) == len(groups) + len(batch.gated)
+    assert all(one.statistics.pass_rate not in (0, 1) for one in groups if one.problem.id not in batch.flagged)
+
+
 def test_without_selection_there_are_no_metrics_of_it() -> None:
     made = World(lambda problem, draw: prediction(0.5, 20), RATES, "controls.selection.method=none")
     _, _, metrics = made.step(1)

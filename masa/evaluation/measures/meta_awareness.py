@@ -33,14 +33,14 @@ class ControlThresholds:
 
     agreement: float = _GATING.max_std
     trivial: float = _GATING.trivial
-    unsolvable: float = _GATING.unsolvable
+    unsolvable: float | None = _GATING.unsolvable
     min_parsed: float = _GATING.min_parsed
     cutoff_factor: float = _CUTOFF.factor
     cutoff_aggregate: Aggregate = _CUTOFF.aggregate
     cutoff_floor: int = _CUTOFF.floor
 
     def __post_init__(self) -> None:
-        if not 0 <= self.unsolvable < self.trivial <= 1:
+        if not 0 <= (self.unsolvable or 0.0) < self.trivial <= 1:
             raise ValueError(
                 f"gate thresholds are unsolvable {self.unsolvable} and trivial {self.trivial}, "
                 "0 <= unsolvable < trivial <= 1 needed"
