@@ -51,8 +51,8 @@ class Record:
 
     ``undecided`` was flagged where gated problems are left out: whether it is solved depends on all other slots.
     ``informative`` groups, of those that were graded in the flow, teach something.
-    ``rollouts`` (solutions and metas of each solved problem) and ``graded`` stay with the process that made them, and so
-    do the solutions ``beforehand`` that showed what a problem is worth.
+    ``rollouts`` (solutions and metas of each solved problem) and ``graded`` stay with the process that made them, and
+    so do the solutions ``beforehand`` that showed what a problem is worth.
     ``begun``, too: what there is of a problem that may be put aside, from an earlier step where it ``went_on``;
     ``aside`` are its tokens if it was.
     """
