@@ -30,8 +30,11 @@ Loader.add_implicit_resolver(
 )
 
 
-def read_config_files(path: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
+def read_config_files(
+    path: Path, kind: str = "configuration file", keys: str = "sections", schema: type[BaseModel] = Config
+) -> tuple[dict[str, Any], tuple[Path, ...]]:
     """The values of a file laid over those of the file it extends, and so on, and all files read, ``path`` first.
+    ``kind``, ``keys`` (of ``schema``) are words of the errors.
 
     ``extends`` is relative to the file that holds it. Mappings are merged key by key; any other value, a list or null
     among them, takes the place of the extended file's.
@@ -48,7 +51,7 @@ def read_config_files(path: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
             circle = " -> ".join(map(str, [*chain, following]))
             raise ConfigError(f"{chain[-1]}: {EXTENDS}: the files extend one another in a circle: {circle}")
         whose = f", which {chain[-1]} extends" if chain else ""
-        values = read_yaml(following, "configuration file", "sections", Config, whose)
+        values = read_yaml(following, kind, keys, schema, whose)
         chain.append(following)
         following = _extended_file(values, chain[-1])
         layers.append(values)

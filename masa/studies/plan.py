@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from masa.config import Config, ConfigError, differing_keys, load_config
-from masa.config.files import Loader
+from masa.config.files import read_config_files
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 # What may differ between two runs of one arm and seed without making them different: where they lie, how many processes
@@ -90,20 +89,13 @@ class PlannedRun:
 
 
 def read_study(path: str | Path) -> Study:
-    """The study that a YAML file describes.
+    """The study that a YAML file describes; it may extend another study's file, like a configuration.
 
     Raises:
-        ConfigError: the file is missing, no YAML mapping, or holds what no study has.
+        ConfigError: a file that is missing or no YAML mapping, or that holds what no study has.
     """
     path = Path(path)
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such study file") from None
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}, a mapping is needed")
+    values, _ = read_config_files(path, "study file", "keys", Study)
     try:
         return Study.model_validate(values)
     except ValidationError as error:

@@ -68,7 +68,7 @@ def test_a_study_that_cannot_run_is_refused_with_what_was_found(tmp_path, change
         planned_runs(path, tmp_path)
 
 
-@pytest.mark.parametrize(("text", "message"), [("- a\n", "holds a list"), ("a: [", "cannot be read")])
+@pytest.mark.parametrize(("text", "message"), [("- a\n", "holds a list"), ("a: [", "line 1: is not valid YAML")])
 def test_a_file_that_is_no_study_is_refused(tmp_path, text, message):
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
@@ -85,5 +85,16 @@ def test_the_command_line_names_what_is_not_in_the_study_and_ends_with_code_2(tm
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_shipped_study_resolves(path: Path, tmp_path):
-    study = yaml.safe_load(path.read_text())
-    assert len(planned_runs(path, tmp_path)) == len(study["arms"]) * len(study["seeds"])
+    study = read_study(path)
+    assert set(yaml.safe_load(path.read_text())["arms"]) <= set(study.arms)
+    assert len(planned_runs(path, tmp_path)) == len(study.arms) * len(study.seeds)
+
+
+def test_a_study_may_extend_another_with_arms_and_options_of_its_own(tmp_path):
+    write_study(tmp_path, seeds="[0, 1]")
+    (tmp_path / "more.yaml").write_text(
+        "extends: study.yaml\nseeds: [7]\nset: {run.steps: 3}\narms:\n  slow: {set: {run.steps: 5}}\n"
+    )
+    runs = {run.arm: run.config for run in planned_runs(tmp_path / "more.yaml", tmp_path)}
+    assert {name: config.run.steps for name, config in runs.items()} == {"grpo": 3, "masa": 3, "slow": 5}
+    assert {config.run.seed for config in runs.values()} == {7}
