@@ -91,10 +91,10 @@ def test_every_shipped_study_resolves(path: Path, tmp_path):
 
 
 def test_a_study_may_extend_another_with_arms_and_options_of_its_own(tmp_path):
-    write_study(tmp_path, seeds="[0, 1]")
-    (tmp_path / "more.yaml").write_text(
-        "extends: study.yaml\nseeds: [7]\nset: {run.steps: 3}\narms:\n  slow: {set: {run.steps: 5}}\n"
+    below = write_study(tmp_path, seeds="[0, 1]")
+    below.with_name("more.yaml").write_text(
+        f"extends: {below.name}\nseeds: [7]\nset:\n  run.steps: 3\narms:\n  slow:\n    set:\n      run.steps: 5\n"
     )
-    runs = {run.arm: run.config for run in planned_runs(tmp_path / "more.yaml", tmp_path)}
+    runs = {run.arm: run.config for run in planned_runs(below.with_name("more.yaml"), tmp_path)}
     assert {name: config.run.steps for name, config in runs.items()} == {"grpo": 3, "masa": 3, "slow": 5}
     assert {config.run.seed for config in runs.values()} == {7}
