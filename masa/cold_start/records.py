@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from masa.config import Config, dump_config
 from masa.problems import Problem
 from masa.rollout.engine import Rollout
 from masa.tracking import jsonl, keys
+from masa.tracking.in_use import in_use
 from masa.tracking.metrics import StepMetrics, finite_values
 from masa.tracking.resuming import refuse_another_run
 from masa.tracking.run_directory import RunDirectory
@@ -59,6 +61,23 @@ class ColdStartRecords:
     @property
     def _solved(self) -> Path:
         return self.directory.path / "solved.jsonl"
+
+    @contextmanager
+    def held(self, *, resume: bool) -> Iterator[None]:
+        """`open`, and let no other process write to the folder meanwhile: for a cold start alone, for one within a run
+        lies in the run's own directory.
+
+        Raises:
+            RunInUseError: another process is at work in it.
+        """
+        with ExitStack() as stack:
+            is_new = not self.directory.path.is_dir()
+            if self._writes and not is_new:
+                stack.enter_context(in_use(self.directory.path))
+            self.open(resume=resume)
+            if self._writes and is_new:
+                stack.enter_context(in_use(self.directory.path))
+            yield
 
     def open(self, *, resume: bool) -> None:
         """Make the folder, or check that what lies there can be continued.

@@ -49,8 +49,7 @@ def cold_start_alone(parts: RunParts, out: Path, *, resume: bool) -> dict[str, A
     for note in parts.prepared.notes:
         say(note)
     records = ColdStartRecords(out, parts.config, say, writes=state.is_main_process)
-    records.open(resume=resume)
-    with parts.opened_session(first=state.is_main_process) as session:
+    with records.held(resume=resume), parts.opened_session(first=state.is_main_process) as session:
         sampler = parts.sampler()
         session.sample_from(sampler)
         for line in session.check_at_start():

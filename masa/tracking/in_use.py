@@ -54,7 +54,7 @@ def _taken(path: Path) -> BinaryIO | None:
             lock.close()
             raise RunInUseError(
                 f"{path.parent} is in use by {holder or 'another process'}; wait for it to end, or choose another "
-                "run.dir"
+                "folder"
             ) from None
         except OSError:
             lock.close()

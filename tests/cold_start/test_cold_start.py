@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from held_folders import held_by_another
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -173,6 +174,14 @@ def test_a_cold_start_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert command(unable, out, "--resume") == 0
     assert untimed(rows(out)) == untimed(rows(taught))
     assert (out / "model.safetensors").read_bytes() == (taught / "model.safetensors").read_bytes()
+
+
+def test_two_cold_starts_do_not_write_to_one_folder(
+    unable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held_by_another(tmp_path) as holder:
+        assert command(unable, tmp_path, "--resume") == EXIT_BAD_INPUT
+        assert f"is in use by process {holder.pid} on" in capsys.readouterr().err
 
 
 @pytest.mark.slow
