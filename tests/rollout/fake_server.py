@@ -13,16 +13,7 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-STATE = {
-    "label": "default",
-    "paused": False,
-    "updating": False,
-    "files": 0,
-    "requests": 0,
-    "groups": [],
-    "announced": [],
-}
+from typing import Any
 
 # What a real server takes from the model's generation_config where a request leaves it out.
 DEFAULTED = {
@@ -49,19 +40,21 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     seconds = 0.0
     defect = ""
+    server: "Server"
 
     def do_GET(self) -> None:
+        state = self.server.state
         answers = {
             "/health": {},
-            "/weight_info": {"weight_version": STATE["label"]},
+            "/weight_info": {"weight_version": state["label"]},
             "/v1/models": {"data": [{"id": "fake"}]},
             "/get_world_size": {"world_size": 2},
-            "/groups": STATE["groups"],
-            "/is_paused": {"is_paused": STATE["paused"]},
-            "/state": STATE,
+            "/groups": state["groups"],
+            "/is_paused": {"is_paused": state["paused"]},
+            "/state": state,
         }
         if self.path == "/metrics":
-            self._answer(200, f'vllm:num_requests_running{{engine="0"}} {STATE["requests"]}\n', "text/plain")
+            self._answer(200, f'vllm:num_requests_running{{engine="0"}} {state["requests"]}\n', "text/plain")
         elif self.path in answers:
             self._answer(200, json.dumps(answers[self.path]))
         else:
@@ -79,45 +72,50 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(404 if answer is None else 200, json.dumps(answer or {}))
 
     def _route(self, route: str, body: dict) -> dict | None:
+        state = self.server.state
         match route:
             case "/v1/completions":
                 assert self.defect != "samples", "broken"
                 assert set(body) >= DEFAULTED, f"the model's defaults would act for {sorted(DEFAULTED - set(body))}"
-                while STATE["paused"]:
+                while state["paused"]:
                     time.sleep(0.01)
-                time.sleep(self.seconds)
-                STATE["requests"] += 1
-                return {"choices": [completion(body["prompt"], body["seed"], body["max_tokens"])]}
+                made = self._completion(body)
+                state["requests"] += 1
+                return {"choices": [made]}
             case "/pause":
-                STATE["paused"] = True
+                state["paused"] = True
             case "/start_weight_update":
-                assert STATE["paused"], "not paused"
-                assert not STATE["updating"], "an update is open"
+                assert state["paused"], "not paused"
+                assert not state["updating"], "an update is open"
                 assert self.defect != "updates", "broken"
-                STATE["updating"] = True
+                state["updating"] = True
             case "/update_weights":
-                assert STATE["updating"], "no update was started"
+                assert state["updating"], "no update was started"
                 assert self.defect != "parts", "broken"
                 if "names" in body["update_info"]:
-                    assert STATE["groups"], "in no group"
-                    STATE["announced"].append(body["update_info"])
+                    assert state["groups"], "in no group"
+                    state["announced"].append(body["update_info"])
                 else:
                     assert Path(body["update_info"]["path"]).is_file(), "no file"
-                STATE["files"] += 1
+                state["files"] += 1
             case "/init_weight_transfer_engine":
-                STATE["groups"].append(body["init_info"])
+                state["groups"].append(body["init_info"])
             case "/reset_prefix_cache":
                 pass
             case "/finish_weight_update":
-                STATE["updating"] = False
-                STATE["label"] = body.get("weight_version", STATE["label"])
+                state["updating"] = False
+                state["label"] = body.get("weight_version", state["label"])
             case "/resume":
-                STATE["paused"] = False
+                state["paused"] = False
             case "/collective_rpc":
                 return {"results": ["7"]}
             case _:
                 return None
         return {"ok": True}
+
+    def _completion(self, body: dict) -> dict:
+        time.sleep(self.seconds)
+        return completion(body["prompt"], body["seed"], body["max_tokens"])
 
     def _answer(self, status: int, text: str, kind: str = "application/json") -> None:
         data = text.encode()
@@ -135,6 +133,18 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
     allow_reuse_address = True
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+        super().__init__(address, handler)
+        self.state: dict[str, Any] = {
+            "label": "default",
+            "paused": False,
+            "updating": False,
+            "files": 0,
+            "requests": 0,
+            "groups": [],
+            "announced": [],
+        }
 
 
 if __name__ == "__main__":
