@@ -7,11 +7,12 @@ all samples of a problem stay on its GPU. *Streams*: each problem goes its own w
 least to do, and each solution is verified when it ends; the update alone waits for all. *Partial*: more
 problems are in flight, a step ends when ``problems`` of them are whole, and the others go on first in the next one.
 
-An engine with b sequences gives each of them one token in ``token_seconds + b * row_seconds``. The numbers below are
-arithmetic for an 8B model in bfloat16 from the data sheet of an H100 (16 GB of weights, 147 KB of cache a token and
-sequences half grown at 3.3 TB/s, 40 % of 989 TFLOP/s in the update), not measurements; sending weights and failures
-take no time. Lengths are the paper's means with a heavy tail: log-normal factors of the problem and of the sample, up
-to a limit. `scripts/measure_step.py` puts measured speeds and lengths of a run on a CPU in their place, and compares.
+An engine with b sequences, whose caches hold C tokens together, gives each of them one token in
+``token_seconds + b * row_seconds + C * cache_seconds``. The numbers below are arithmetic for an 8B model in bfloat16
+from the data sheet of an H100 (16 GB of weights and 147 KB of cache a token at 3.3 TB/s, 40 % of 989 TFLOP/s in the
+update), not measurements; sending weights and failures take no time. Lengths are the paper's means with a heavy tail:
+log-normal factors of the problem and of the sample, up to a limit. `scripts/measure_step.py` puts measured speeds and
+lengths of a run on a CPU in their place, and compares.
 """
 
 from __future__ import annotations

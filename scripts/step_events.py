@@ -1,14 +1,16 @@
 """What a simulated step runs on, as a heap of events: engines that sample, and workers that verify.
 
-An engine with b sequences gives each of them one token in ``token_seconds + b * row_seconds``.
+An engine with b sequences, which read C tokens of their caches, gives each of them one token in
+``token_seconds + b * row_seconds + C * cache_seconds``, and then reads b tokens more.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,16 +19,26 @@ Call = Callable[[], None]
 
 @dataclass(frozen=True)
 class Machine:
-    """What it runs on: engines of one GPU each, verifier workers on the hosts of eight."""
+    """What it runs on: engines of one GPU each, verifier workers on the hosts of eight.
+
+    ``pads``: engines read all prompts in rows of one length, and sequences as `PaddedEngine` says.
+    """
 
     gpus: int = 8
     rows: int = 64
     token_seconds: float = 0.008
-    row_seconds: float = 0.00018
+    row_seconds: float = 0.0
+    cache_seconds: float = 147e3 / 3.3e12
     workers_per_gpu: int = 2
     read_seconds_per_token: float = 2 * 8.2e9 / (0.4 * 989e12)
     seconds_per_sequence: float = 0.0
     update_seconds_per_token: float = 6 * 8.2e9 / (0.4 * 989e12)
+    pads: bool = False
+
+    def read_seconds(self, lengths: Sequence[float]) -> float:
+        """Seconds in which the engines read prompts of these lengths."""
+        tokens = len(lengths) * max(lengths, default=0.0) if self.pads else sum(lengths)
+        return self.read_seconds_per_token * tokens / self.gpus
 
 
 @dataclass
@@ -46,17 +58,37 @@ class Clock:
             call()
 
 
+@dataclass(order=True)
+class Row:
+    """A sequence that an engine samples: the count of tokens at which it ends, and how long it is then, prompt and all.
+
+    ``goes_on``: some of it had been drawn before.
+    """
+
+    end: float
+    serial: int
+    length: float = field(compare=False)
+    goes_on: bool = field(compare=False)
+    done: Call = field(compare=False)
+
+    def length_at(self, made: float) -> float:
+        """How long it is when the engine has made so many tokens."""
+        return self.length - (self.end - made)
+
+
 class Engine:
     """A GPU that samples up to ``rows`` sequences at a time, all at one speed, and keeps the others waiting."""
 
     def __init__(self, clock: Clock, machine: Machine) -> None:
         self._clock = clock
         self._machine = machine
-        self._running: list[tuple[float, int, Call]] = []  # by the count of tokens at which they end
-        self._waiting: deque[tuple[float, int, Call]] = deque()
+        self._running: list[Row] = []  # a heap: what ends first
+        self._waiting: deque[tuple[float, Row]] = deque()  # tokens that are to be made
         self._serial = itertools.count()
         self._made = 0.0  # tokens that a sequence which had run from the beginning would have
         self._last = 0.0
+        self._pace = 0.0  # seconds for the next token, and how much more for each token after it
+        self._slowing = 0.0
         self._epoch = 0
         self.busy = 0.0
         self.sequence_seconds = 0.0
@@ -65,51 +97,74 @@ class Engine:
     def load(self) -> int:
         return len(self._running) + len(self._waiting)
 
-    def submit(self, tokens: float, done: Call, serial: int | None = None) -> None:
+    def submit(
+        self, tokens: float, done: Call, serial: int | None = None, *, prompt: float = 0.0, drawn: float = 0.0
+    ) -> None:
+        """Sample so many tokens behind those of the prompt and those that were drawn before."""
         self._advance()
-        self._waiting.append((tokens, next(self._serial) if serial is None else serial, done))
+        serial = next(self._serial) if serial is None else serial
+        self._waiting.append((tokens, Row(0.0, serial, prompt + drawn + tokens, drawn > 0, done)))
         self._go_on()
 
     def stop(self) -> list[tuple[float, int]]:
         """Stop everything; the tokens that are left of each sequence, and its serial number."""
         self._advance()
-        left = [(end - self._made, serial) for end, serial, _ in sorted(self._running)]
-        left += [(tokens, serial) for tokens, serial, _ in self._waiting]
+        left = [(row.end - self._made, row.serial) for row in sorted(self._running)]
+        left += [(tokens, row.serial) for tokens, row in self._waiting]
         self._running.clear()
         self._waiting.clear()
         self._epoch += 1
         return left
 
-    def _token_seconds(self) -> float:
-        return self._machine.token_seconds + len(self._running) * self._machine.row_seconds
+    def began(self, row: Row) -> None:
+        """``row`` is sampled from now on."""
+
+    def ended(self, row: Row) -> None:
+        """``row`` is sampled no more."""
+
+    def cache_read(self) -> float:
+        """Tokens of their caches that the sequences read for their next tokens: each its own."""
+        return sum(row.length_at(self._made) for row in self._running)
 
     def _advance(self) -> None:
         passed = self._clock.now - self._last
         self._last = self._clock.now
-        if self._running:
+        if self._running and passed:
             self.busy += passed
             self.sequence_seconds += passed * len(self._running)
-            self._made += passed / self._token_seconds()
+            # Of x tokens: pace * x + slowing * x**2 / 2 seconds.
+            tokens = 2 * passed / (self._pace + math.sqrt(self._pace**2 + 2 * self._slowing * passed))
+            self._made += tokens
+            self._pace += tokens * self._slowing
 
     def _go_on(self) -> None:
         while self._waiting and len(self._running) < self._machine.rows:
-            tokens, serial, done = self._waiting.popleft()
-            heapq.heappush(self._running, (self._made + tokens, serial, done))
+            tokens, row = self._waiting.popleft()
+            row.end = self._made + tokens
+            heapq.heappush(self._running, row)
+            self.began(row)
         self._epoch += 1
         if self._running:
-            left = max(0.0, self._running[0][0] - self._made)
-            self._clock.at(self._clock.now + left * self._token_seconds(), partial(self._end, self._epoch))
+            count, machine = len(self._running), self._machine
+            self._slowing = count * machine.cache_seconds
+            self._pace = machine.token_seconds + count * machine.row_seconds
+            self._pace += machine.cache_seconds * self.cache_read()
+            left = max(0.0, self._running[0].end - self._made)
+            seconds = left * self._pace + left**2 * self._slowing / 2
+            self._clock.at(self._clock.now + seconds, partial(self._end, self._epoch))
 
     def _end(self, epoch: int) -> None:
         if epoch != self._epoch:
             return  # the speed has changed since
         self._advance()
-        ended = [heapq.heappop(self._running)[2]]
-        while self._running and self._running[0][0] <= self._made + 1e-6:
-            ended.append(heapq.heappop(self._running)[2])
+        ended = [heapq.heappop(self._running)]
+        while self._running and self._running[0].end <= self._made + 1e-6:
+            ended.append(heapq.heappop(self._running))
+        for row in ended:
+            self.ended(row)
         self._go_on()
-        for done in ended:
-            done()
+        for row in ended:
+            row.done()
 
 
 class Verifier:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from step_events import Clock, Engine, Machine, Verifier
+from step_padding import PaddedEngine
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Sampled:
     metas: tuple[float, ...]
     solutions: tuple[float, ...]
     verdicts: tuple[float, ...]
-    prompt_tokens: float = 0.0
+    meta_prompt: float = 0.0
+    solution_prompt: float = 0.0
 
 
 def draw(job: Job, controls: bool, seed: int) -> list[Sampled]:
@@ -137,11 +139,16 @@ class Flight:
     def tokens(self) -> float:
         return sum((*self.sampled.metas, *self.sampled.solutions))
 
+    def prompt(self, part: Part) -> float:
+        """Tokens of the prompt of one of the parts."""
+        return self.sampled.meta_prompt if part.verdict is None else self.sampled.solution_prompt
+
     @property
-    def to_read(self) -> float:
-        """Tokens that engines read before they go on: a new problem's prompts, or the tokens that were drawn so far."""
-        drawn = sum(one.drawn for one in self.parts)
-        return drawn if drawn else self.sampled.prompt_tokens * bool(self.parts)
+    def to_read(self) -> list[float]:
+        """Lengths of what engines read: of a sample that goes on its prompt and tokens, other prompts once each."""
+        going_on = [self.prompt(one) + one.drawn for one in self.parts if one.drawn]
+        fresh = {one.verdict is None: self.prompt(one) for one in self.parts if not one.drawn}
+        return [*going_on, *fresh.values()]
 
 
 class Run:
@@ -163,7 +170,8 @@ class Run:
     ) -> None:
         self.job, self.machine, self.plan, self.flights, self.wanted = job, machine, plan, flights, wanted
         self.clock = Clock()
-        self.engines = [Engine(self.clock, machine) for _ in range(machine.gpus)]
+        engine = PaddedEngine if machine.pads else Engine
+        self.engines = [engine(self.clock, machine) for _ in range(machine.gpus)]
         self.verifier = Verifier(self.clock, machine.workers_per_gpu * machine.gpus)
         self.sampled_at = 0.0
         self.whole: list[int] = []
@@ -201,7 +209,8 @@ class Run:
             engine = min(self.engines, key=lambda engine: engine.load)
         serial = len(self._sent)
         self._sent[serial] = number, part
-        engine.submit(part.tokens, partial(self._ended, serial), serial)
+        prompt = self.flights[number].prompt(part)
+        engine.submit(part.tokens, partial(self._ended, serial), serial, prompt=prompt, drawn=part.drawn)
 
     def _ended(self, serial: int) -> None:
         number, part = self._sent[serial]
@@ -268,7 +277,7 @@ def simulate_step(
     job: Job, machine: Machine, plan: Plan, flights: Sequence[Flight], overdue: Sequence[Flight] = ()
 ) -> tuple[Step, list[Flight]]:
     """One step, and what it leaves to the next one."""
-    reading = machine.read_seconds_per_token * sum(one.to_read for one in flights) / machine.gpus
+    reading = machine.read_seconds([length for one in flights for length in one.to_read])
     reading += machine.seconds_per_sequence * sum(len(one.parts) for one in flights) / machine.gpus
     run = Run(job, machine, plan, flights, min(job.problems, len(flights)), overdue)
     run.begin()

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 from step_events import Clock, Engine, Machine, Verifier
-from step_model import Flight, Job, Plan, Sampled, draw, simulate, simulate_step
+from step_model import Flight, Job, Part, Plan, Sampled, draw, simulate, simulate_step
+from step_padding import PaddedEngine
 
 # One second a token, whatever else is sampled; two sequences at a time.
 ONE = Machine(
@@ -13,6 +14,7 @@ ONE = Machine(
     rows=2,
     token_seconds=1.0,
     row_seconds=0.0,
+    cache_seconds=0.0,
     workers_per_gpu=1,
     read_seconds_per_token=0.0,
     update_seconds_per_token=0.0,
@@ -44,6 +46,51 @@ def test_sequences_that_run_together_slow_each_other_down_until_one_ends() -> No
     clock.run(lambda: False)
     # Two at two seconds a token, then two more tokens at one and a half.
     assert times == pytest.approx([4, 7])
+
+
+def test_a_token_takes_longer_the_more_of_their_caches_the_sequences_read() -> None:
+    clock, times = Clock(), list[float]()
+    engine = Engine(clock, replace(ONE, token_seconds=0.0, cache_seconds=1.0))
+    engine.submit(4.0, _noting(clock, times), prompt=3.0)
+    engine.submit(2.0, _noting(clock, times), prompt=1.0, drawn=6.0)
+    clock.at(5.0, lambda: None)
+    clock.run(lambda: False)
+    # Caches of 3 and 7 tokens grow by two each, in no steps: 10 a token and 14 at last. Then one of 5 grows to 7.
+    assert times == pytest.approx([24, 24 + 12])
+
+
+def test_what_is_stopped_on_its_way_has_drawn_as_much_as_its_time_was_worth() -> None:
+    clock = Clock()
+    engine = Engine(clock, replace(ONE, token_seconds=0.0, cache_seconds=1.0))
+    engine.submit(4.0, lambda: None, prompt=3.0)
+    clock.at(8.0, lambda: None)
+    clock.run(lambda: clock.now >= 8)
+    assert [tokens for tokens, _ in engine.stop()] == pytest.approx([2])
+
+
+def test_padded_sequences_read_as_much_as_the_longest_of_them_has_and_prompts_are_read_as_long_as_the_longest() -> None:
+    clock, times = Clock(), list[float]()
+    machine = replace(ONE, token_seconds=0.0, cache_seconds=1.0, read_seconds_per_token=0.5, pads=True)
+    engine = PaddedEngine(clock, machine)
+    engine.submit(4.0, _noting(clock, times), prompt=3.0)
+    engine.submit(2.0, _noting(clock, times), prompt=7.0)
+    clock.run(lambda: False)
+    # Two rows read 7 to 9 columns; the shorter one has all 9 of them also when it is alone.
+    assert times == pytest.approx([2 * (14 + 18) / 2, 32 + 2 * (9 + 11) / 2])
+    assert machine.read_seconds([3.0, 7.0, 2.0]) == 0.5 * 21
+    assert replace(machine, pads=False).read_seconds([3.0, 7.0, 2.0]) == 0.5 * 12
+
+
+def test_samples_that_go_on_stand_in_blocks_of_rows_of_like_lengths() -> None:
+    clock = Clock()
+    engine = PaddedEngine(clock, replace(ONE, rows=32, pads=True))
+    for number in range(32):
+        engine.submit(10.0, lambda: None, prompt=4.0, drawn=60.0 * (number % 2))
+    assert engine.cache_read() == 16 * 64 + 16 * 4
+    fresh = PaddedEngine(clock, replace(ONE, rows=32, pads=True))
+    for number in range(32):
+        fresh.submit(10.0, lambda: None, prompt=4.0 + 60.0 * (number % 2))
+    assert fresh.cache_read() == 32 * 64
 
 
 def test_what_is_put_aside_goes_on_where_it_was() -> None:
@@ -102,11 +149,18 @@ def test_a_step_leaves_what_is_not_whole_with_the_tokens_that_are_left_and_train
     step, left = simulate_step(job, machine, Plan(streams=True, controls=False, partial=0.5), flights)
     assert (step.sampling, step.tokens) == (3, 5)
     assert [[part.tokens for part in one.solutions] for one in left] == [[2, 6], [5]]
-    assert [one.to_read for one in left] == [6, 3]
+    assert [one.to_read for one in left] == [[3, 3], [3]]
     # The three tokens a sequence that were drawn are read again, at half a second each.
     reading = replace(machine, read_seconds_per_token=0.5)
     after, left = simulate_step(job, reading, Plan(streams=True, controls=False, partial=0.5), left, left[:1])
     assert (after.sampling, after.tokens, left) == (4.5 + 6, 22, [])
+
+
+def test_a_sample_that_goes_on_reads_its_prompt_and_its_tokens_and_others_share_their_prompt() -> None:
+    flight = Flight.of(Sampled((5.0, 5.0), (9.0, 9.0), (0.0, 0.0), meta_prompt=30.0, solution_prompt=20.0), 0)
+    assert sorted(flight.to_read) == [20, 30]
+    flight.parts = [Part(2.0, drawn=3.0), Part(1.0, 0.0, drawn=8.0), Part(9.0, 0.0)]
+    assert flight.to_read == [33, 28, 20]
 
 
 def test_a_step_waits_for_what_is_overdue_and_leaves_what_is_whole_and_not_needed() -> None:
