@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from masa.config import Config, dump_config
 from masa.problems import Problem
 from masa.rollout.engine import Rollout
 from masa.tracking import jsonl, keys
-from masa.tracking.in_use import in_use
+from masa.tracking.in_use import made_and_in_use
 from masa.tracking.metrics import StepMetrics, finite_values
 from masa.tracking.resuming import refuse_another_run
 from masa.tracking.run_directory import RunDirectory
@@ -70,13 +70,10 @@ class ColdStartRecords:
         Raises:
             RunInUseError: another process is at work in it.
         """
-        with ExitStack() as stack:
-            is_new = not self.directory.path.is_dir()
-            if self._writes and not is_new:
-                stack.enter_context(in_use(self.directory.path))
-            self.open(resume=resume)
-            if self._writes and is_new:
-                stack.enter_context(in_use(self.directory.path))
+        if not self._writes:
+            yield
+            return
+        with made_and_in_use(self.directory.path, lambda: self.open(resume=resume)):
             yield
 
     def open(self, *, resume: bool) -> None:

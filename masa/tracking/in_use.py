@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from masa.tracking.run_directory import RunExistsError
 
 LOCK = ".in_use"
+
+T = TypeVar("T")
 
 
 class RunInUseError(RunExistsError):
@@ -36,6 +38,25 @@ def in_use(folder: Path) -> Iterator[None]:
         if lock is not None:
             (folder / LOCK).unlink(missing_ok=True)
             lock.close()
+
+
+@contextmanager
+def made_and_in_use(folder: Path, make: Callable[[], T]) -> Iterator[T]:
+    """Hold the lock of the folder that ``make`` makes or goes on with; what that returns.
+
+    Of a folder that is there already the lock is taken first, so that nothing in it is looked at or changed while
+    another process is at work.
+
+    Raises:
+        RunInUseError: another process holds it.
+    """
+    if folder.is_dir():
+        with in_use(folder):
+            yield make()
+    else:
+        made = make()
+        with in_use(folder):
+            yield made
 
 
 def _taken(path: Path) -> BinaryIO | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from masa.config import Config, dump_config
-from masa.tracking.in_use import in_use
+from masa.tracking.in_use import made_and_in_use
 from masa.tracking.resuming import refuse_another_run, refuse_fewer_steps
 from masa.tracking.run_directory import RunDirectory
 
@@ -48,17 +48,15 @@ def open_directory(
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    with ExitStack() as stack:
-        is_new = not directory.path.is_dir()
-        if not is_new:
-            stack.enter_context(in_use(directory.path))
+    def make() -> bool:
         if directory.check(resume=resume) and directory.config.exists():
             opened.earlier = refuse_another_run(directory, config, say)
             refuse_fewer_steps(directory, steps)
-        continued = directory.create(dump_config(config), resume=resume)
+        return directory.create(dump_config(config), resume=resume)
+
+    with ExitStack() as stack:
+        continued = stack.enter_context(made_and_in_use(directory.path, make))
         try:
-            if is_new:
-                stack.enter_context(in_use(directory.path))
             directory.write_environment({"training_problems": training_problems})
             for note in notes:
                 say(note)
