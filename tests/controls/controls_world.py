@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from small_controls import HINTED_TEMPLATE
+
 from masa.config import Config, load_config
 from masa.controls.batch import ShapedBatch
 from masa.controls.controls import Controls
@@ -22,7 +24,6 @@ from masa.rollout.stream import RoundStream
 from masa.tokens.exchange import Place
 from masa.tracking.metrics import StepMetrics
 
-HINTED_TEMPLATE = "Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}"
 Predict = Callable[[str, random.Random], str]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controls_world import HINTED_TEMPLATE
 from safetensors.torch import load_file
+from small_controls import CUTOFF, GATING, HINTING, SMALL
 
 from masa import Callback, Config, MASATrainer, load_config
 from masa.embedded.measure import boxed_answer
@@ -19,36 +19,7 @@ from masa.run_state import RunState
 from masa.tracking.keys import is_timing
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
-SMALL = (
-    "algorithm.num_problems=4",
-    "algorithm.num_solutions=3",
-    "algorithm.num_metas=3",
-    "problems.limit=64",
-    "problems.eval=null",
-    "rollout.max_solution_tokens=48",
-    "rollout.max_meta_tokens=56",
-    "rewards.verifier_workers=1",
-    "checkpoint.every=2",
-    "tracking.figures=false",
-    "run.steps=4",
-    "run.threads=1",
-)
-# Thresholds so loose that an untrained gate finds something to do.
-GATING = (
-    "controls.gating.enabled=true",
-    "controls.gating.start=open",
-    "controls.gating.max_std=0.5",
-    "controls.gating.trivial=0.6",
-    "controls.gating.unsolvable=0.4",
-    "controls.gating.audit_share=0.3",
-    "controls.gating.max_rounds=1",
-)
-CUTOFF = ("controls.cutoff.enabled=true", "controls.cutoff.floor=8", "controls.cutoff.factor=0.7")
-HINTING = (
-    "controls.hinting.enabled=true",
-    "controls.hinting.min_agreement=0.0",
-    f"prompts.solution={HINTED_TEMPLATE!r}",
-)
+SHORT = (*SMALL, "checkpoint.every=2", "run.steps=4")
 SPARED = ("control/num_metas", "control/predictions_kept")
 EXPERT = ("controls.expert.enabled=true", "controls.expert.floor=0.0", "controls.expert.batch_size=4")
 # Few problems, so that they come again.
@@ -74,7 +45,7 @@ CONTROLS = {
 
 
 def _config(folder: Path, *overrides: str) -> Config:
-    return load_config(QUICKSTART, [*SMALL, f"run.dir={folder}", *overrides])
+    return load_config(QUICKSTART, [*SHORT, f"run.dir={folder}", *overrides])
 
 
 class ReadsTheBox:
@@ -203,7 +174,7 @@ def test_two_processes_decide_and_train_alike(tmp_path: Path, name: str) -> None
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "masa.train"]
     command += ["--config", str(QUICKSTART)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [*SMALL, f"run.dir={together}", *overrides]
+    arguments = [*SHORT, f"run.dir={together}", *overrides]
     finished = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=280)
     assert finished.returncode == 0, finished.stderr[-3000:]
     for folder, processes in ((alone, 1), (together, 2)):

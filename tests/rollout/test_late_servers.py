@@ -13,6 +13,7 @@ import pytest
 import torch
 from policy_server import PolicyServer
 from safetensors.torch import load_file
+from small_controls import CUTOFF, GATING, HINTING, SMALL
 
 from masa import Callback, MASATrainer, load_config
 from masa.embedded import load_embedded_policy, load_embedded_tokenizer
@@ -23,39 +24,15 @@ from masa.run_state import RunState
 from masa.tracking.keys import is_timing
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
-SMALL = (
-    "algorithm.num_problems=4",
-    "algorithm.num_solutions=3",
-    "algorithm.num_metas=3",
-    "problems.limit=64",
-    "problems.eval=null",
-    "rollout.max_solution_tokens=48",
-    "rollout.max_meta_tokens=56",
+SERVED = (
+    *SMALL,
     "rollout.engine=vllm_server",
     "rollout.max_batch_size=16",
     "rollout.check_at_start=false",
-    "rewards.verifier_workers=1",
     "checkpoint.every=0",
-    "tracking.figures=false",
     "run.steps=2",
-    "run.threads=1",
 )
-# Thresholds so loose that each control finds something to do.
-ALL = (
-    "controls.gating.enabled=true",
-    "controls.gating.start=open",
-    "controls.gating.max_std=0.5",
-    "controls.gating.trivial=0.6",
-    "controls.gating.unsolvable=0.4",
-    "controls.gating.audit_share=0.3",
-    "controls.gating.max_rounds=1",
-    "controls.cutoff.enabled=true",
-    "controls.cutoff.floor=8",
-    "controls.cutoff.factor=0.7",
-    "controls.hinting.enabled=true",
-    "controls.hinting.min_agreement=0.0",
-    "prompts.solution='Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}'",
-)
+ALL = (*GATING, *CUTOFF, *HINTING)
 DYNAMIC = ("algorithm.dynamic_sampling.enabled=true", "algorithm.meta=false")
 # What a run notes of servers' queues is the clock's; log-probs are compared by themselves.
 _OF_SERVERS = ("rollout/requests_", "policy/engine_")
@@ -83,7 +60,7 @@ def _train(folder: Path, options: Sequence[str], longest: float, dtype: torch.dt
             server = PolicyServer(engine, longest, random.Random(number))
             servers.append(stack.enter_context(server.serving()))
         addresses = ",".join(server.url for server in servers)
-        config = load_config(QUICKSTART, [*SMALL, *options, f"rollout.servers=[{addresses}]", f"run.dir={folder}"])
+        config = load_config(QUICKSTART, [*SERVED, *options, f"rollout.servers=[{addresses}]", f"run.dir={folder}"])
         MASATrainer(config, callbacks=[seen]).train()
         seen.answered = [server.answered for server in servers]
     return seen

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from small_controls import HINTED_TEMPLATE
+
 from masa import MASATrainer, load_config
 from masa.rewards import Verdict
 from masa.tracking.keys import GROUPS
@@ -23,7 +25,6 @@ NAMED = {
 }
 KEY = re.compile(rf"(?:{'|'.join(GROUPS)})/[\w@.+=-]*[a-z0-9]")
 HOLE = ".+"
-HINTED_TEMPLATE = "Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}"
 
 
 def _written() -> tuple[set[str], set[str], set[str]]:

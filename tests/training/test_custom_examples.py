@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from small_controls import HINTED_TEMPLATE
 
 import masa
 from masa.controls.requirements import check_own_controls
@@ -23,7 +24,6 @@ TRAINS = [block for block in BLOCKS if "MASATrainer(" in block]
 (SELECTION,) = [block for block in BLOCKS if "# my_selection.py" in block]
 (CONTROLS,) = [block for block in BLOCKS if "# my_controls.py" in block]
 YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "custom.md").read_text(encoding="utf-8"), re.DOTALL)
-HINTED_TEMPLATE = "Solve: {{ problem }}{% if hint %} Hint: {{ hint }}{% endif %}"
 TINY = [
     "run.steps=1",
     "run.threads=1",
