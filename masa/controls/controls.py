@@ -11,18 +11,26 @@ from typing import Any
 from masa.config import Config
 from masa.config.controls import ExpertSection
 from masa.controls.batch import ShapedBatch
-from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget
+from masa.controls.cutoff import EarlyCutoff
 from masa.controls.expert import Expert, ExpertBuffer
 from masa.controls.gated_metas import GatedMetaRewards, RewardedMetas
-from masa.controls.gating import GateDecision, GateEvidence, Judgement, PredictiveGate, decide, gatings, is_drawn
+from masa.controls.gating import GateDecision, Judgement, PredictiveGate, decide, gatings, is_drawn
 from masa.controls.hinting import NotionHinting
-from masa.controls.intervals import Estimate
+from masa.controls.measuring import (
+    mean_rewards,
+    measured,
+    observe_cutoff,
+    observe_gate,
+    outcome_of,
+    record_hints,
+    share_of_kept,
+)
 from masa.controls.own.shaping import OwnPart, own_budget, own_hint
-from masa.controls.plan import PlanSettings, PredictedProblem, SolutionPlan, hint_limit
+from masa.controls.plan import PlanSettings, PredictedProblem, hint_limit
 from masa.controls.reuse import KeptPredictions
 from masa.controls.selection.factory import make_selector
 from masa.controls.selection.ranking import keep_nearest
-from masa.controls.selection.selector import Evidence, Outcome
+from masa.controls.selection.selector import Evidence
 from masa.controls.splice import Splicer
 from masa.controls.stabilised import Stabilised
 from masa.problems import Problem
@@ -201,10 +209,11 @@ class Controls:
             metrics.last("control/num_metas", batch.num_metas or self.num_metas)
         if self.gate is not None:
             flagged = self._flagged(step, batch, groups)
-            self._observe_gate(metrics, self.gate, batch, groups, flagged)
+            gates = self.selector is not None and not self.selector.ranks
+            observe_gate(metrics, self.gate, batch, groups, flagged, gates=gates)
             if self.kept is not None:
-                metrics.last("control/predictions_kept_share", _share_of_kept(batch, groups))
-                self.kept.observe(step, (_measured(group, flagged) for group in groups))
+                metrics.last("control/predictions_kept_share", share_of_kept(batch, groups))
+                self.kept.observe(step, (measured(group, flagged) for group in groups))
                 metrics.last("control/predictions_kept", len(self.kept))
         outcomes = [outcome_of(group) for group in groups]
         if self.gated_metas is not None:
@@ -215,16 +224,16 @@ class Controls:
         if self.selector is not None:
             metrics.lasts(self.selector.observe(step, outcomes, batch.evidence))
         if self.cutoff is not None:
-            self._observe_cutoff(metrics, self.cutoff, batch, groups)
+            observe_cutoff(metrics, self.cutoff, batch, groups, self._config.rollout.max_solution_tokens)
         if self.hinting is not None:
-            _record_hints(metrics, groups)
+            record_hints(metrics, groups)
             metrics.last("control/hints_without_room", sum(plan.hint_left_out for plan in batch.plans.values()))
         for part in self.own_parts.values():
             if part is not None:
                 part.observe(step, groups)
         if self.gate is not None or self.cutoff is not None or self.hinting is not None:
             metrics.last("control/on", float(self.stabilised.since is not None))
-            self.stabilised.observe(step, _mean_rewards(groups))
+            self.stabilised.observe(step, mean_rewards(groups))
             if not math.isnan(self.stabilised.mean):
                 metrics.last("control/stabilised_mean", self.stabilised.mean)
             if self.stabilised.since is not None:
@@ -281,119 +290,3 @@ class Controls:
             if judgement is not None and judgement.flagged:
                 found.add(group.problem.id)
         return frozenset(found)
-
-    def _observe_gate(
-        self,
-        metrics: StepMetrics,
-        gate: PredictiveGate,
-        batch: ShapedBatch,
-        groups: Sequence[GradedGroup],
-        flagged_ids: frozenset[str],
-    ) -> None:
-        audited: list[bool] = []
-        unflagged: list[bool] = []
-        for group in groups:
-            if group.problem.id in batch.let_through:
-                continue
-            (audited if group.problem.id in flagged_ids else unflagged).append(outcome_of(group).flat)
-        gated = len(batch.gated)
-        flagged = gated + len(batch.let_through) + len(audited)
-        if self.selector is not None and not self.selector.ranks:
-            metrics.last("control/gate_open", float(gate.is_open))
-        metrics.last("control/gate_flagged_share", flagged / (flagged + len(unflagged)))
-        metrics.last("control/gated_share", gated / (flagged + len(unflagged)))
-        metrics.sum("control/gate_measured", len(audited))
-        metrics.sum("control/gate_let_through", len(batch.let_through))
-        gate.observe(GateEvidence(flagged, len(audited), sum(audited), len(unflagged), sum(unflagged)))
-        reading = gate.reading()
-        metrics.last("control/gate_audits", reading.audits)
-        for name in ("precision", "recall", "f1"):
-            _record_estimate(metrics, f"control/gate_{name}", getattr(reading, name))
-
-    def _observe_cutoff(
-        self,
-        metrics: StepMetrics,
-        cutoff: EarlyCutoff,
-        batch: ShapedBatch,
-        groups: Sequence[GradedGroup],
-    ) -> None:
-        limit = self._config.rollout.max_solution_tokens
-        outcomes: list[tuple[bool, bool]] = []
-        for group in groups:
-            plan = batch.plans.get(group.problem.id)
-            budget = _budget(group, plan, cutoff, limit)
-            metrics.mean("control/cutoff_budget", budget)
-            metrics.means("control/cut_share", [float(one.cut) for one in group.solutions])
-            for index, (one, verdict) in enumerate(zip(group.solutions, group.verdicts, strict=True)):
-                if plan is None or plan.audited[index]:
-                    outcomes.append((exceeds_budget(len(one.token_ids), one.truncated, budget, limit), verdict.correct))
-        evidence = CutoffEvidence(
-            cut_wrong=sum(cut and not right for cut, right in outcomes),
-            cut_right=sum(cut and right for cut, right in outcomes),
-            kept_wrong=sum(not cut and not right for cut, right in outcomes),
-            kept_right=sum(not cut and right for cut, right in outcomes),
-        )
-        metrics.sum("control/cutoff_audited", evidence.total)
-        cutoff.observe(evidence)
-        reading = cutoff.reading()
-        for name in ("precision", "recall", "f1", "lost"):
-            _record_estimate(metrics, f"control/cutoff_{name}", getattr(reading, name))
-
-
-def outcome_of(group: GradedGroup) -> Outcome:
-    """What a group's solutions say to a selection method."""
-    return Outcome(
-        problem=group.problem.id,
-        correct=sum(verdict.correct for verdict in group.verdicts),
-        total=len(group.verdicts),
-        flat=len({verdict.reward for verdict in group.verdicts}) == 1,
-        predicted=tuple(one.pass_rate for one in group.predictions),
-    )
-
-
-def _measured(group: GradedGroup, flagged: frozenset[str]) -> tuple[str, bool, tuple[MetaPrediction, ...]]:
-    """Whether the judgement of a solved problem was right, beside what was predicted of it in this step."""
-    id = group.problem.id
-    return id, (id in flagged) == outcome_of(group).flat, group.predictions
-
-
-def _share_of_kept(batch: ShapedBatch, groups: Sequence[GradedGroup]) -> float:
-    """Share of a step's problems, gated ones included, that had no metas."""
-    without = [not one.metas for one in groups] + [not one.metas for one in batch.gated]
-    return sum(without) / len(without) if without else 0.0
-
-
-def _budget(group: GradedGroup, plan: SolutionPlan | None, cutoff: EarlyCutoff, limit: int) -> int:
-    if plan is not None:
-        return plan.budget
-    return cutoff.budget(group.problem, group.predictions, limit)
-
-
-def _record_estimate(metrics: StepMetrics, key: str, estimate: Estimate) -> None:
-    metrics.last(key, estimate.value)
-    metrics.last(f"{key}_low", estimate.low)
-    metrics.last(f"{key}_high", estimate.high)
-
-
-def _record_hints(metrics: StepMetrics, groups: Sequence[GradedGroup]) -> None:
-    """Correctness and length of hinted and of plain solutions, of the problems that have both kinds or either."""
-    for group in groups:
-        metrics.mean("control/hinted_problems", float(any(one.hint is not None for one in group.solutions)))
-        for one, verdict in zip(group.solutions, group.verdicts, strict=True):
-            kind = "plain" if one.hint is None else "hinted"
-            metrics.mean("control/hinted_share", float(one.hint is not None))
-            metrics.mean(f"control/{kind}_correctness", float(verdict.correct))
-            metrics.mean(f"control/{kind}_length", len(one.token_ids))
-
-
-def _mean_rewards(groups: Sequence[GradedGroup]) -> dict[str, float]:
-    """Means of the meta rewards over a step's metas; none where there are no metas."""
-    rewards = [reward for group in groups for reward in group.meta_rewards]
-    if not rewards:
-        return {}
-    return {
-        "r_meta": math.fsum(one.total for one in rewards) / len(rewards),
-        "r_length": math.fsum(one.length for one in rewards) / len(rewards),
-        "r_difficulty": math.fsum(one.difficulty for one in rewards) / len(rewards),
-        "r_notion": math.fsum(one.notion for one in rewards) / len(rewards),
-    }
