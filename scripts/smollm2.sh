@@ -14,6 +14,7 @@ fi
 cd "$project_root"
 
 out="${SMOLLM2_OUT:-runs/smollm2}"
+weights=runs/smollm2/model  # the same for all seeds
 config=configs/smollm2_cpu.yaml
 larger=()
 if command -v nvidia-smi >/dev/null 2>&1; then
@@ -23,9 +24,9 @@ fi
 
 run() { "$environment/bin/python" "$@"; }
 
-run scripts/smollm2_weights.py --out "$out/model"
+run scripts/smollm2_weights.py --out "$weights"
 if [ ! -e "$out/cold_start/summary.json" ]; then
-  run -m masa.cold_start --config "$config" "model.path=$out/model" "${larger[@]}" "$@" rollout.temperature=0.7 \
+  run -m masa.cold_start --config "$config" "model.path=$weights" "${larger[@]}" "$@" rollout.temperature=0.7 \
     --out "$out/cold_start" --resume
 fi
 for method in grpo masa; do

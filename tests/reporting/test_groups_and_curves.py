@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.figure import Figure
 from scipy import stats
 from synthetic_runs import make_run
@@ -51,6 +52,32 @@ def test_runs_that_differ_only_by_seed_are_one_group(run_dirs: list[Path]) -> No
     ]
     assert baseline_of(groups).label == "GRPO"
     assert set(differences(groups)) >= {"algorithm.meta", "controls.gating.enabled"}
+
+
+def _run_after_a_cold_start(folder: Path, seed: int, problems: int = 40) -> Run:
+    """A run whose model is the folder of a cold start of its own seed, as ``python -m masa.cold_start`` leaves it."""
+    run = make_run(folder / "run", "MASA", seed, steps=2)
+    cold = folder / "cold_start"
+    cold.mkdir()
+    started = {"model": {"path": "weights"}, "run": {"seed": seed, "dir": str(cold)}}
+    (cold / "config.yaml").write_text(yaml.safe_dump({**started, "cold_start": {"problems": problems}}))
+    (cold / "summary.json").write_text(json.dumps({"parsed_before": 0.0, "parsed_after": 1.0}))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["path"] = str(cold)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return read_run_directory(run)
+
+
+def test_runs_from_cold_starts_of_different_seeds_are_one_group(tmp_path: Path) -> None:
+    runs = [_run_after_a_cold_start(tmp_path / f"seed-{seed}", seed) for seed in range(3)]
+    assert [(group.label, group.seeds) for group in group_runs(runs)] == [("MASA", [0, 1, 2])]
+
+
+def test_runs_from_cold_starts_of_different_options_are_two_groups(tmp_path: Path) -> None:
+    runs = [_run_after_a_cold_start(tmp_path / f"{problems}", 0, problems) for problems in (40, 80)]
+    groups = group_runs(runs)
+    assert [group.seeds for group in groups] == [[0], [0]]
+    assert differences(groups) == {"cold_start_from.cold_start.problems": ["40", "80"]}
 
 
 def test_groups_of_one_name_are_told_apart_by_what_differs() -> None:
