@@ -9,10 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 
-METHODS = ("none", "meta", "combined", "meta_rank", "history", "posterior", "markov", "value_head", "oracle")
-# The methods that judge by meta-predictions, and those of them that are gates.
-BY_METAS = ("meta", "combined", "meta_rank")
-GATES_BY_METAS = ("meta", "combined")
+METHODS = ("none", "meta", "combined", "history", "posterior", "markov", "value_head", "oracle")
+# The methods that judge by meta-predictions.
+BY_METAS = ("meta", "combined")
 
 
 class CombinedSection(Section):
@@ -68,17 +67,16 @@ class SelectionSection(Section):
 
     method: str | None = None
     """`none`: all; `meta`: predictive gating by meta-predictions; `combined`: the gate by these and the
-    problem's own pass rates so far; `meta_rank`: the pass rate that meta-predictions name; `history`: GRESO;
-    `posterior`: MoPPS; `markov`: DPS; `value_head`: PCL; `oracle`: what the solutions turn out to be, uncounted, in
-    embedded worlds alone; `module:Class`: a method of your own (docs/custom.md). Null: `meta` where
-    `controls.gating.enabled`, else `none`."""
+    problem's own pass rates so far; `history`: GRESO; `posterior`: MoPPS; `markov`: DPS; `value_head`: PCL; `oracle`:
+    what the solutions turn out to be, uncounted, in embedded worlds alone; `module:Class`: a method of your own
+    (docs/custom.md). Null: `meta` where `controls.gating.enabled`, else `none`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """What the class of a method of your own is called with, by name."""
     candidates: Annotated[float, Field(ge=1, le=16)] = 2.0
-    """`meta_rank`, `posterior`, `markov` and `value_head`, and a method of your own that ranks, draw this many times as
-    many problems as a step takes, and keep the best."""
+    """`posterior`, `markov` and `value_head`, and a method of your own that ranks, draw this many times as many
+    problems as a step takes, and keep the best."""
     target: Share = 0.5
-    """`meta_rank`, `posterior` and `value_head` keep the problems whose pass rate is expected nearest to this."""
+    """`posterior` and `value_head` keep the problems whose pass rate is expected nearest to this."""
     keep_predictions: NonNegativeInt = 0
     """A problem whose last measured prediction was right is judged by it again, without new metas, in steps in which
     that prediction is younger than this many steps; 0: every drawn problem gets metas. Needs a gate that judges by
@@ -119,10 +117,10 @@ def require_gate_by_metas(option: str, value: int, method: str) -> None:
     Raises:
         ValueError: another method selects, or none.
     """
-    if method not in GATES_BY_METAS and not is_own(method):
+    if method not in BY_METAS and not is_own(method):
         raise ValueError(
             f"{option} is {value}, which needs a gate that judges by meta-predictions: controls.gating.enabled, or "
-            f"controls.selection.method {' or '.join(GATES_BY_METAS)}, or one of your own that needs metas; the "
+            f"controls.selection.method {' or '.join(BY_METAS)}, or one of your own that needs metas; the "
             f"method is {method!r}"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from typing import Any
@@ -247,6 +248,7 @@ def test_kept_predictions_are_neither_counted_nor_written_again() -> None:
     st.floats(0, 1),
     st.floats(0, 1),
     st.booleans(),
+    st.floats(0, 50),
     st.integers(0, 2**31),
     st.integers(6, 20),
 )
@@ -258,6 +260,7 @@ def test_no_prediction_starves_or_crashes_a_run_that_spares_metas(
     audit_share: float,
     target: float,
     shapes: bool,
+    price: float,
     seed: int,
     size: int,
 ) -> None:
@@ -278,6 +281,8 @@ def test_no_prediction_starves_or_crashes_a_run_that_spares_metas(
             "controls.gating.min_audits=1",
             "controls.gating.min_parsed=0.2",
             "controls.gating.max_std=0.6",
+            "controls.gating.gated_metas=history",
+            f"rewards.meta_length_price={{price: {price}, free_tokens: 4}}",
             f"controls.cutoff.enabled={str(shapes).lower()}",
             f"controls.hinting.enabled={str(shapes).lower()}",
             f"run.seed={seed}",
@@ -299,5 +304,8 @@ def test_no_prediction_starves_or_crashes_a_run_that_spares_metas(
         assert not {one.id for one in batch.problems} & {one.problem.id for one in batch.gated}
         assert all(len(group.metas) in ((0, 4, fewer) if keep else (4, fewer)) for group in groups)
         record_groups(StepMetrics(), groups, batch.gated)
-        (rows,) = training_rows(groups, AdvantageParameters(), world.config.algorithm)
-        assert len(rows) == sum(len(group.solutions) + len(group.metas) for group in groups)
+        gated = world.controls.reward_gated(step + 1, batch.gated)
+        (rows,) = training_rows(groups, AdvantageParameters(), world.config.algorithm, gated=gated)
+        trained = sum(len(group.solutions) + len(group.metas) for group in groups)
+        assert len(rows) == trained + sum(len(one.rewards) for one in gated)
+        assert all(math.isfinite(row.advantage) for row in rows)

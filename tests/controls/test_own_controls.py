@@ -76,6 +76,10 @@ class BySolutions(ByMetas):
     needs = "solutions"
 
 
+class RanksByMetas(ByMetas):
+    ranks = True
+
+
 class Silent:
     def judge(self, step, candidates, evidence):
         return {}
@@ -278,6 +282,10 @@ def test_what_parts_of_ones_own_remember_is_in_the_state_of_the_controls() -> No
         (["controls.selection.method=my_controls:NUMBER"], "is 3 (int), allowed: a class"),
         (["controls.selection.method=my_controls:NoJudge"], "has no method judge(step, candidates, evidence)"),
         (["controls.selection.method=my_controls:Unsure"], "needs is 'luck', allowed: nothing, metas, prompts"),
+        (
+            ["controls.selection.method=my_controls:RanksByMetas"],
+            "RanksByMetas ranks and needs 'metas'; allowed: nothing or prompts, because candidates are ranked before",
+        ),
         (["controls.selection.method=my_controls:HalfAState"], "has no method load_state_dict; allowed: both"),
         (["controls.selection.method=my_controls:NoJson"], "NoJson.state_dict() is no JSON"),
         (["controls.selection.method=my_controls:Silent"], "judge returned judgements of []"),

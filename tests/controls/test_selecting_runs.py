@@ -17,7 +17,7 @@ from test_training import _config, _rows, _train, _weights
 from masa.config import ConfigError, load_config
 from masa.controls.batch import ShapedBatch
 
-METHODS = ("meta", "combined", "meta_rank", "history", "posterior", "markov", "value_head", "oracle")
+METHODS = ("meta", "combined", "history", "posterior", "markov", "value_head", "oracle")
 RATES = {f"p{n:02}": (0.0, 0.5, 1.0)[n % 3] for n in range(60)}
 
 
@@ -62,7 +62,7 @@ def test_every_method_is_audited_by_the_same_metrics(method: str) -> None:
     assert batch.audited <= batch.flagged
 
 
-@pytest.mark.parametrize("method", ["meta_rank", "posterior", "markov", "value_head"])
+@pytest.mark.parametrize("method", ["posterior", "markov", "value_head"])
 def test_a_ranking_fills_the_batch_from_one_draw_of_candidates(method: str) -> None:
     made = world(method, "controls.selection.candidates=2.5")
     for step in range(1, 6):

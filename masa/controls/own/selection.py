@@ -26,6 +26,8 @@ from masa.errors import described
 KEY = "controls.selection.method"
 _OUTLOOKS = get_args(Outlook)
 _NEEDS = get_args(Need)
+# What is there of a candidate before anything is sampled.
+_RANKED_BY = ("nothing", "prompts")
 _METRIC = re.compile(r"[\w@.+=-]+")
 
 
@@ -119,6 +121,11 @@ def _require_shape(path: str, part: Any) -> None:
         raise ConfigError(f"{KEY}: {path}.needs is {needs!r}, allowed: {', '.join(_NEEDS)}")
     if not isinstance(ranks, bool):
         raise ConfigError(f"{KEY}: {path}.ranks is {ranks!r}, allowed: True, False")
+    if ranks and needs not in _RANKED_BY:
+        raise ConfigError(
+            f"{KEY}: {path} ranks and needs {needs!r}; allowed: {' or '.join(_RANKED_BY)}, because candidates are "
+            "ranked before anything is sampled"
+        )
     require_whole_state(KEY, path, part)
 
 

@@ -8,7 +8,6 @@ from masa.controls.selection.combined import CombinedSelector
 from masa.controls.selection.history import HistorySelector
 from masa.controls.selection.markov import MarkovSelector
 from masa.controls.selection.meta import MetaSelector
-from masa.controls.selection.meta_rank import MetaRankSelector
 from masa.controls.selection.oracle import OracleSelector
 from masa.controls.selection.posterior import PosteriorSelector
 from masa.controls.selection.selector import Selector
@@ -25,8 +24,6 @@ def make_selector(config: Config) -> Selector | None:
             return MetaSelector(config.controls.gating)
         case "combined":
             return CombinedSelector(section.combined.discount, config.controls.gating)
-        case "meta_rank":
-            return MetaRankSelector(section.target)
         case "history":
             return HistorySelector(section.history, seed)
         case "posterior":

@@ -34,7 +34,8 @@ class Selector(Protocol):
 
     ``needs`` is what it judges by beside its own memory: meta-predictions, the policy's hidden states of the solution
     prompts, or the rewards of solutions. With ``ranks`` it does not flag problems: it orders them by the first number
-    of ``doubt``, and those nearest to 0 fill the batch.
+    of ``doubt``, and those nearest to 0 fill the batch. Candidates are ranked before anything is sampled, so such a
+    method needs nothing, or prompts.
     """
 
     needs: Need
