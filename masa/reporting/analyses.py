@@ -1,17 +1,20 @@
 """The paper's second analyses, as numbers: one problem at two steps, lengths beside their predictions, calibration.
 
-Each reads the rows of ``predictions.jsonl``. Rows of earlier versions lack what the first two need, and give nothing.
+All but `held_out_changes` read the rows of ``predictions.jsonl``. Rows of earlier versions lack what the first two
+need, and give nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from masa.evaluation.measures.meta_awareness import calibration_bins, calibration_error
+from masa.evaluation.measures.outcomes import Outcome
 from masa.reporting.curves import Spread, spread, twelfths
 from masa.reporting.runs import Run
 
@@ -20,7 +23,7 @@ _BINS = 8
 
 @dataclass(frozen=True)
 class Change:
-    """How one problem changed between two steps in a row that solved it: in pass rate and r_meta; the steps between."""
+    """How one problem changed between two steps that solved it: in pass rate and mean r_meta; the steps between."""
 
     gain: float
     r_meta: float
@@ -53,6 +56,24 @@ def changes(predictions: Iterable[Mapping[str, Any]]) -> list[Change]:
             found.append(Change(now[1] - before[1], now[2] - before[2], now[0] - before[0]))
         last[problem] = now
     return found
+
+
+def held_out_changes(held_out_by_step: Mapping[int, Sequence[Outcome]]) -> list[Change]:
+    """Every pair of evaluations of the same held-out problem during training, where both had metas.
+
+    These exist in a run of one epoch as well, which meets no training problem twice.
+    """
+    states: dict[str, list[tuple[int, float, float]]] = {}
+    for step, outcomes in sorted(held_out_by_step.items()):
+        for one in outcomes:
+            if one.metas:
+                r_meta = float(np.mean([meta.r_meta for meta in one.metas]))
+                states.setdefault(one.problem, []).append((step, one.pass_rate, r_meta))
+    return [
+        Change(after[1] - before[1], after[2] - before[2], after[0] - before[0])
+        for of_problem in states.values()
+        for before, after in combinations(of_problem, 2)
+    ]
 
 
 def binned(found: Sequence[Change], by: Callable[[Change], float], bins: int = _BINS) -> list[Bin]:

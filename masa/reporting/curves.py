@@ -107,6 +107,20 @@ def over_problems(run: Run, step: int, accuracy: float) -> Spread:
     return Spread(accuracy, found.low, found.high, 1)
 
 
+def epoch_ends(run: Run) -> list[int]:
+    """The steps in which a run had drawn all its training problems once, twice and so on, as a sum over steps."""
+    size = run.environment.get("training_problems")
+    if not size:
+        return []
+    ends: list[int] = []
+    drawn = 0.0
+    for row in run.metrics:
+        drawn += row.get("cost/problems_drawn") or 0.0
+        while drawn >= size * (len(ends) + 1):
+            ends.append(int(row["step"]))
+    return ends
+
+
 def progress(rows: Sequence[Mapping[str, Any]], against: Against) -> dict[int, float]:
     """What had been spent when each step was done."""
     if against == "step":
@@ -133,6 +147,12 @@ def total(rows: Sequence[Mapping[str, Any]], key: str) -> float:
     """Sum of a metric over a run; NaN where the run has no value of it."""
     found = [row[key] for row in rows if row.get(key) is not None]
     return math.fsum(found) if found else math.nan
+
+
+def mean_over(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """Mean of a metric over the training steps that have it; NaN where none has."""
+    found = [row[key] for row in rows if row["step"] > 0 and row.get(key) is not None]
+    return math.fsum(found) / len(found) if found else math.nan
 
 
 def reached(rows: Sequence[Mapping[str, Any]], accuracy: float, against: Against) -> float:

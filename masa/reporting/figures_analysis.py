@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from masa.reporting.analyses import Bin, Change, binned, calibration_windows, changes, standardised_errors
+from masa.reporting.analyses import (
+    Bin,
+    Change,
+    binned,
+    calibration_windows,
+    changes,
+    held_out_changes,
+    standardised_errors,
+)
 from masa.reporting.curves import curve
 from masa.reporting.figure import HoverPoint, Panel, ReportFigure
 from masa.reporting.groups import RunGroup
@@ -21,6 +30,7 @@ _FEWEST = 20
 _FAR = 4.0
 _HEADROOM = 1.3
 _SHADE = 0.55
+_TITLE_CHARACTERS = 44
 
 
 def paired_figure(groups: Sequence[RunGroup]) -> ReportFigure:
@@ -32,24 +42,26 @@ def paired_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         ("steps between", lambda one: float(one.steps)),
     )
     for group in groups:
-        found = [one for run in group.runs for one in changes(run.predictions)]
-        if len(found) < _FEWEST:
-            continue
-        for against, by in kinds:
-            bins = binned(found, by)
-            rows += [
-                {"group": group.label, "against": against, "center": one.center, "gain": one.gain.mean,
-                 "low": one.gain.low, "high": one.gain.high, "pairs": one.count}
-                for one in bins
-            ]  # fmt: skip
-            panels.append(_gains(group, bins, against, len(found)))
+        for problems, found in _changes(group).items():
+            if len(found) < _FEWEST:
+                continue
+            for against, by in kinds:
+                bins = binned(found, by)
+                rows += [
+                    {"group": group.label, "problems": problems, "against": against, "center": one.center,
+                     "gain": one.gain.mean, "low": one.gain.low, "high": one.gain.high, "pairs": one.count}
+                    for one in bins
+                ]  # fmt: skip
+                panels.append(_gains(group, f"{group.label}, {problems} problems", bins, against, len(found)))
     return ReportFigure(
         "paired",
         "The same problem at two steps",
-        "Gain in pass rate between two steps in a row that solved the same problem, against the change of its metas' "
-        "reward and against the number of steps between. Dots are means of bins of about equal size, bars 95 % "
-        "intervals by Student's t over pairs, all seeds together. A problem that was easy by luck at the first of two "
-        "steps is harder at the second, whatever was learned: only what differs between bins can be read.",
+        "Gain in pass rate of a problem between two steps, against the change of its metas' reward and against the "
+        "number of steps between: of training problems two steps in a row that solved it, of held-out problems every "
+        "two evaluations, which share their states, so that their intervals are too narrow. Dots are means of bins of "
+        "about equal size, bars 95 % intervals by Student's t over pairs, all seeds together. A problem that was easy "
+        "by luck at the first of two steps is harder at the second, whatever was learned: only what differs between "
+        "bins can be read.",
         panels,
         rows,
         columns=2,
@@ -76,7 +88,8 @@ def cutoff_error_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         "Lengths against their predictions",
         "(Length - mean predicted length) / standard deviation of the predictions, of correct and of wrong solutions; "
         "problems whose metas agree are left out. Early cutoff saves where wrong solutions lie to the right of correct "
-        "ones. Values beyond 4 are counted at the edge.",
+        "ones. Values beyond 4 are counted at the edge. A solution that the cutoff or the response limit ended counts "
+        "with the tokens that it had by then.",
         panels,
         rows,
         columns=2,
@@ -103,9 +116,17 @@ def calibration_figure(groups: Sequence[RunGroup]) -> ReportFigure:
     )
 
 
-def _gains(group: RunGroup, bins: Sequence[Bin], against: str, pairs: int) -> Panel:
+def _changes(group: RunGroup) -> dict[str, list[Change]]:
+    """The pairs of all runs of a group, by kind of problem."""
+    return {
+        "training": [one for run in group.runs for one in changes(run.predictions)],
+        "held-out": [one for run in group.runs for one in held_out_changes(run.held_out_by_step)],
+    }
+
+
+def _gains(group: RunGroup, title: str, bins: Sequence[Bin], against: str, pairs: int) -> Panel:
     def draw(axes: Axes) -> None:
-        style(axes, group.label, against, "gain in pass rate")
+        style(axes, textwrap.fill(title, _TITLE_CHARACTERS), against, "gain in pass rate")
         axes.axhline(0, color=GREY, linewidth=0.8)
         for one in bins:
             axes.plot((one.center, one.center), (one.gain.low, one.gain.high), color=group.color, linewidth=1.2)
@@ -117,13 +138,18 @@ def _gains(group: RunGroup, bins: Sequence[Bin], against: str, pairs: int) -> Pa
         )
         for one in bins
     ]
-    said = f"{group.label}: gain in pass rate against {against}, {pairs} pairs in {len(bins)} bins"
+    said = f"{title}: gain in pass rate against {against}, {pairs} pairs in {len(bins)} bins"
     return Panel(draw, said, hover=hover, series=group.key)
 
 
 def _errors(group: RunGroup, errors: dict[str, list[float]]) -> Panel:
     def draw(axes: Axes) -> None:
-        style(axes, group.label, "standardised error of the predicted length", "share of solutions")
+        style(
+            axes,
+            textwrap.fill(group.label, _TITLE_CHARACTERS),
+            "standardised error of the predicted length",
+            "share of solutions",
+        )
         edges = np.linspace(-_FAR, _FAR, 33)
         for name, color in (("correct", group.color), ("wrong", VERMILION if group.color != VERMILION else BLACK)):
             values = np.clip(errors[name], -_FAR, _FAR)

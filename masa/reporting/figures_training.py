@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
-from masa.reporting.curves import curve
+from masa.reporting.curves import Against, curve, epoch_ends, progress
 from masa.reporting.figure import Panel, ReportFigure
 from masa.reporting.groups import RunGroup
 from masa.reporting.line_panel import X_LABELS, Line, line_of, line_panel, line_rows
 from masa.reporting.notices import other_problems
 from masa.tracking import keys
 
+# More ticks than these say nothing on a line.
+_MOST_EPOCHS = 12
 GATED_SHARE = "control/gated_share"
 
 
@@ -21,8 +25,9 @@ def accuracy_figure(groups: Sequence[RunGroup]) -> ReportFigure:
     panels, rows = [], []
     for against in X_LABELS:
         lines = [
-            Line(
-                group.label, group.color, curve(group, keys.HELD_OUT_ACCURACY, against), markers=True, series=group.key
+            replace(
+                line_of(group, curve(group, keys.HELD_OUT_ACCURACY, against), markers=True),
+                ticks=_epochs(group, against),
             )
             for group in trained
         ]
@@ -35,10 +40,19 @@ def accuracy_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         "Held-out accuracy (pass@1) against training steps, all generated tokens (meta-predictions included) and "
         "seconds of training steps. Lines are means over seeds, bands 95 % intervals by Student's t; of a single run "
         "the band is a bootstrap interval over problems. Where seeds are too few for a band, or it would fill the "
-        f"panel, thin lines show each run. {other_problems(groups)}",
+        f"panel, thin lines show each run. Upright ticks mark the ends of epochs. {other_problems(groups)}",
         panels,
         rows,
     )
+
+
+def _epochs(group: RunGroup, against: Against) -> tuple[float, ...]:
+    """Where the epochs of a group's runs ended on the x axis, as means over the runs that ended them; few alone."""
+    per_run = [(epoch_ends(run), progress(run.metrics, against)) for run in group.runs]
+    most = min(len(ends) for ends, _ in per_run)
+    if most > _MOST_EPOCHS:
+        return ()
+    return tuple(fmean(places[ends[number]] for ends, places in per_run) for number in range(most))
 
 
 def alignment_figure(groups: Sequence[RunGroup]) -> ReportFigure:

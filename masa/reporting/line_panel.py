@@ -32,7 +32,7 @@ _LABEL_CHARACTERS = 22
 
 @dataclass(frozen=True)
 class Line:
-    """One curve and how it is drawn; ``series`` is the key of the group that it shows."""
+    """One curve and how it is drawn; ``series`` is the key of the group that it shows, ``ticks`` are marked on it."""
 
     label: str
     color: str
@@ -40,6 +40,7 @@ class Line:
     dashed: bool = False
     markers: bool = False
     series: str = ""
+    ticks: tuple[float, ...] = ()
 
     @property
     def has_band(self) -> bool:
@@ -138,6 +139,10 @@ def _draw(axes: Axes, line: Line) -> None:
         markeredgecolor="white",
         markeredgewidth=0.6,
         gid=gid,
+    )
+    at = [x for x in line.ticks if found.x[0] <= x <= found.x[-1]]
+    axes.plot(
+        at, np.interp(at, found.x, found.mean), "|", color=line.color, markersize=12, markeredgewidth=1.4, gid=gid
     )
 
 

@@ -25,7 +25,14 @@ from masa.reporting.groups import RunGroup, group_runs
 from masa.reporting.notices import notices, other_problems
 from masa.reporting.runs import read_run_directory
 from masa.reporting.samples import sample_sets, solution_sets
-from masa.reporting.tables import cost_table, differences_table, overview_table, reached_table, runs_table
+from masa.reporting.tables import (
+    cost_table,
+    differences_table,
+    overview_table,
+    paths_table,
+    reached_table,
+    runs_table,
+)
 from masa.tracking import jsonl
 
 # A panel is shown at most this large, so that its text stays near the size of the page's.
@@ -123,6 +130,7 @@ def render(groups: Sequence[RunGroup], figures: Sequence[ReportFigure], title: s
         evaluations=evaluation_tables(groups),
         cold_starts=cold_starts_table(groups),
         cost=cost_table(groups),
+        paths=paths_table(groups),
         # Accuracies on other problems are no goal that both could reach.
         reached=None if other_problems(groups) else reached_table(groups),
         equal=None if other_problems(groups) else equal_budgets_table(groups),

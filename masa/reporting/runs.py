@@ -97,7 +97,7 @@ def read_run_directory(path: str | Path, name: str | None = None) -> Run:
         found = ", ".join(sorted(entry.name for entry in directory.path.iterdir())[:8]) or "nothing"
         raise ReportError(f"{directory.path}: holds no run (no {directory.metrics.name}); found {found}")
     config = _config(directory.config)
-    own, began_with = cold_start_folder(directory), _model_folder(config)
+    own, began_with = cold_start_folder(directory), _model_folder(directory, config)
     return Run(
         path=directory.path,
         config=config,
@@ -114,11 +114,22 @@ def read_run_directory(path: str | Path, name: str | None = None) -> Run:
     )
 
 
-def _model_folder(config: Mapping[str, Any]) -> Path | None:
-    """The folder that ``model.path`` would be; None where a configuration names none."""
-    model = config.get("model")
+def _model_folder(run: RunDirectory, config: Mapping[str, Any]) -> Path | None:
+    """The folder that ``model.path`` would be; None where a configuration names none.
+
+    A relative path is one from where the run was started, which its own relative ``run.dir`` tells.
+    """
+    model, options = config.get("model"), config.get("run")
     path = str(model.get("path", "")) if isinstance(model, Mapping) else ""
-    return Path(path).expanduser() if path else None
+    if not path:
+        return None
+    here = Path(str(options.get("dir", ""))) if isinstance(options, Mapping) else Path()
+    whole = run.path.resolve()
+    if here.parts and not here.is_absolute() and whole.parts[-len(here.parts) :] == here.parts:
+        started_in = whole.parents[len(here.parts) - 1]
+        if (started_in / path).exists():
+            return started_in / path
+    return Path(path).expanduser()
 
 
 def _cold_start(folder: Path | None) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from masa.reporting.curves import (
     Spread,
     last_step_with,
     last_value,
+    mean_over,
     over_problems,
     reached,
     spread,
@@ -131,6 +132,33 @@ def cost_table(groups: Sequence[RunGroup]) -> Table:
     return Table("method", [name for name, _, _ in sums], rows, note="Whole runs, means over seeds.")
 
 
+def paths_table(groups: Sequence[RunGroup]) -> Table:
+    """What a problem costs by path: rollouts, the tokens of one, and the metas' share; empty without metas."""
+    trained = [group for group in groups if group.trained]
+    if not any(total(run.metrics, "cost/meta_tokens") > 0 for group in trained for run in group.runs):
+        return Table("method", [], [])
+    means: Sequence[tuple[str, Callable[[Run], float]]] = (
+        ("tokens of a solution", lambda run: mean_over(run.metrics, "rollout/solution_length")),
+        ("tokens of a meta", lambda run: mean_over(run.metrics, "rollout/meta_length")),
+        ("solution tokens a problem drawn", lambda run: _a_problem(run, "cost/solution_tokens")),
+        ("meta tokens a problem drawn", lambda run: _a_problem(run, "cost/meta_tokens")),
+    )
+    rows = []
+    for group in trained:
+        cells = [_number(spread([measure(run) for run in group.runs]).mean) for _, measure in means]
+        shares = [
+            total(run.metrics, "cost/meta_tokens") / total(run.metrics, keys.TOKENS_GENERATED) for run in group.runs
+        ]
+        rows.append(Row(group.label, [*cells, per_cent(spread(shares))], group.color))
+    return Table(
+        "method",
+        [*(name for name, _ in means), "metas, % of all tokens"],
+        rows,
+        title="Tokens by path",
+        note="Means over the steps of whole runs and over seeds; a problem drawn is one solved or gated.",
+    )
+
+
 def reached_table(groups: Sequence[RunGroup]) -> Table:
     """What each group had spent when it first had the baseline's final held-out accuracy; empty without accuracies."""
     trained = [group for group in groups if group.trained]
@@ -226,6 +254,15 @@ def _reached_cells(group: RunGroup, baseline: RunGroup, target: float) -> list[s
         known = ours > 0 and not math.isnan(whole)
         cells += [shown(ours), f"{whole / ours:.2f}×" if known else GAP]
     return cells
+
+
+def _a_problem(run: Run, key: str) -> float:
+    drawn = total(run.metrics, "cost/problems_drawn")
+    return total(run.metrics, key) / drawn if drawn else math.nan
+
+
+def _number(value: float) -> str:
+    return GAP if math.isnan(value) else f"{value:,.1f}"
 
 
 def _rollout_seconds(run: Run) -> float:

@@ -10,6 +10,7 @@ from masa.studies.comparison import mean
 from masa.studies.record import Record
 
 GATE_PRECISION = "control/gate_precision"
+GATED_SHARE = "control/gated_share"
 # Of methods that flag problems, and not of those that rank them: what these leave out is not said to be flat.
 GATE_OPEN = "control/gate_open"
 
@@ -23,7 +24,8 @@ class GateBalance:
     Attributes:
         ratio: r = M l / (G L), the metas of a drawn problem over the solutions of a solved one, in tokens.
         gated: q, the share of the drawn problems that were gated.
-        precision: p, the share of the gated problems whose groups would have been flat, by the audits.
+        precision: p, the share of the gated problems whose groups would have been flat, by the audits: the precision
+            of each part of the run, weighted by the problems that were gated in it.
         informative: u, the share of the baseline's groups that are not flat.
         break_even: the q at which the gate pays its metas back; inf where its precision is too low for any q.
         saving: informative groups for each generated token, as a multiple of the baseline's.
@@ -46,13 +48,12 @@ def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalan
     """
     drawn = math.fsum(one.totals["cost/problems_drawn"] for one in arm)
     gated = math.fsum(one.totals["cost/problems_gated"] for one in arm)
-    known = [value for one in arm for value in one.course.get(GATE_PRECISION, []) if value is not None]
-    if not gated or not known or not any(GATE_OPEN in one.course for one in arm):
+    precision = _precision(arm)
+    if not gated or precision is None or not any(GATE_OPEN in one.course for one in arm):
         return None
     metas = math.fsum(one.totals["cost/meta_tokens"] for one in arm)
     solutions = math.fsum(one.totals["cost/solution_tokens"] for one in arm)
     ratio = (metas / drawn) / (solutions / (drawn - gated))
-    precision = math.fsum(known) / len(known)
     informative = mean([1 - _flat(one) for one in baseline])
     share = gated / drawn
     lost = (1 - precision) / informative if informative else math.inf
@@ -64,6 +65,25 @@ def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalan
         break_even=ratio / (1 - lost) if lost < 1 else math.inf,
         saving=max(0.0, 1 - share * lost) / (1 - share + ratio),
     )
+
+
+def _precision(arm: Sequence[Record]) -> float | None:
+    """The mean of what is known, weighted by the gated problems; None where no precision goes with any of these."""
+    weighted = [
+        (_gated(share or 0.0, one), precision)
+        for one in arm
+        for share, precision in zip(one.course.get(GATED_SHARE, []), one.course.get(GATE_PRECISION, []), strict=True)
+        if precision is not None
+    ]
+    total = math.fsum(weight for weight, _ in weighted)
+    return math.fsum(weight * precision for weight, precision in weighted) / total if total else None
+
+
+def _gated(share: float, record: Record) -> float:
+    """Problems gated in a step, over the step's places, where this share of the drawn ones was."""
+    if record.options.get("controls.gating.gated") == "leave_out":
+        return share
+    return share / (1 - share)
 
 
 def _flat(record: Record) -> float:

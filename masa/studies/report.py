@@ -199,8 +199,7 @@ def _oracle_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:
         (one.totals["cost/meta_tokens"], one.totals["cost/problems_drawn"] * one.options.get("algorithm.num_metas", 16))
         for by_seed in arms.values()
         for one in by_seed.values()
-        # With fewer metas later on, M is not what the tokens are divided by.
-        if one.totals["cost/meta_tokens"] and one.options.get("algorithm.num_metas_when_calibrated") is None
+        if one.totals["cost/meta_tokens"] and _has_all_metas(one)
     ]
     if not metas:
         return []
@@ -217,6 +216,12 @@ def _oracle_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:
         f"of {length:.1f} tokens: {'; '.join(savings)}.",
         "",
     ]
+
+
+def _has_all_metas(record: Record) -> bool:
+    """Whether each drawn problem had M metas: no option spared any."""
+    spares = ("algorithm.num_metas_when_calibrated", "controls.selection.keep_predictions")
+    return not any(record.options.get(option) for option in spares)
 
 
 def _accuracy_note(study: Study) -> str:

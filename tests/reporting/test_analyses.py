@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from synthetic_runs import make_run
 
-from masa.reporting.analyses import binned, calibration_windows, changes, standardised_errors
+from masa.evaluation.measures.outcomes import MetaOutcome, Outcome
+from masa.reporting.analyses import binned, calibration_windows, changes, held_out_changes, standardised_errors
 from masa.reporting.equal_budgets import accuracy_at, equal_budgets_table
 from masa.reporting.figures_analysis import calibration_figure, cutoff_error_figure, paired_figure
 from masa.reporting.groups import RunGroup, group_runs
@@ -39,6 +40,30 @@ def test_a_problem_is_compared_with_itself_at_the_last_step_that_solved_it() -> 
     found = changes(rows)
     assert [(one.gain, one.steps) for one in found] == [(0.5, 8), (-0.25, 3)]
     assert [one.r_meta for one in found] == [pytest.approx(0.3), pytest.approx(0.2)]
+
+
+def _held_out(problem: str, correct: tuple[bool, ...], *r_meta: float) -> Outcome:
+    metas = tuple(MetaOutcome(0.5, 8, True, 0, 0, 0.0, 0.0, 0.0, one) for one in r_meta)
+    return Outcome(problem, "s", correct, (None,) * 2, (8, 8), (False, False), metas)
+
+
+def test_a_held_out_problem_is_compared_with_itself_at_every_two_evaluations_with_metas() -> None:
+    by_step = {
+        0: [_held_out("a", (False, False), 0.0, 0.2), _held_out("b", (True, True), 0.5)],
+        20: [_held_out("a", (True, False), 0.4), _held_out("b", (True, False))],
+        40: [_held_out("a", (True, True), 0.3, 0.5)],
+    }
+    found = held_out_changes(by_step)
+    assert [(one.gain, one.steps) for one in found] == [(0.5, 20), (1.0, 40), (0.5, 20)]
+    assert [one.r_meta for one in found] == [pytest.approx(0.3), pytest.approx(0.3), pytest.approx(0.0)]
+
+
+def test_a_run_of_one_epoch_shows_the_gains_of_its_held_out_problems() -> None:
+    by_step = {step: [_held_out(f"p{n}", (True, n > step), n / 30) for n in range(12)] for step in (0, 5, 10)}
+    group = RunGroup("MASA", "#0072B2", (replace(_run([]), held_out_by_step=by_step),), key="group-0")
+    figure = paired_figure([group])
+    assert [panel.alt.split(":")[0] for panel in figure.panels] == ["MASA, held-out problems"] * 2
+    assert {row["pairs"] for row in figure.rows if row["against"] == "steps between"} == {24, 12}
 
 
 def test_rows_of_earlier_versions_give_no_pairs_and_no_errors() -> None:

@@ -16,7 +16,7 @@ from scipy import stats
 from synthetic_runs import make_run
 
 from masa.reporting.contributions import contributions
-from masa.reporting.curves import curve, progress, reached, spread
+from masa.reporting.curves import curve, epoch_ends, progress, reached, spread
 from masa.reporting.evaluation_tables import evaluation_tables
 from masa.reporting.figures_meta import contributions_figure, predictions_figure
 from masa.reporting.figures_training import accuracy_figure, gating_figure
@@ -26,7 +26,7 @@ from masa.reporting.notices import notices, other_problems
 from masa.reporting.page import render
 from masa.reporting.runs import ReportError, Run, read_run_directory
 from masa.reporting.samples import meta_samples, sample_sets
-from masa.reporting.tables import cost_table, count, overview_table, reached_table, runs_table, scientific
+from masa.reporting.tables import cost_table, count, overview_table, paths_table, reached_table, runs_table, scientific
 from masa.tracking import keys
 
 
@@ -73,11 +73,53 @@ def test_runs_from_cold_starts_of_different_seeds_are_one_group(tmp_path: Path) 
     assert [(group.label, group.seeds) for group in group_runs(runs)] == [("MASA", [0, 1, 2])]
 
 
+def test_a_relative_cold_start_is_found_from_where_the_run_was_started(tmp_path: Path) -> None:
+    run = _run_after_a_cold_start(tmp_path / "seed-0", 0)
+    config = {**run.config, "model": {"path": "seed-0/cold_start"}, "run": {"seed": 0, "dir": "seed-0/run"}}
+    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+    found = read_run_directory(run.path)
+    assert (found.cold_start, found.cold_start_config) == (run.cold_start, run.cold_start_config)
+    assert found.cold_start
+
+
 def test_runs_from_cold_starts_of_different_options_are_two_groups(tmp_path: Path) -> None:
     runs = [_run_after_a_cold_start(tmp_path / f"{problems}", 0, problems) for problems in (40, 80)]
     groups = group_runs(runs)
     assert [group.seeds for group in groups] == [[0], [0]]
     assert differences(groups) == {"cold_start_from.cold_start.problems": ["40", "80"]}
+
+
+def test_an_epoch_ends_where_all_problems_have_been_drawn() -> None:
+    rows = [{"step": 0}, *({"step": step, "cost/problems_drawn": 4.0, "time/step": 2.0} for step in range(1, 8))]
+    run = replace(_run("a", rows), environment={"training_problems": 10})
+    assert epoch_ends(run) == [3, 5]
+    assert epoch_ends(replace(run, environment={"training_problems": 2})) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]
+    assert epoch_ends(replace(run, environment={})) == []
+
+
+def test_accuracy_curves_have_ticks_at_the_ends_of_epochs() -> None:
+    def runs(size: int) -> list[Run]:
+        found = [_accuracies(seed, 0.1, 0.2, 0.4, 0.5, 0.5) for seed in range(3)]
+        rows = [[{**row, "cost/problems_drawn": 4.0 if row["step"] else 0.0} for row in one.metrics] for one in found]
+        kept = zip(found, rows, strict=True)
+        return [replace(one, metrics=more, environment={"training_problems": size}) for one, more in kept]
+
+    def ticks(size: int) -> list[float]:
+        (panel, *_) = accuracy_figure(group_runs(runs(size))).panels
+        axes = Figure().subplots()
+        panel.draw(axes)
+        return [float(x) for line in axes.lines if line.get_marker() == "|" for x in line.get_xdata()]
+
+    assert ticks(8) == [2.0, 4.0]
+    assert ticks(100) == []
+
+
+def test_tokens_by_path_are_counted_for_each_problem(run_dirs: list[Path]) -> None:
+    groups = group_runs([read_run_directory(path) for path in run_dirs])
+    table = paths_table(groups)
+    assert [row.label for row in table.rows] == ["GRPO", "MASA", "MASA-efficient"]
+    assert [row.cells[-1].split(" ")[0] for row in table.rows[:2]] == ["0.0", "20.0"]
+    assert paths_table(groups[:1]).rows == []
 
 
 def test_groups_of_one_name_are_told_apart_by_what_differs() -> None:

@@ -20,7 +20,9 @@ def record(*, drawn, gated, metas, solutions, precision, flat):
     }
     course = {"rollout/solved_all": [flat, flat], "rollout/solved_none": [0.1, 0.1]}
     if precision is not None:
-        course |= {"control/gate_precision": [None, precision], "control/gate_open": [0.0, 1.0]}
+        # Before it opens the gate gates nothing, and what is measured of it then says nothing of what it gated.
+        course |= {"control/gate_precision": [None, 0.01, precision]}
+        course |= {"control/gated_share": [0.0, 0.0, 0.4], "control/gate_open": [0.0, 0.0, 1.0]}
     spent = {cost: [0.0] for cost in COSTS}
     return Record("s", "a", 0, "f", {}, {}, [0], [0.0], spent, totals, 0.0, course)
 
@@ -58,6 +60,15 @@ def test_several_runs_count_together():
     balance = gate_balance([one, other], [BASE, BASE])
     assert balance.gated == pytest.approx(0.3)
     assert balance.ratio == pytest.approx(0.2)
+
+
+def test_precision_is_that_of_the_problems_that_were_gated():
+    # In the second half 0.5 of the drawn ones are gated, in the first 0.2: four times the problems for each place.
+    one = record(drawn=100, gated=40, metas=200, solutions=600, precision=1.0, flat=0.2)
+    one.course["control/gate_precision"], one.course["control/gated_share"] = [0.9, 0.4], [0.2, 0.5]
+    assert gate_balance([one], [BASE]).precision == pytest.approx((0.25 * 0.9 + 1.0 * 0.4) / 1.25)
+    left_out = replace(one, options={"controls.gating.gated": "leave_out"})
+    assert gate_balance([left_out], [BASE]).precision == pytest.approx((0.2 * 0.9 + 0.5 * 0.4) / 0.7)
 
 
 def test_runs_without_a_gate_have_no_balance():
