@@ -19,7 +19,7 @@ class CombinedSection(Section):
 
     discount: Share = 0.99
     """What is left, after each training step, of the weight of earlier solutions and of how well predictions and
-    history agreed with them."""
+    history agreed with them. `controls.gating.gated_metas: history` discounts its pass rates in the same way."""
 
 
 class HistorySection(Section):

@@ -1,4 +1,4 @@
-"""Runs under ZeRO 3 are those under ZeRO 2: weight decay, a KL term, a mixture of experts, LoRA, and going on."""
+"""Runs under ZeRO 3 are those under ZeRO 2: weight decay, a KL term, experts, LoRA, a value head, and going on."""
 
 import subprocess
 import sys
@@ -62,6 +62,13 @@ def test_a_run_under_zero_3_equals_the_one_under_zero_2(case: str, under_2: Path
     assert all(row["policy/rows_trained"] > 0 and row["policy/gradient_norm"] > 0 for row in trained)
     assert all(row["policy/reference_kl"] is not None for row in trained)
     _assert_equal(under_3 / case, under_2 / case)
+
+
+def test_a_value_head_reads_the_prompts_of_a_sharded_policy_and_selects_alike(under_2: Path, under_3: Path) -> None:
+    one, other = rows(under_3 / "value_head")[1:], rows(under_2 / "value_head")[1:]
+    assert all(row["cost/problems_gated"] == 4 and row["cost/selection_flops"] > 0 for row in one)
+    for name in ("control/value_head_error", "cost/prompt_tokens", "reward/solution"):
+        assert [row[name] for row in one] == pytest.approx([row[name] for row in other], rel=1e-4), name
 
 
 def test_a_run_under_zero_3_that_went_on_equals_an_uninterrupted_one(under_3: Path) -> None:

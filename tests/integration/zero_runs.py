@@ -50,6 +50,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "resumed": ((), (2, 3)),
     "experts": ((), (1, 2)),
     "adapters": (("model.lora.rank=4",), (1, 2)),
+    "value_head": (("controls.selection.method=value_head",), (1, 3)),
 }
 
 
