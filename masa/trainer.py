@@ -270,7 +270,9 @@ class MASATrainer:
             the columns ``problem``, ``index``, ``parsed``, ``pass_rate`` (0 to 1), ``length`` (tokens), ``notions``,
             ``response``, ``tokens``, ``finish_reason``.
         """
-        return self._answering().predict(problems, num_metas or self.config.algorithm.num_metas, temperature)
+        if num_metas is None:
+            num_metas = self.config.algorithm.num_metas
+        return self._answering().predict(problems, num_metas, temperature)
 
     def solve(
         self, problems: Asked | Sequence[Asked], *, num_solutions: int = 1, temperature: float | None = None

@@ -60,13 +60,13 @@ class TrainingStep:
                 metrics.lasts(put_aside_metrics(batch))
             self.callbacks.call("on_rewards", run)
 
-            # DAPO's dynamic sampling: what differs in its rewards, and what was carried over from the step before.
+            # DAPO's dynamic sampling: groups whose rewards differ, and those carried over from the step before.
             if session.dynamic_sampling is not None:
                 filled = session.dynamic_sampling.fill(run.groups, batch.rounds)
                 training = filled.training
                 metrics.lasts(filled.metrics)
 
-            # Advantages within each group of either path, and one policy update over both.
+            # Advantages within each group of either path, and the policy update over both.
             mask_cut = self.config.controls.cutoff.mask_cut
             gated = session.controls.reward_gated(step, batch.gated)
             parts = training_rows(

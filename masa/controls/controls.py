@@ -104,7 +104,7 @@ class Controls:
 
     @property
     def selects(self) -> bool:
-        """Whether the next step's problems are selected; a closed gate withholds nothing, a ranking has none."""
+        """Whether the next step's problems are selected; a method that ranks has no gate that could be closed."""
         if self.gate is None or self.selector is None or self.stabilised.since is None:
             return False
         return self.selector.ranks or self.gate.is_open
@@ -129,7 +129,7 @@ class Controls:
 
     @property
     def decides_first(self) -> bool:
-        """Whether the next step takes more than one call: something is decided, or read, before all is sampled."""
+        """Whether something is decided, or read, before all of the next step's rollouts can be asked for."""
         reads = self.selector is not None and self.selector.needs == "prompts"
         return self.metas_first or self.selects or reads
 
@@ -161,12 +161,12 @@ class Controls:
         return gatings(self._config.controls.gating, slots, self._config.run.seed, step)
 
     def decide(self, step: int, judgements: Mapping[str, Judgement]) -> GateDecision:
-        """Who of all problems of a step is left out."""
+        """Which problems of a step are left out."""
         section, seed = self._config.controls.gating, self._config.run.seed
         return decide(judgements, section, seed, step, is_open=self.selects)
 
     def rank(self, step: int, candidates: Sequence[Problem], evidence: Evidence, places: int) -> GateDecision:
-        """Who of these candidates is not solved, by a selection method that ranks them; nobody where it is not on."""
+        """Which of these candidates are not solved, by a selection method that ranks them; none where it is not on."""
         if self.selector is None or not self.selects:
             return GateDecision()
         predicted = [PredictedProblem(problem, (), ()) for problem in candidates]
@@ -279,7 +279,7 @@ class Controls:
         return {name: part for name, part in parts.items() if part is not None}
 
     def _flagged(self, step: int, batch: ShapedBatch, groups: Sequence[GradedGroup]) -> frozenset[str]:
-        """Whom the selection flagged; in a step that sampled all at once, whom it would have flagged."""
+        """The problems that the selection flagged; in a step that sampled all at once, those it would have flagged."""
         if batch.flagged is not None:
             return batch.flagged
         found = set()

@@ -1,4 +1,4 @@
-"""The way of one problem through a step, and who waits for whom.
+"""The way of one problem through a step, and what waits for what.
 
     slot -> problem -> M metas -> decision ---------> G solutions -> verdicts -> graded group -> update
               ^                    | gate, budget,     each of them begins      |                (of the whole
@@ -11,10 +11,11 @@ metas have ended, its next problem when this one has turned out to teach nothing
 slots. All slots wait for one another in one place, the update. A solution goes to the verifier when it has ended; a
 verdict that decides something is waited for at a fixed moment (`masa.flow.schedule`).
 
-What a slot takes next, who is audited, every seed and every decision follow from (run seed, step, slot, round), from
-the problem's own rollouts, and from the controls as they were when the step began: never from what happened to end
-first. With several processes each has slots of its own, and decides for them without the others. The last problems may
-be left to the next step (`masa.flow.partial`): which ones, the engine's own output says, and not the clock.
+What a slot takes next, which problems are audited, every seed and every decision follow from (run seed, step, slot,
+round), from the problem's own rollouts, and from the controls as they were when the step began: never from what
+happened to end first. With several processes each has slots of its own, and decides for them without the others. The
+last problems may be left to the next step (`masa.flow.partial`): which ones, the engine's own output says, and not
+the clock.
 """
 
 from __future__ import annotations

@@ -135,7 +135,15 @@ class StepFlow:
             evidence, read = self._read_prompts([one for slot in slots for one in slot.problems], controls)
         mine = self._share(step, slots, controls)
         return Start(
-            step, slots, mine, controls, decides, dynamic is not None, began, evidence=evidence, prompts_read=read
+            step,
+            slots,
+            mine,
+            controls,
+            decides=decides,
+            replaces_flat=dynamic is not None,
+            began=began,
+            evidence=evidence,
+            prompts_read=read,
         )
 
     def sample(self, start: Start) -> Made:
@@ -209,14 +217,24 @@ class StepFlow:
         algorithm = self._config.algorithm
         num_metas = algorithm.num_metas if algorithm.meta else 0
         wanted = len(self._processes.share(range(self._sampler.batch_size)))
-        dealt = put_aside.deal(wanted, self._drawn_beside, self._processes.gather_objects, self._processes.place)
+        assigned = put_aside.deal(wanted, self._drawn_beside, self._processes.gather_objects, self._processes.place)
         begun = [
             one if isinstance(one, Begun) else Begun.at(step, one, algorithm.num_solutions, num_metas)
-            for _, one in dealt
+            for _, one in assigned
         ]
-        mine = [Slot(number, ((one.problem,),)) for (number, _), one in zip(dealt, begun, strict=True)]
+        mine = [Slot(number, ((one.problem,),)) for (number, _), one in zip(assigned, begun, strict=True)]
         quota = put_aside.quota(step, wanted)
-        return Start(step, mine, mine, controls, False, False, began, begun=tuple(begun), quota=quota)
+        return Start(
+            step,
+            mine,
+            mine,
+            controls,
+            decides=False,
+            replaces_flat=False,
+            began=began,
+            begun=tuple(begun),
+            quota=quota,
+        )
 
     def _drawn_beside(self, count: int, ids: Sequence[str]) -> list[Problem]:
         """So many fresh problems, or as many as there are."""
@@ -237,7 +255,19 @@ class StepFlow:
         slots = [Slot(number, ((problem,),)) for number, problem in enumerate(chosen)]
         gated = tuple(PredictedProblem(one, (), ()) for one in candidates if one.id in withheld)
         mine = self._share(step, slots, controls)
-        return Start(step, slots, mine, controls, True, False, began, ranked, gated, evidence, read)
+        return Start(
+            step,
+            slots,
+            mine,
+            controls,
+            decides=True,
+            replaces_flat=False,
+            began=began,
+            ranked=ranked,
+            gated=gated,
+            evidence=evidence,
+            prompts_read=read,
+        )
 
     def _read_prompts(self, problems: Sequence[Problem], controls: Controls) -> tuple[Evidence, tuple[int, ...]]:
         """The policy's hidden states of the solution prompts, and the prompts' lengths, on every process."""
@@ -290,7 +320,7 @@ class StepFlow:
         return sorted((own.get(one.number, one) for one in everyone), key=lambda record: record.number)
 
     def _leave_out(self, start: Start, made: Made, records: Sequence[Record]) -> frozenset[str]:
-        """Decide who of the flagged problems is left out, now that all judgements are known; the others are solved."""
+        """Decide which flagged problems are left out, now that all judgements are known; the others are solved."""
         judgements = {id: one for record in records for id, one in record.judgements.items()}
         decision = start.controls.decide(start.step, judgements)
         gated, ways, own = set(decision.gated), self._ways(start, None), []

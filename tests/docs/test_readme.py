@@ -30,7 +30,7 @@ def test_a_block_that_is_not_run_says_what_it_needs() -> None:
     # A comment that excuses a block is no excuse for what needs nothing.
     needed = {
         "a GPU": r"node_|\[vllm",
-        "the Hugging Face hub": r"--model \w+/",
+        "the Hugging Face hub": r"(--model |model\.path=)\w+/",
         "the package index": r"pip install|scripts/",
         "hours": "masa study",
     }
