@@ -28,7 +28,8 @@ class GateBalance:
             of each part of the run, weighted by the problems that were gated in it.
         informative: u, the share of the baseline's groups that are not flat.
         break_even: the q at which the gate pays its metas back; inf where its precision is too low for any q.
-        saving: informative groups for each generated token, as a multiple of the baseline's.
+        saving: informative groups for each generated token, as a multiple of the baseline's, that follow from these.
+        measured: the same, counted: the arm's policy is another one, and so are the groups that it solves.
     """
 
     ratio: float
@@ -37,6 +38,7 @@ class GateBalance:
     informative: float
     break_even: float
     saving: float
+    measured: float
 
 
 def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalance | None:
@@ -64,7 +66,15 @@ def gate_balance(arm: Sequence[Record], baseline: Sequence[Record]) -> GateBalan
         informative=informative,
         break_even=ratio / (1 - lost) if lost < 1 else math.inf,
         saving=max(0.0, 1 - share * lost) / (1 - share + ratio),
+        measured=_informative_a_token(arm) / _informative_a_token(baseline) if informative else math.nan,
     )
+
+
+def _informative_a_token(records: Sequence[Record]) -> float:
+    """Solved groups that are not flat, for each generated token."""
+    solved = (one.totals["cost/problems_drawn"] - one.totals["cost/problems_gated"] for one in records)
+    groups = math.fsum(count * (1 - _flat(one)) for count, one in zip(solved, records, strict=True))
+    return groups / math.fsum(one.totals["tokens"] for one in records)
 
 
 def _precision(arm: Sequence[Record]) -> float | None:

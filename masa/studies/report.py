@@ -177,10 +177,11 @@ def _gate_lines(arms: Mapping[str, BySeed], study: Study) -> list[str]:
         "precision p",
         "break-even q",
         "times the informative groups a token",
+        "measured",
     ]
     rows = [
         [_title(arm, study)]
-        + [f"{value:.2f}" for value in (one.ratio, one.gated, one.precision, one.break_even, one.saving)]
+        + [f"{value:.2f}" for value in (one.ratio, one.gated, one.precision, one.break_even, one.saving, one.measured)]
         for arm, one in balances.items()
     ]
     informative = next(iter(balances.values())).informative

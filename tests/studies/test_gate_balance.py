@@ -13,6 +13,7 @@ from masa.studies.record import COSTS, Record
 
 def record(*, drawn, gated, metas, solutions, precision, flat):
     totals = dict.fromkeys(COSTS, 0.0) | {
+        "tokens": metas + solutions,
         "cost/problems_drawn": drawn,
         "cost/problems_gated": gated,
         "cost/meta_tokens": metas,
@@ -38,6 +39,8 @@ def test_a_perfect_gate_breaks_even_where_it_gates_as_much_as_its_metas_cost():
     assert balance.informative == pytest.approx(0.5)
     assert balance.break_even == pytest.approx(0.2)
     assert balance.saving == pytest.approx(1 / 0.8)  # 50 informative groups for 800 tokens, against 50 for 1,000
+    # 60 groups were solved, 0.3 of them flat: 42 informative ones for 800 tokens.
+    assert balance.measured == pytest.approx((42 / 800) / (50 / 1000))
 
 
 def test_a_gate_that_gates_informative_problems_needs_to_gate_more_of_them():
