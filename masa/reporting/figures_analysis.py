@@ -22,7 +22,7 @@ from masa.reporting.analyses import (
 from masa.reporting.curves import curve
 from masa.reporting.figure import HoverPoint, Panel, ReportFigure
 from masa.reporting.groups import RunGroup
-from masa.reporting.line_panel import Line, line_panel, line_rows
+from masa.reporting.line_panel import TITLE_CHARACTERS, Line, line_panel, line_rows
 from masa.tracking.figure_style import BLACK, FONT, GREY, VERMILION, style
 
 # Fewer pairs of steps, or solutions of a kind, say nothing.
@@ -30,7 +30,6 @@ _FEWEST = 20
 _FAR = 4.0
 _HEADROOM = 1.3
 _SHADE = 0.55
-_TITLE_CHARACTERS = 44
 
 
 def paired_figure(groups: Sequence[RunGroup]) -> ReportFigure:
@@ -126,7 +125,7 @@ def _changes(group: RunGroup) -> dict[str, list[Change]]:
 
 def _gains(group: RunGroup, title: str, bins: Sequence[Bin], against: str, pairs: int) -> Panel:
     def draw(axes: Axes) -> None:
-        style(axes, textwrap.fill(title, _TITLE_CHARACTERS), against, "gain in pass rate")
+        style(axes, textwrap.fill(title, TITLE_CHARACTERS), against, "gain in pass rate")
         axes.axhline(0, color=GREY, linewidth=0.8)
         for one in bins:
             axes.plot((one.center, one.center), (one.gain.low, one.gain.high), color=group.color, linewidth=1.2)
@@ -146,7 +145,7 @@ def _errors(group: RunGroup, errors: dict[str, list[float]]) -> Panel:
     def draw(axes: Axes) -> None:
         style(
             axes,
-            textwrap.fill(group.label, _TITLE_CHARACTERS),
+            textwrap.fill(group.label, TITLE_CHARACTERS),
             "standardised error of the predicted length",
             "share of solutions",
         )

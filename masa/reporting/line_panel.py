@@ -26,7 +26,7 @@ _NARROWEST = 0.2
 # An interval that covers more than this part of a panel hides what it is about.
 _WIDEST_BAND = 0.6
 _MOST_HOVER_POINTS = 40
-_TITLE_CHARACTERS = 44
+TITLE_CHARACTERS = 44
 _LABEL_CHARACTERS = 22
 
 
@@ -70,7 +70,7 @@ def line_panel(
     """A panel of curves with their labels at the right ends; ``series`` where all of it belongs to one group."""
 
     def draw(axes: Axes) -> None:
-        style(axes, textwrap.fill(title, _TITLE_CHARACTERS), X_LABELS[against], y_label)
+        style(axes, textwrap.fill(title, TITLE_CHARACTERS), X_LABELS[against], y_label)
         shown = [line for line in lines if len(line.curve)]
         if not shown:
             note(axes, "not measured in these runs")

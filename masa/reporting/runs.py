@@ -97,7 +97,8 @@ def read_run_directory(path: str | Path, name: str | None = None) -> Run:
         found = ", ".join(sorted(entry.name for entry in directory.path.iterdir())[:8]) or "nothing"
         raise ReportError(f"{directory.path}: holds no run (no {directory.metrics.name}); found {found}")
     config = _config(directory.config)
-    own, began_with = cold_start_folder(directory), _model_folder(directory, config)
+    began_with = _model_folder(directory, config)
+    before = _cold_start(began_with)
     return Run(
         path=directory.path,
         config=config,
@@ -109,8 +110,8 @@ def read_run_directory(path: str | Path, name: str | None = None) -> Run:
         evaluations=tuple(_evaluations(directory.path / EVALUATIONS)),
         environment=jsonl.read_object(directory.environment) if directory.environment.exists() else {},
         given_name=name,
-        cold_start=_cold_start(own) or _cold_start(began_with),
-        cold_start_config=_config(RunDirectory(began_with).config) if began_with and _cold_start(began_with) else {},
+        cold_start=_cold_start(cold_start_folder(directory)) or before,
+        cold_start_config=_config(RunDirectory(began_with).config) if began_with and before else {},
     )
 
 
