@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from masa.config.section import ImportedSource, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
-from masa.config.selection import SelectionSection
+from masa.config.selection import FLAGGING, SelectionSection
 
 
 class StabilisedSection(Section):
@@ -166,6 +166,16 @@ class ControlsSection(Section):
     def selection_method(self) -> str:
         """The method that chooses problems."""
         return self.selection.method or ("meta" if self.gating.enabled else "none")
+
+    @model_validator(mode="after")
+    def _gate_can_open(self) -> ControlsSection:
+        gating = self.gating
+        if self.selection_method in FLAGGING and gating.start == "closed" and not gating.audit_share:
+            raise ValueError(
+                f"gating.audit_share is {gating.audit_share:g}, with which a gate that starts closed never opens; "
+                "allowed with gating.start closed: more than 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _own_controls_are_used(self) -> ControlsSection:

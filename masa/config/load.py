@@ -131,6 +131,8 @@ def _allowed(item: Any) -> str:
             return f"at most {context['le']}"
         case "less_than":
             return f"less than {context['lt']}"
+        case "finite_number":
+            return "a finite number"
         case _ if kind.endswith("_type"):
             return _TYPE_NAMES.get(kind.removesuffix("_type"), str(item["msg"]))
         case _:

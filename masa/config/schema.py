@@ -173,7 +173,8 @@ class RunSection(Section):
     seed: NonNegativeInt = 0
     """Seed from which all randomness of the run derives."""
     steps: PositiveInt | None = None
-    """Number of training steps; null: as many as `epochs` passes over the training problems take."""
+    """Number of training steps; null: as many as `epochs` passes over the training problems take, where every problem
+    that is drawn is solved (docs/selection.md says how many more problems a step draws that leaves some out)."""
     epochs: PositiveInt = 1
     """Passes over the training problems; used where `steps` is null."""
     stop_when: list[SignName] = Field(default_factory=list)
@@ -301,16 +302,33 @@ class Config(Section):
             dynamic_sampling=self.algorithm.dynamic_sampling.enabled,
             sources=self.problems.train_sources,
         )
-        if (fewer := self.algorithm.num_metas_when_calibrated) is not None:
-            require_gate_by_metas("algorithm.num_metas_when_calibrated", fewer, controls.selection_method)
-        if kept := controls.selection.keep_predictions:
-            require_gate_by_metas("controls.selection.keep_predictions", kept, controls.selection_method)
+        self.require_metas_judge(controls.selection_method)
+        if (metric := controls.stabilised.metric) is not None and not self.algorithm.meta:
+            raise ValueError(
+                f"controls.stabilised.metric is {metric}, a reward of meta-predictions, but algorithm.meta is false; "
+                "allowed without them: null"
+            )
         if controls.cutoff.enabled and controls.cutoff.floor > limit:
             raise ValueError(
                 f"controls.cutoff.floor is {controls.cutoff.floor}, allowed is at most "
                 f"rollout.max_solution_tokens ({limit})"
             )
         return self
+
+    def require_metas_judge(self, method: str) -> None:
+        """Check the options of metas that judge problems against the method of selection.
+
+        Raises:
+            ValueError: one of them is set, and ``method`` judges by something else.
+        """
+        options = (
+            ("algorithm.num_metas_when_calibrated", self.algorithm.num_metas_when_calibrated, None),
+            ("controls.selection.keep_predictions", self.controls.selection.keep_predictions, 0),
+            ("controls.gating.gated_metas", self.controls.gating.gated_metas, "unrewarded"),
+        )
+        for option, value, unset in options:
+            if value != unset:
+                require_gate_by_metas(option, value, method)
 
     @model_validator(mode="after")
     def _cold_start_fits(self) -> Config:

@@ -24,7 +24,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     def differences(self, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
         """Dotted key, value and default of each option that does not have its default."""

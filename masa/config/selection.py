@@ -12,6 +12,8 @@ from masa.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Sect
 METHODS = ("none", "meta", "combined", "history", "posterior", "markov", "value_head", "oracle")
 # The methods that judge by meta-predictions.
 BY_METAS = ("meta", "combined")
+# Those behind a gate, which audits open and close; the others rank.
+FLAGGING = (*BY_METAS, "history", "oracle")
 
 
 class CombinedSection(Section):
@@ -49,7 +51,7 @@ class MarkovSection(Section):
 
     decay: Share = 0.9
     """What is left of the counted transitions each step; the rest returns to the prior."""
-    prior: PositiveFloat = 1.0
+    prior: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Prior count of each transition."""
 
 
@@ -109,8 +111,8 @@ def is_own(method: str) -> bool:
     return ":" in method
 
 
-def require_gate_by_metas(option: str, value: int, method: str) -> None:
-    """An option that spares metas once they have shown what they are good for needs a gate that judges by them.
+def require_gate_by_metas(option: str, value: object, method: str) -> None:
+    """An option of metas that judge needs a gate that judges by them.
 
     What a method of the user's own judges by is known once it is imported (`masa.controls.own.selection`).
 

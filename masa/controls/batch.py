@@ -43,7 +43,8 @@ class ShapedBatch(StepBatch):
     problem id. ``audited`` and ``let_through`` name problems that were flagged and solved all the same, at random and
     for their doubt; the latter say nothing about the gate's precision. ``rounds`` is the largest number of problems,
     one after the other, that a slot has taken. Of the problems that were in flight, ``went_on`` had begun in an earlier
-    step, and ``put_aside`` were left to the next one, with so many tokens. All of this is the same on every process;
+    step, and ``put_aside`` were left to the next one, with so many tokens. ``controls_on`` and ``gate_open`` say how
+    the controls were when the step began, None where nobody has said. All of this is the same on every process;
     ``waited`` (seconds for which sampling stood still for verdicts) and ``seconds`` are this process's own.
     """
 
@@ -56,6 +57,8 @@ class ShapedBatch(StepBatch):
     prompts_read: tuple[int, ...] = ()
     uncounted_tokens: int = 0
     num_metas: int = 0
+    controls_on: bool | None = None
+    gate_open: bool | None = None
     rounds: int = 1
     went_on: int = 0
     put_aside: int = 0

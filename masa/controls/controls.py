@@ -98,14 +98,19 @@ class Controls:
         )
 
     @property
+    def is_on(self) -> bool:
+        """Whether gating, cutoff and hinting act in the next step."""
+        return self.stabilised.since is not None
+
+    @property
     def shapes(self) -> bool:
         """Whether the next step's metas shape its solutions."""
-        return self.stabilised.since is not None and (self.cutoff is not None or self.hinting is not None)
+        return self.is_on and (self.cutoff is not None or self.hinting is not None)
 
     @property
     def selects(self) -> bool:
         """Whether the next step's problems are selected; a method that ranks has no gate that could be closed."""
-        if self.gate is None or self.selector is None or self.stabilised.since is None:
+        if self.gate is None or self.selector is None or not self.is_on:
             return False
         return self.selector.ranks or self.gate.is_open
 
@@ -177,8 +182,9 @@ class Controls:
     def at_this_moment(self) -> Controls:
         """The controls as they are now, for decisions about a step that is sampled while they learn from others."""
         frozen = copy.copy(self)
-        for name in ("stabilised", "selector", "gate", "kept"):
+        for name in ("stabilised", "selector", "gate"):
             setattr(frozen, name, copy.deepcopy(getattr(self, name)))
+        frozen.kept = self.kept.at_this_moment() if self.kept is not None else None
         # Budgets and hints of the user's own may learn as well; a template, which hints hold, is not copied.
         frozen.cutoff, frozen.hinting = copy.copy(self.cutoff), copy.copy(self.hinting)
         if frozen.cutoff is not None and frozen.cutoff.own is not None:
@@ -213,7 +219,7 @@ class Controls:
             observe_gate(metrics, self.gate, batch, groups, flagged, gates=gates)
             if self.kept is not None:
                 metrics.last("control/predictions_kept_share", share_of_kept(batch, groups))
-                self.kept.observe(step, (measured(group, flagged) for group in groups))
+                self.kept.observe(step, measured(batch, groups, flagged))
                 metrics.last("control/predictions_kept", len(self.kept))
         outcomes = [outcome_of(group) for group in groups]
         if self.gated_metas is not None:
@@ -232,7 +238,7 @@ class Controls:
             if part is not None:
                 part.observe(step, groups)
         if self.gate is not None or self.cutoff is not None or self.hinting is not None:
-            metrics.last("control/on", float(self.stabilised.since is not None))
+            metrics.last("control/on", float(self.is_on if batch.controls_on is None else batch.controls_on))
             self.stabilised.observe(step, mean_rewards(groups))
             if not math.isnan(self.stabilised.mean):
                 metrics.last("control/stabilised_mean", self.stabilised.mean)
@@ -285,8 +291,9 @@ class Controls:
         found = set()
         for group in groups:
             predicted = PredictedProblem(group.problem, group.metas, group.predictions)
-            rewards = {group.problem.id: [verdict.reward for verdict in group.verdicts]}
-            judgement = self.judge(step, predicted, rewards)
+            # Only a method that asks for the solutions' rewards may see them: they are what it is measured by.
+            needs = self.selector is not None and self.selector.needs == "solutions"
+            judgement = self.judge(step, predicted, {group.problem.id: group.solution_rewards} if needs else {})
             if judgement is not None and judgement.flagged:
                 found.add(group.problem.id)
         return frozenset(found)

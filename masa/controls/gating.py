@@ -19,6 +19,8 @@ from masa.problems.seeds import derive_seed
 Outlook = Literal["open", "trivial", "unsolvable"]
 
 _SEED_RANGE = 2.0**63
+# What products of shares and counts may be off by: 0.29 * 100 is less than 29.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def judge(pass_rates: Sequence[float | None], section: GatingSection) -> Judgeme
 def readable(pass_rates: Sequence[float | None], section: GatingSection) -> list[float] | None:
     """The parsed predictions; None where they are fewer than two, or than the share that must be."""
     parsed = [rate for rate in pass_rates if rate is not None]
-    return None if len(parsed) < 2 or len(parsed) < section.min_parsed * len(pass_rates) else parsed
+    return None if len(parsed) < 2 or len(parsed) < section.min_parsed * len(pass_rates) - _ROUNDING else parsed
 
 
 def outlook(mean: float, spread: float, section: GatingSection) -> Judgement:
@@ -69,9 +71,7 @@ def gatings(section: GatingSection, slots: int, run_seed: int, step: int) -> lis
     Together they may gate so many that with a solved problem a slot no more than ``max_share`` of all are gated; that
     is shared out before anything is sampled. Slots that may gate one more than others follow from seed and step.
     """
-    total = int(slots * section.max_share / (1.0 - section.max_share))
-    while total > section.max_share * (slots + total):  # what rounding has added
-        total -= 1
+    total = int(slots * section.max_share / (1.0 - section.max_share) + _ROUNDING)
     each, over = divmod(total, slots)
     order = sorted(range(slots), key=lambda slot: (derive_seed(run_seed, step, slot, "gatings"), slot))
     found = [each] * slots
@@ -102,7 +102,7 @@ def decide(
     flagged = [id for id, judgement in judgements.items() if judgement.flagged]
     audited = [id for id in flagged if is_drawn(section.audit_share, run_seed, step, id, "gate audit")]
     sure = sorted(set(flagged) - set(audited), key=lambda id: (judgements[id].doubt, id))
-    most = int(section.max_share * len(judgements))
+    most = int(section.max_share * len(judgements) + _ROUNDING)
     gated = set(sure[:most])
     return GateDecision(
         gated=tuple(id for id in flagged if id in gated),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from masa.controls.batch import ShapedBatch
 from masa.controls.cutoff import CutoffEvidence, EarlyCutoff, exceeds_budget
@@ -11,7 +11,7 @@ from masa.controls.gating import GateEvidence, PredictiveGate
 from masa.controls.intervals import Estimate
 from masa.controls.plan import SolutionPlan
 from masa.controls.selection.selector import Outcome
-from masa.rewards.grading import GradedGroup
+from masa.rewards.grading import GradedGroup, is_informative
 from masa.rewards.meta_prediction import MetaPrediction
 from masa.tracking.metrics import StepMetrics
 
@@ -22,15 +22,22 @@ def outcome_of(group: GradedGroup) -> Outcome:
         problem=group.problem.id,
         correct=sum(verdict.correct for verdict in group.verdicts),
         total=len(group.verdicts),
-        flat=len({verdict.reward for verdict in group.verdicts}) == 1,
+        flat=not is_informative(group),
         predicted=tuple(one.pass_rate for one in group.predictions),
     )
 
 
-def measured(group: GradedGroup, flagged: frozenset[str]) -> tuple[str, bool, tuple[MetaPrediction, ...]]:
-    """Whether the judgement of a solved problem was right, beside what was predicted of it in this step."""
-    id = group.problem.id
-    return id, (id in flagged) == outcome_of(group).flat, group.predictions
+def measured(
+    batch: ShapedBatch, groups: Sequence[GradedGroup], flagged: frozenset[str]
+) -> Iterator[tuple[str, bool, tuple[MetaPrediction, ...]]]:
+    """Of solved problems: whether the judgement was right, and what was predicted in this step.
+
+    A flagged problem that was let through and cut is none of them: cutting has made its flag come true.
+    """
+    for group in groups:
+        id = group.problem.id
+        if id not in batch.let_through or not any(one.cut for one in group.solutions):
+            yield id, (id in flagged) == outcome_of(group).flat, group.predictions
 
 
 def share_of_kept(batch: ShapedBatch, groups: Sequence[GradedGroup]) -> float:
@@ -61,7 +68,7 @@ def observe_gate(
     gated = len(batch.gated)
     flagged = gated + len(batch.let_through) + len(audited)
     if gates:
-        metrics.last("control/gate_open", float(gate.is_open))
+        metrics.last("control/gate_open", float(gate.is_open if batch.gate_open is None else batch.gate_open))
     metrics.last("control/gate_flagged_share", flagged / (flagged + len(unflagged)))
     metrics.last("control/gated_share", gated / (flagged + len(unflagged)))
     metrics.sum("control/gate_measured", len(audited))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,6 +58,12 @@ class KeptPredictions:
                 self._kept[problem] = replace(before, right=right)
         # What the next step would not use any more.
         self._kept = {id: one for id, one in self._kept.items() if step + 1 - one.step < self._max_age}
+
+    def at_this_moment(self) -> KeptPredictions:
+        """What is kept now; what is observed later does not change it."""
+        frozen = copy.copy(self)
+        frozen._kept = dict(self._kept)
+        return frozen
 
     def state_dict(self) -> dict[str, Any]:
         return {

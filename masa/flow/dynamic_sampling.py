@@ -11,7 +11,7 @@ from typing import Any
 from masa.config.algorithm import DynamicSamplingSection
 from masa.problems import Problem
 from masa.rewards.alignment import MetaReward, SolutionGroup
-from masa.rewards.grading import GradedGroup
+from masa.rewards.grading import GradedGroup, is_informative
 from masa.rollout.engine import Rollout
 from masa.rollout.waiting import Waiting, rollout_of_json
 
@@ -110,11 +110,6 @@ def carried_of_json(state: Sequence[Mapping[str, Any]]) -> Waiting:
     layout = [{**one, "solutions": len(one["solutions"]), "metas": len(one["metas"])} for one in state]
     rollouts = [values for one in state for values in (*one["solutions"], *one["metas"])]
     return Waiting(layout, [rollout_of_json(values) for values in rollouts])
-
-
-def is_informative(group: GradedGroup) -> bool:
-    """Whether the solutions' rewards differ."""
-    return len(set(group.solution_rewards)) > 1
 
 
 def _bare(group: GradedGroup) -> GradedGroup:

@@ -21,7 +21,7 @@ the clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -30,12 +30,11 @@ from masa.controls.controls import Controls
 from masa.controls.gating import Judgement
 from masa.controls.plan import PredictedProblem, SolutionPlan, merge_parts, part_request, plan_solutions, solution_parts
 from masa.controls.selection.selector import Evidence
-from masa.flow.dynamic_sampling import is_informative
 from masa.flow.partial import Begun
 from masa.flow.slots import Slot
 from masa.problems import Problem
 from masa.rewards.early import EarlyVerdicts
-from masa.rewards.grading import GradedGroup, Grader
+from masa.rewards.grading import GradedGroup, Grader, is_informative
 from masa.rollout.engine import Rollout, RolloutRequest
 from masa.rollout.requests import RequestBuilder
 
@@ -168,7 +167,7 @@ class Ways:
             solutions = yield from self._solve_as_planned(predicted, record, measures)
             metas = {one.problem.id: list(one.metas) for one in predicted}
         else:
-            solutions, metas = yield from self._sample_both(problems, record.beforehand)
+            solutions, metas = yield from self._sample_both(problems, record)
         for problem in problems:
             record.solved.append(problem)
             record.rollouts[problem.id] = solutions[problem.id], metas.get(problem.id, [])
@@ -244,14 +243,16 @@ class Ways:
         return merge_parts(parts, samples, limit)
 
     def _sample_both(
-        self, problems: Sequence[Problem], beforehand: Mapping[str, list[Rollout]]
+        self, problems: Sequence[Problem], record: Record
     ) -> Waits[tuple[dict[str, list[Rollout]], dict[str, list[Rollout]]]]:
-        """G solutions and M metas of each problem, by problem id; solutions that are there ``beforehand`` are taken."""
+        """G solutions and M metas of each problem, by problem id; solutions that are there beforehand are taken."""
         found: dict[str, dict[str, list[Rollout]]] = {"solution": {}, "meta": {}}
         requests = []
         for request in self._whole_requests(problems, self._step):
-            if request.path == "solution" and request.problem_id in beforehand:
-                found["solution"][request.problem_id] = beforehand[request.problem_id]
+            if request.path == "solution" and request.problem_id in record.beforehand:
+                found["solution"][request.problem_id] = taken = record.beforehand[request.problem_id]
+                # They count as what they are now.
+                record.uncounted_tokens -= sum(len(one.token_ids) for one in taken)
             else:
                 requests.append(request)
         samples = (yield requests) if requests else []
@@ -275,7 +276,7 @@ class Ways:
         samples = yield self._builder.requests([problem], step=self._step, num_solutions=count, num_metas=0)
         (group,) = self._grade([problem], samples)
         record.beforehand[problem.id] = list(group.solutions)
-        record.evidence[problem.id] = rewards = [verdict.reward for verdict in group.verdicts]
+        record.evidence[problem.id] = rewards = list(group.solution_rewards)
         record.uncounted_tokens += sum(len(one.token_ids) for one in group.solutions)
         return {problem.id: rewards}
 

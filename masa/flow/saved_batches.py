@@ -15,6 +15,7 @@ from masa.rollout.waiting import Waiting, rollout_of_json
 from masa.tokens.elsewhere import Elsewhere
 
 _SETS = ("audited", "let_through")
+_MOMENT = ("controls_on", "gate_open")
 _NUMBERS = ("uncounted_tokens", "num_metas", "rounds", "went_on", "put_aside", "put_aside_tokens")
 
 
@@ -88,6 +89,7 @@ def _loaded(
         return StepBatch(problems, mine, own)
     # Earlier versions put nothing aside.
     others: dict[str, Any] = {name: decided.get(name, 0) for name in _NUMBERS}
+    others |= {name: decided.get(name) for name in _MOMENT}
     others |= {name: frozenset(decided[name]) for name in _SETS}
     return ShapedBatch(
         problems,
@@ -109,7 +111,7 @@ def _is_elsewhere(rollout: Rollout) -> bool:
 def _decided(batch: ShapedBatch) -> dict[str, Any]:
     return {
         **{name: sorted(getattr(batch, name)) for name in _SETS},
-        **{name: getattr(batch, name) for name in _NUMBERS},
+        **{name: getattr(batch, name) for name in (*_NUMBERS, *_MOMENT)},
         "flagged": None if batch.flagged is None else sorted(batch.flagged),
         "evidence": {id: list(values) for id, values in batch.evidence.items()},
         "prompts_read": list(batch.prompts_read),

@@ -204,6 +204,8 @@ class StepFlow:
             prompts_read=start.prompts_read,
             uncounted_tokens=sum(record.uncounted_tokens for record in records),
             num_metas=start.controls.num_metas,
+            controls_on=start.controls.is_on,
+            gate_open=start.controls.gate.is_open if start.controls.gate is not None else None,
             rounds=max(taken),
             went_on=sum(record.went_on for record in records),
             put_aside=sum(record.aside is not None for record in records),
@@ -249,7 +251,9 @@ class StepFlow:
         read: tuple[int, ...] = ()
         if _reads_prompts(controls):
             evidence, read = self._read_prompts(candidates, controls)
-        ranked = controls.rank(step, candidates, evidence, min(places, len(candidates)))
+        # Unlike machines may round a ranking differently; the first process's holds for all.
+        own = controls.rank(step, candidates, evidence, min(places, len(candidates)))
+        ranked = self._processes.gather_objects([own])[0]
         withheld = set(ranked.gated)
         chosen = [problem for problem in candidates if problem.id not in withheld]
         slots = [Slot(number, ((problem,),)) for number, problem in enumerate(chosen)]

@@ -70,6 +70,11 @@ class GradedGroup:
         )
 
 
+def is_informative(group: GradedGroup) -> bool:
+    """Whether the rewards that the solutions are trained by differ."""
+    return len(set(group.solution_rewards)) > 1
+
+
 class Grader:
     """Turns rollouts into graded groups.
 

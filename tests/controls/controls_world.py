@@ -45,11 +45,14 @@ class ChosenEngine:
         self._rates = rates
         self._length = length
         self.requests: list[RolloutRequest] = []
+        self.rollouts: list[Rollout] = []
         self.encode = lru_cache(maxsize=None)(lambda text: tuple(tokenizer.encode(text, add_special_tokens=False)))
 
     def generate(self, requests: Sequence[RolloutRequest]) -> list[list[Rollout]]:
         self.requests += requests
-        return [[self._rollout(request, seed) for seed in request.seeds] for request in requests]
+        found = [[self._rollout(request, seed) for seed in request.seeds] for request in requests]
+        self.rollouts += [one for group in found for one in group]
+        return found
 
     def stream(self) -> RolloutStream:
         return RoundStream(self.generate)

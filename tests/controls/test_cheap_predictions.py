@@ -309,3 +309,27 @@ def test_no_prediction_starves_or_crashes_a_run_that_spares_metas(
         trained = sum(len(group.solutions) + len(group.metas) for group in groups)
         assert len(rows) == trained + sum(len(one.rewards) for one in gated)
         assert all(math.isfinite(row.advantage) for row in rows)
+
+
+def test_a_flag_that_a_cut_has_made_come_true_does_not_count_as_right() -> None:
+    rates = {f"p{n:02}": 1.0 for n in range(8)}
+    world = World(
+        lambda problem, draw: prediction(0.0, 4),  # as wrong as can be, and so short that every solution is cut
+        rates,
+        "problems.train=embedded:train",
+        "algorithm.num_problems=8",
+        "controls.gating.enabled=true",
+        "controls.gating.start=open",
+        "controls.gating.gated=leave_out",
+        "controls.gating.max_share=0.5",
+        "controls.gating.audit_share=0",
+        "controls.cutoff.enabled=true",
+        "controls.cutoff.audit_share=0",
+        "controls.selection.keep_predictions=50",
+        length=lambda problem, right: 30,
+    )
+    for step in range(1, 4):
+        batch, groups, metrics = world.step(step)
+        assert len(batch.let_through) == 4
+        assert not any(verdict.correct for group in groups for verdict in group.verdicts)
+        assert metrics["control/predictions_kept_share"] == 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from masa.config.controls import GatingSection
 from masa.controls.gating import Judgement
 from masa.controls.plan import PredictedProblem
-from masa.controls.selection.combined import CombinedSelector, Worth, pooled
+from masa.controls.selection.combined import CombinedSelector, Pooled, Worth, pooled
 from masa.controls.selection.meta import MetaSelector
 from masa.controls.selection.pass_rates import PassRateHistory, Source
 from masa.controls.selection.selector import Outcome
@@ -64,6 +64,12 @@ def test_the_pool_is_the_mixture_of_its_sources(told: list[tuple[float, float, l
 
     found = pooled([source(count, values) for _, count, values in told])
     assert (found.rate, found.std) == (pytest.approx(mean), pytest.approx(math.sqrt(variance), abs=1e-7))
+
+
+def test_a_source_alone_is_said_as_it_is() -> None:
+    # 1.4 * 0.875 / 1.4 is 0.8750000000000001 or less than 0.875, and the gate's thresholds are compared with it.
+    for count in (0.1, 0.3, 0.7, 1.1, 1.4, 2.3):
+        assert pooled([Source(0.875, count, 0.01)]) == Pooled(0.875, 0.1)
 
 
 @pytest.mark.parametrize("sources", [[], [Source(0.5, 0.0, 0.0)]])

@@ -107,3 +107,5 @@ def test_gated_problems_that_were_solved_before_are_rewarded_in_the_step_and_oth
 def test_another_value_is_refused() -> None:
     with pytest.raises(ConfigError, match="gated_metas"):
         load_config(None, ["controls.gating.gated_metas=always"])
+    with pytest.raises(ConfigError, match=r"gated_metas is history.*'posterior'"):
+        load_config(None, ["controls.gating.gated_metas=history", "controls.selection.method=posterior"])

@@ -1,7 +1,10 @@
 """Predictive gating: who is flagged, who is gated, and a gate that knows how good it is."""
 
 import json
+import math
 import random
+from fractions import Fraction
+from typing import Any
 
 import pytest
 from controls_world import World, prediction, tokenizer_of_the_world
@@ -9,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masa.config.controls import GatingSection
-from masa.controls.gating import GateEvidence, Judgement, PredictiveGate, decide, is_drawn, judge
+from masa.controls.gating import GateEvidence, Judgement, PredictiveGate, decide, gatings, is_drawn, judge
+from masa.flow.ahead import RolloutsAhead
+from masa.flow.step import StepFlow
 from masa.rewards import Verdict
 from masa.rewards.grading import Grader
 
@@ -236,3 +241,51 @@ def test_a_problem_whose_solutions_are_partly_right_in_different_parts_is_not_fl
     _, _, metrics = world.step(1)
     assert metrics["control/gate_measured"] == 16
     assert metrics["control/gate_precision"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("share", "slots", "total"), [(0.7, 3, 7), (0.6, 4, 6), (0.75, 8, 24), (0.5, 5, 5), (0.0, 4, 0), (0.29, 100, 40)]
+)
+def test_all_slots_together_may_gate_what_the_formula_says(share: float, slots: int, total: int) -> None:
+    section = SECTION.model_copy(update={"max_share": share, "max_rounds": 100})
+    exact = Fraction(str(share))
+    assert sum(gatings(section, slots, 0, 1)) == math.floor(slots * exact / (1 - exact)) == total
+
+
+@pytest.mark.parametrize(("share", "problems", "most"), [(0.29, 100, 29), (0.57, 100, 57), (0.58, 100, 58)])
+def test_rounding_lets_no_more_problems_through_than_the_share_says(share: float, problems: int, most: int) -> None:
+    section = SECTION.model_copy(update={"max_share": share, "audit_share": 0.0})
+    judged = {f"p{n}": Judgement("trivial") for n in range(problems)}
+    assert len(decide(judged, section, 0, 1, is_open=True).gated) == most
+
+
+@pytest.mark.parametrize(("share", "parsed", "of"), [(0.28, 7, 25), (0.07, 7, 100), (0.56, 14, 25)])
+def test_exactly_the_share_of_predictions_that_must_be_read_is_enough(share: float, parsed: int, of: int) -> None:
+    section = SECTION.model_copy(update={"min_parsed": share})
+    assert judge([1.0] * parsed + [None] * (of - parsed), section).outlook == "trivial"
+    assert judge([1.0] * (parsed - 1) + [None] * (of - parsed + 1), section).outlook == "open"
+
+
+def test_the_controls_are_said_to_act_as_they_were_when_a_step_that_was_sampled_ahead_began() -> None:
+    rates = {f"p{n:03}": (0.0, 0.5, 1.0)[n % 3] for n in range(300)}
+    world = World(
+        lambda problem, draw: prediction(rates[problem], 20),
+        rates,
+        "problems.train=embedded:train",
+        "controls.gating.enabled=true",
+        "controls.gating.audit_share=0.2",
+        "controls.stabilised.after_step=3",
+    )
+    processes: Any = world
+    flow = StepFlow(world.sampler, processes, world.prepared.builder, world.config, steps_ahead=True)
+    ahead = RolloutsAhead(flow.sample, 1, 6, begin=flow.begin, finish=flow.finish)
+    shown = []
+    for step in range(1, 7):
+        batch = ahead.take(step)
+        groups = batch.grade(world.grader)
+        ahead.wait()
+        metrics = world.controls.observe(step, batch, groups).flatten()
+        shown.append((metrics["control/on"], metrics["control/gate_open"], len(batch.gated) > 0))
+    ahead.close()
+    # The gate has seen enough after two steps, the controls are on after three; step N + 1 is begun before N ends.
+    assert shown == [(0, 0, False), (0, 0, False), (0, 0, False), (0, 1, False), (1, 1, True), (1, 1, True)]

@@ -196,6 +196,18 @@ def test_a_method_of_ones_own_flags_by_predictions() -> None:
     assert all(one.metas for one in batch.gated)
 
 
+def test_a_method_of_ones_own_is_not_shown_the_rewards_that_it_is_measured_by() -> None:
+    made = _world("controls.selection.method=my_controls:ByMetas", "controls.gating.start=closed")
+    shown = []
+    judge = made.controls.selector.judge
+    made.controls.selector.judge = lambda step, problems, evidence: (
+        shown.append(evidence) or judge(step, problems, evidence)
+    )
+    made.step(1)
+    assert len(shown) == 8
+    assert not any(shown)
+
+
 def test_a_method_of_ones_own_judges_by_hidden_states_of_prompts() -> None:
     batch, groups, _ = _world("controls.selection.method=my_controls:ByPrompts").step(1)
     assert (len(groups), len(batch.gated)) == (8, 8)

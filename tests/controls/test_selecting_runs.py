@@ -16,6 +16,7 @@ from test_training import _config, _rows, _train, _weights
 
 from masa.config import ConfigError, load_config
 from masa.controls.batch import ShapedBatch
+from masa.controls.measuring import outcome_of
 
 METHODS = ("meta", "combined", "history", "posterior", "markov", "value_head", "oracle")
 RATES = {f"p{n:02}": (0.0, 0.5, 1.0)[n % 3] for n in range(60)}
@@ -103,6 +104,26 @@ def test_the_oracle_samples_no_solution_twice() -> None:
     asked = [one.problem_id for one in made.engine.requests if one.path == "solution"]
     assert len(asked) == len(set(asked)) == len(groups) + len(batch.gated)
     assert all(one.statistics.pass_rate not in (0, 1) for one in groups if one.problem.id not in batch.flagged)
+    sampled = sum(len(one.token_ids) for one in made.engine.rollouts if one.path == "solution")
+    assert batch.uncounted_tokens + sum(len(one.token_ids) for group in groups for one in group.solutions) == sampled
+
+
+def test_what_differs_by_the_overlong_punishment_alone_teaches_and_is_not_flat() -> None:
+    lengths = random.Random(0)
+    made = World(
+        lambda problem, draw: prediction(1.0, 20),
+        dict.fromkeys(RATES, 1.0),
+        "problems.train=embedded:train",
+        "controls.selection.method=oracle",
+        "controls.gating.start=open",
+        "algorithm.overlong.punish_tokens=40",
+        length=lambda problem, right: lengths.randint(10, 60),
+    )
+    batch, groups, _ = made.step(1)
+    assert all(one.statistics.pass_rate == 1 for one in groups)
+    assert not batch.flagged
+    assert not batch.gated
+    assert not any(outcome_of(group).flat for group in groups)
 
 
 def test_without_selection_there_are_no_metrics_of_it() -> None:
@@ -248,6 +269,16 @@ def test_a_value_head_reads_prompts_for_steps_that_are_sampled_ahead_and_resumes
         ),
         (["controls.selection.method=random"], ["controls.selection.method", "random", "posterior"]),
         (["controls.selection.candidates=0.5"], ["controls.selection.candidates", "0.5", "at least 1"]),
+        (["controls.selection.markov.prior=.inf"], ["controls.selection.markov.prior", "inf", "a finite number"]),
+        (["controls.selection.markov.prior=1.0e+300"], ["controls.selection.markov.prior", "at most 1000000"]),
+        (
+            ["controls.selection.method=history", "controls.gating.audit_share=0"],
+            ["gating.audit_share is 0", "never opens", "more than 0"],
+        ),
+        (
+            ["controls.selection.method=history", "controls.stabilised.metric=r_difficulty", "algorithm.meta=false"],
+            ["controls.stabilised.metric is r_difficulty", "algorithm.meta is false", "null"],
+        ),
     ],
 )
 def test_what_does_not_fit_a_method_is_refused(overrides: list[str], parts: list[str]) -> None:

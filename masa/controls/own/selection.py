@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from masa.config import Config, ConfigError
-from masa.config.selection import require_gate_by_metas, require_practicable
+from masa.config.selection import require_practicable
 from masa.controls.gating import Judgement, Outlook
 from masa.controls.own.loading import (
     TRIAL_PREDICTIONS,
@@ -137,10 +137,7 @@ def _require_fits(config: Config, selector: OwnSelector) -> None:
         if selector.needs == "solutions":
             require_practicable(named, config.problems.train_sources)
         if selector.needs != "metas":
-            if (fewer := config.algorithm.num_metas_when_calibrated) is not None:
-                require_gate_by_metas("algorithm.num_metas_when_calibrated", fewer, "none")
-            if kept := config.controls.selection.keep_predictions:
-                require_gate_by_metas("controls.selection.keep_predictions", kept, "none")
+            config.require_metas_judge("none")
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

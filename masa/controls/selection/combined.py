@@ -42,6 +42,8 @@ def pooled(sources: Sequence[Source]) -> Pooled:
     total = math.fsum(one.count for one in sources)
     if not total > 0:
         raise ValueError(f"{len(sources)} sources count {total} solutions together, more than 0 needed")
+    if len(sources) == 1:
+        return Pooled(sources[0].rate, math.sqrt(sources[0].variance))  # as it is, without rounding
     rate = min(1.0, max(0.0, math.fsum(one.count * one.rate for one in sources) / total))
     spread = math.fsum(one.count * (one.variance + (one.rate - rate) ** 2) for one in sources) / total
     return Pooled(rate, math.sqrt(max(0.0, spread)))

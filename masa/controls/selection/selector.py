@@ -17,7 +17,8 @@ Evidence = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the solutions of one problem came to: ``correct`` of ``total``; ``flat``: all had the same reward.
+    """What the solutions of one problem came to: ``correct`` of ``total``; ``flat``: all had the same reward, with
+    reward functions and the overlong punishment.
 
     ``predicted`` are the pass rates that its meta-predictions gave, None where one could not be read.
     """
