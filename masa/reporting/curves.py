@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -138,9 +139,10 @@ def spent(rows: Sequence[Mapping[str, Any]], key: str) -> dict[int, float]:
 
 
 def twelfths(steps: Sequence[int]) -> list[Sequence[int]]:
-    """Steps in about twelve windows of equal length, the last one maybe shorter."""
-    size = max(1, -(-len(steps) // _WINDOWS))
-    return [steps[start : start + size] for start in range(0, len(steps), size)]
+    """Steps in twelve windows whose lengths differ by one at most; as many windows as steps where those are fewer."""
+    count = min(_WINDOWS, len(steps))
+    bounds = [len(steps) * at // count for at in range(count + 1)] if count else []
+    return [steps[start:end] for start, end in pairwise(bounds)]
 
 
 def total(rows: Sequence[Mapping[str, Any]], key: str) -> float:

@@ -21,7 +21,7 @@ _BUDGETS: Sequence[tuple[str, str, Callable[[float], str]]] = (
 
 
 def equal_budgets_table(groups: Sequence[RunGroup]) -> Table:
-    """Accuracy when each method had spent as much as the thriftiest one in all; empty for fewer than two methods."""
+    """Accuracy when each run had spent as much as the thriftiest run in all; empty for fewer than two methods."""
     trained = [group for group in groups if group.trained]
     if len(trained) < 2:
         return Table("method", [], [])

@@ -109,7 +109,8 @@ def calibration_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         "Calibration over training",
         "Expected calibration error of the predicted pass rates in each twelfth of the run: the mean distance between "
         "a predicted pass rate and what problems with that prediction had. It falls where predictions become right on "
-        "average, and also where they do not tell one problem from another.",
+        "average, and also where they do not tell one problem from another. Problems that a gate left out "
+        "are not in it.",
         [line_panel(lines, title, "expected calibration error", "step", rate=True)] if lines else [],
         [row for line in lines for row in line_rows(line)],
     )

@@ -95,7 +95,8 @@ def baselines_figure(groups: Sequence[RunGroup]) -> ReportFigure:
         "Predictions against baselines",
         "Error and correlation of the predicted pass rates in each twelfth of the run. The constant predicts the mean "
         "pass rate of all earlier steps; the history predicts the problem's own pass rate when it was last solved, and "
-        "the constant where it was not. Predictions that are no better than both show no knowledge of the problem.",
+        "the constant where it was not. Predictions that are no better than both show no knowledge of the problem. "
+        "Problems that a gate left out are not in it.",
         panels,
         rows,
         columns=2,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from masa.reporting.curves import Spread, spread
-from masa.studies.record import Record
+from masa.studies.record import Record, RecordError
 
 # One evaluation alone is too noisy to aim at: accuracy is read as a moving mean over so many.
 WINDOW = 2
@@ -22,7 +22,7 @@ class ArmResult:
     ``gain_at_equal`` the paired gain, at what the thriftiest arm of each seed spent in all. ``saving`` says how many
     times less the arm spent until it reached the baseline's final accuracy than the baseline in its whole run, and
     ``strict_saving`` than the baseline until it first was there: geometric means with intervals over the ``reached``
-    seeds. Without a seed that reached it, they are NaN.
+    seeds, those left out that were there before anything was spent. Without a seed that reached it, they are NaN.
     """
 
     arm: str
@@ -95,10 +95,16 @@ def mean_record(records: Sequence[Record]) -> Record:
     """The runs of one arm as one: accuracy and what was spent, averaged over the seeds at each evaluation.
 
     Raises:
-        ValueError: runs that were evaluated at different steps.
+        RecordError: runs that were evaluated at different steps.
     """
-    if any(one.steps != records[0].steps for one in records):
-        raise ValueError(f"arm {records[0].arm}: its runs were evaluated at different steps")
+    first = records[0]
+    for one in records:
+        if one.steps != first.steps:
+            raise RecordError(
+                f"arm {first.arm}: its runs were evaluated at different steps, seed {first.seed} at "
+                f"{_listed(first.steps)} and seed {one.seed} at {_listed(one.steps)}; for one table all seeds need the "
+                "same run.steps and evaluation.every"
+            )
     costs = records[0].spent
     return replace(
         records[0],
@@ -142,6 +148,11 @@ def _result(arm: str, records: BySeed, base: BySeed, budgets: Mapping[str, Mappi
         strict_saving=strict,
         reached=reached,
     )
+
+
+def _listed(steps: Sequence[int]) -> str:
+    shown = [*map(str, steps)] if len(steps) < 7 else [*map(str, steps[:3]), "...", *map(str, steps[-2:])]
+    return ", ".join(shown) or "none"
 
 
 def _mean(values: Sequence[Sequence[float]]) -> list[float]:

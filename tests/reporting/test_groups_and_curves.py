@@ -16,7 +16,7 @@ from scipy import stats
 from synthetic_runs import make_run
 
 from masa.reporting.contributions import contributions
-from masa.reporting.curves import curve, epoch_ends, progress, reached, spread
+from masa.reporting.curves import curve, epoch_ends, progress, reached, spread, twelfths
 from masa.reporting.evaluation_tables import evaluation_tables
 from masa.reporting.figures_meta import contributions_figure, predictions_figure
 from masa.reporting.figures_training import accuracy_figure, gating_figure
@@ -371,3 +371,11 @@ def test_a_curve_of_one_point_has_its_place_alone_on_the_axis() -> None:
     axes = Figure().subplots()
     line_panel(lines, "Accuracy", "held-out pass@1", "tokens", rate=True).draw(axes)
     assert list(axes.get_xticks()) == [0.0]
+
+
+@pytest.mark.parametrize(("steps", "windows"), [(0, 0), (5, 5), (12, 12), (13, 12), (25, 12), (150, 12)])
+def test_a_run_falls_into_twelve_windows_of_almost_equal_length(steps: int, windows: int) -> None:
+    found = twelfths(range(1, steps + 1))
+    assert len(found) == windows
+    assert [step for window in found for step in window] == list(range(1, steps + 1))
+    assert not found or max(map(len, found)) - min(map(len, found)) <= 1

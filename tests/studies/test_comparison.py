@@ -7,7 +7,7 @@ import math
 import pytest
 
 from masa.studies.comparison import accuracy_at, compare, cost_to_reach, final_accuracy, mean_record, oracle_saving
-from masa.studies.record import COSTS, Record
+from masa.studies.record import COSTS, Record, RecordError
 
 
 def record(accuracy, tokens, *, arm="grpo", seed=0, flat=0.0, drawn=0.0, metas=0.0):
@@ -78,8 +78,8 @@ def test_runs_are_averaged_at_each_evaluation_and_only_where_they_share_them():
     one = mean_record([record([0.2, 0.4], [0, 100]), record([0.4, 0.8], [0, 300], seed=1)])
     assert one.accuracy == pytest.approx([0.3, 0.6])
     assert one.spent["tokens"] == [0, 200]
-    with pytest.raises(ValueError, match="evaluated at different steps"):
-        mean_record([record([0.2], [0]), record([0.2, 0.4], [0, 1])])
+    with pytest.raises(RecordError, match=r"arm grpo: .*seed 0 at 0 and seed 1 at 0, 1;.*evaluation\.every"):
+        mean_record([record([0.2], [0]), record([0.2, 0.4], [0, 1], seed=1)])
 
 
 def test_the_oracles_saving_by_hand():

@@ -61,6 +61,9 @@ def test_tables_and_figure_come_from_the_records_alone(finished, tmp_path):
     assert main([str(path), "--report", "--records", str(records), "--runs", str(tmp_path / "none")]) == 0
     text = (records / "results.md").read_text()
     assert text == (folder / "records" / "results.md").read_text()
+    found = [json.loads(path.read_text())["environment"]["git"] for path in records.glob("*.json")]
+    commits = {git["commit"][:8] if git else "unknown" for git in found}
+    assert f"Commits: {', '.join(sorted(commits))}" in text
     assert "2 of 2 runs" in text
     assert "| MASA | 1 |" in text
     assert (records / "accuracy.png").stat().st_size > 5_000
