@@ -5,8 +5,9 @@ from __future__ import annotations
 from masa.config import Config, ConfigError
 from masa.config.selection import is_own
 from masa.controls.hinting import NotionHinting
-from masa.controls.own.selection import own_selector
-from masa.controls.own.shaping import own_budget, own_hint
+from masa.controls.own.loading import tried
+from masa.controls.own.selection import KEY, OwnSelector, own_selector
+from masa.controls.own.shaping import OwnPart, own_budget, own_hint
 from masa.problems.prompts import PromptTemplates
 
 
@@ -29,9 +30,16 @@ def check_own_controls(config: Config) -> None:
     """Make and try the parts of the user's own, which training alone needs: an evaluation of the run does not.
 
     Raises:
-        ConfigError: one that cannot be imported, does not fit the rest of the configuration, or does not work.
+        ConfigError: one that cannot be imported, does not fit the rest of the configuration, or does not work; with
+            ``rollout.async_steps`` also one that cannot be copied.
     """
-    if is_own(config.controls.selection_method):
-        own_selector(config)
-    own_budget(config.controls.own)
-    own_hint(config.controls.own)
+    parts: list[tuple[str, OwnSelector | OwnPart | None]] = [
+        (KEY, own_selector(config) if is_own(config.controls.selection_method) else None),
+        ("controls.own.budget", own_budget(config.controls.own)),
+        ("controls.own.hint", own_hint(config.controls.own)),
+    ]
+    if config.rollout.async_steps:
+        # What decides about a step that is sampled ahead is a copy of each.
+        for key, part in parts:
+            if part is not None:
+                tried(key, part.path, part.at_this_moment)

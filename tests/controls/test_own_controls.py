@@ -18,6 +18,8 @@ from masa.preflight import make_templates
 from masa.train import main
 
 PARTS = '''
+import threading
+
 from masa.problems.seeds import derive_seed
 
 
@@ -105,6 +107,11 @@ class NoJson(HalfAState):
 
     def load_state_dict(self, state):
         pass
+
+
+class NoCopy(ByMetas):
+    def __init__(self):
+        self.lock = threading.Lock()
 
 
 class NoJudge:
@@ -300,6 +307,10 @@ def test_what_parts_of_ones_own_remember_is_in_the_state_of_the_controls() -> No
         ),
         (["controls.selection.method=my_controls:HalfAState"], "has no method load_state_dict; allowed: both"),
         (["controls.selection.method=my_controls:NoJson"], "NoJson.state_dict() is no JSON"),
+        (
+            ["controls.selection.method=my_controls:NoCopy", "rollout.async_steps=1"],
+            "controls.selection.method: my_controls:NoCopy was tried and failed: TypeError: cannot pickle",
+        ),
         (["controls.selection.method=my_controls:Silent"], "judge returned judgements of []"),
         (["controls.selection.method=my_controls:Strange"], "judge returned 0.5 (float), allowed: open, trivial"),
         (
@@ -337,6 +348,10 @@ def test_a_part_that_does_not_work_is_refused_before_a_model_is_loaded(options: 
     with pytest.raises(ConfigError) as caught:
         check_own_controls(load_config(None, options))
     assert message in " ".join(str(caught.value).split())
+
+
+def test_what_cannot_be_copied_may_decide_where_no_step_is_sampled_ahead() -> None:
+    check_own_controls(load_config(None, ["controls.selection.method=my_controls:NoCopy"]))
 
 
 def test_training_and_its_dry_run_refuse_such_a_part_and_an_evaluation_does_not_ask_for_it(

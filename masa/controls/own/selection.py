@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,10 @@ class OwnSelector:
                     "letters, digits and _"
                 )
         return {f"control/selection_{name}": float(value) for name, value in found.items()}
+
+    def at_this_moment(self) -> OwnSelector:
+        """What judges as this one, whatever this one learns later on."""
+        return OwnSelector(self.path, copy.deepcopy(self._part))
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self._part)
