@@ -174,9 +174,12 @@ class StepFlow:
     def finish(self, start: Start, made: Made) -> ShapedBatch:
         """What all processes have sampled, as one batch; only rollouts stay where they were made."""
         let_through: frozenset[str] = frozenset()
+        seconds = dict(made.seconds)
         records = self._gathered(start, made)
         if any(record.undecided is not None for record in records):
+            began = time.perf_counter()
             let_through = self._leave_out(start, made, records)
+            seconds["time/solution_rollout"] += time.perf_counter() - began
             records = self._gathered(start, made)
         dynamic = self._processes.dynamic_sampling
         if dynamic is not None and self._steps_ahead:
@@ -211,7 +214,7 @@ class StepFlow:
             put_aside=sum(record.aside is not None for record in records),
             put_aside_tokens=sum(record.aside or 0 for record in records),
             waited=made.waited,
-            seconds=made.seconds,
+            seconds=seconds,
         )
 
     def _begin_partial(self, step: int, controls: Controls, began: float, put_aside: PutAside) -> Start:

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import time
 from fractions import Fraction
 from typing import Any
 
@@ -289,3 +290,29 @@ def test_the_controls_are_said_to_act_as_they_were_when_a_step_that_was_sampled_
     ahead.close()
     # The gate has seen enough after two steps, the controls are on after three; step N + 1 is begun before N ends.
     assert shown == [(0, 0, False), (0, 0, False), (0, 0, False), (0, 1, False), (1, 1, True), (1, 1, True)]
+
+
+def test_solutions_of_problems_that_are_let_through_take_time_like_any_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {f"p{n:02}": 1.0 for n in range(16)}
+    world = World(
+        lambda problem, draw: prediction(1.0, 20),
+        rates,
+        "problems.train=embedded:train",
+        "controls.gating.enabled=true",
+        "controls.gating.start=open",
+        "controls.gating.gated=leave_out",
+        "controls.gating.max_share=0.5",
+        "controls.gating.audit_share=0",
+    )
+    generate = world.engine.generate
+
+    def late(requests: Any) -> Any:
+        if any(request.path == "solution" for request in requests):
+            time.sleep(0.2)
+        return generate(requests)
+
+    monkeypatch.setattr(world.engine, "generate", late)
+    batch, _, _ = world.step(1)
+    # All are flagged, so nothing is solved until all are judged.
+    assert len(batch.let_through) == len(batch.problems) == 8
+    assert batch.seconds["time/solution_rollout"] >= 0.2
