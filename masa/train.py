@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masa.checkpointing.checkpoint import CheckpointError
     from masa.config import ConfigError, load_config
     from masa.distributed.peers import PeerLostError
+    from masa.distributed.processes import leave_processes
     from masa.files.disk import is_disk_full
     from masa.problems.errors import ProblemDataError
     from masa.rewards.failures import VerifierFailedError
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         trainer = MASATrainer(config)
         trainer.train(resume=options.resume)
+        leave_processes()
     except CheckpointError as error:
         if error.first:
             print(f"masa: {error}", file=sys.stderr)

@@ -38,6 +38,15 @@ def join_processes(timeout_minutes: float | None = None) -> PartialState:
     return PartialState(cpu=not _under_deepspeed(), backend="gloo", **waits)
 
 
+def leave_processes() -> None:
+    """Leave the group that `join_processes` joined, at the end of a program; to be called by all processes.
+
+    Connections that are still open when Python ends can abort a process whose work is done.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def refuse_fsdp() -> None:
     """FSDP splits parameters in a way that the update, checkpoints and engines here do not know.
 

@@ -18,7 +18,7 @@ from update_cases import deepspeed_accelerator
 
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection
-from masa.distributed.processes import make_accelerator
+from masa.distributed.processes import leave_processes, make_accelerator
 from masa.model.lora import add_adapters, describe_adapters
 from masa.model.weights import policy_weights
 from masa.policy.forward.policy_module import PolicyModule
@@ -89,3 +89,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_processes()

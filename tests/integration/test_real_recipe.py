@@ -130,7 +130,7 @@ def killed_after(command: list[str], run: Path, step: int) -> None:
 
 def test_the_commands_of_the_readme_run_the_real_recipe_in_small(policy: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    dry, begin, resume, without_gpu, evaluate = readme_commands()
+    dry, own, begin, resume, without_gpu, evaluate = readme_commands()
 
     shown = run_to_the_end(adapted(dry, *smaller(policy, run)))
     assert "solution prompt" in shown
@@ -140,6 +140,15 @@ def test_the_commands_of_the_readme_run_the_real_recipe_in_small(policy: Path, t
     assert [row["step"] for row in rows(run)] == [0, 1, 2]
     assert all(row["policy/rows_trained"] > 0 for row in rows(run)[1:])
     assert "eval/accuracy" in rows(run)[-1]
+
+    data, of_its_own = tmp_path / "train.jsonl", tmp_path / "own"
+    problems = load_problems(str(MATH), limit=16).problems
+    lines = [json.dumps({"problem": one.statement, "answer": one.answer}) for one in problems]
+    data.write_text("\n".join(lines))
+    given = [word.replace("data/train.jsonl", str(data)) for word in own]
+    data_of_its_own = [word for word in given if word.startswith("problems.")]
+    run_to_the_end(adapted(given, *smaller(policy, of_its_own, "run.steps=1"), *data_of_its_own))
+    assert [row["step"] for row in rows(of_its_own)] == [0, 1]
 
     servers = tmp_path / "servers"
     options = ("rollout.engine=vllm_server", "rollout.num_servers=1", "run.steps=1")

@@ -22,7 +22,7 @@ from small_policies import small_qwen3
 
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection
-from masa.distributed.processes import join_processes, make_accelerator
+from masa.distributed.processes import join_processes, leave_processes, make_accelerator
 from masa.files.tensor_files import Part, numbered, write_parts
 from masa.model.lora import add_adapters
 from masa.model.weights import policy_weights
@@ -218,3 +218,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_processes()

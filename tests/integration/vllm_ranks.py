@@ -23,7 +23,7 @@ from vllm_runs import make_policy, make_vllm_engine
 
 from masa.config.algorithm import OptimizerSection
 from masa.config.schema import LoraSection
-from masa.distributed.processes import make_accelerator
+from masa.distributed.processes import leave_processes, make_accelerator
 from masa.model.lora import add_adapters
 from masa.model.weights import policy_weights
 from masa.policy.forward.policy_module import PolicyModule
@@ -180,3 +180,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_processes()
