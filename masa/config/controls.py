@@ -65,8 +65,8 @@ class GatingSection(Section):
     trivial: Share = 0.95
     """A mean predicted pass rate of at least this says trivial."""
     unsolvable: Share | None = 0.05
-    """A mean predicted pass rate of at most this says unsolvable; null: no problem is gated as unsolvable, so that
-    kinds of problems that are learned from rare successes are not starved."""
+    """A mean predicted pass rate of at most this says unsolvable; null: no problem is gated as unsolvable, which
+    keeps those that are learned from rare successes."""
     min_parsed: Share = 0.5
     """Share of the M predictions that must hold a pass rate; at least two must."""
     audit_share: Share = 0.05
