@@ -78,8 +78,9 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     [
         pytest.param(ALL, torch.float64, 1e-6, id="all controls"),
         pytest.param(DYNAMIC, torch.float64, 1e-6, id="dynamic sampling"),
-        # In float32 logits of size 10 are rounded by 5e-7, after many sums that were: who shares a batch shows.
-        pytest.param(ALL, torch.float32, 1e-5, id="all controls, servers in float32", marks=pytest.mark.slow),
+        # In float32 logits of size 10 are rounded by 5e-7, after many sums that were: who shares a batch shows, in one
+        # of ten runs by more than 1e-5. A log-prob of another token or prefix is off by far more than 1e-4.
+        pytest.param(ALL, torch.float32, 1e-4, id="all controls, servers in float32", marks=pytest.mark.slow),
     ],
 )
 def test_servers_and_verifiers_that_are_late_change_no_token_and_no_decision(
