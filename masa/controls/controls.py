@@ -289,11 +289,11 @@ class Controls:
         if batch.flagged is not None:
             return batch.flagged
         found = set()
+        # Only a method that asks for the solutions' rewards may see them: they are what it is measured by.
+        shown = self.selector is not None and self.selector.needs == "solutions"
         for group in groups:
             predicted = PredictedProblem(group.problem, group.metas, group.predictions)
-            # Only a method that asks for the solutions' rewards may see them: they are what it is measured by.
-            needs = self.selector is not None and self.selector.needs == "solutions"
-            judgement = self.judge(step, predicted, {group.problem.id: group.solution_rewards} if needs else {})
+            judgement = self.judge(step, predicted, {group.problem.id: group.solution_rewards} if shown else {})
             if judgement is not None and judgement.flagged:
                 found.add(group.problem.id)
         return frozenset(found)

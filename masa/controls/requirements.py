@@ -6,8 +6,8 @@ from masa.config import Config, ConfigError
 from masa.config.selection import is_own
 from masa.controls.hinting import NotionHinting
 from masa.controls.own.loading import tried
-from masa.controls.own.selection import KEY, OwnSelector, own_selector
-from masa.controls.own.shaping import OwnPart, own_budget, own_hint
+from masa.controls.own.selection import own_selector
+from masa.controls.own.shaping import own_budget, own_hint
 from masa.problems.prompts import PromptTemplates
 
 
@@ -33,13 +33,11 @@ def check_own_controls(config: Config) -> None:
         ConfigError: one that cannot be imported, does not fit the rest of the configuration, or does not work; with
             ``rollout.async_steps`` also one that cannot be copied.
     """
-    parts: list[tuple[str, OwnSelector | OwnPart | None]] = [
-        (KEY, own_selector(config) if is_own(config.controls.selection_method) else None),
-        ("controls.own.budget", own_budget(config.controls.own)),
-        ("controls.own.hint", own_hint(config.controls.own)),
-    ]
+    if is_own(config.controls.selection_method):
+        own_selector(config)
+    budget, hint = own_budget(config.controls.own), own_hint(config.controls.own)
     if config.rollout.async_steps:
         # What decides about a step that is sampled ahead is a copy of each.
-        for key, part in parts:
+        for name, part in (("budget", budget), ("hint", hint)):
             if part is not None:
-                tried(key, part.path, part.at_this_moment)
+                tried(f"controls.own.{name}", part.path, part.at_this_moment)

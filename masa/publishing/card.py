@@ -18,6 +18,7 @@ from masa.evaluation.results.markdown import table, with_interval
 from masa.problems.presets import PRESETS
 from masa.reporting.runs import Run
 from masa.tracking.durations import duration
+from masa.tracking.environment import commit_name
 from masa.tracking.outcome import summarize
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -181,11 +182,10 @@ def _benchmarks(name: str, results: Mapping[str, Any]) -> str:
 
 
 def _environment(environment: Mapping[str, Any]) -> str:
-    git = environment.get("git") or {}
     packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
     facts = [f"Python {environment.get('python', 'unknown')}", packages]
-    if git:
-        facts.append(f"commit {git['commit']}{' with changes' if git['modified'] else ''}")
+    if commit := commit_name(environment.get("git")):
+        facts.append(f"commit {commit}")
     return f"```\n{environment.get('command', 'not recorded')}\n```\n\n" + "; ".join(one for one in facts if one) + "."
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from masa.reporting.groups import RunGroup
 from masa.reporting.runs import Run
 from masa.tracking import keys
 from masa.tracking.figure_data import series, smooth
+from masa.tracking.windows import even_windows
 
 Floats = NDArray[np.float64]
 Against = Literal["step", "tokens", "seconds"]
@@ -140,9 +140,7 @@ def spent(rows: Sequence[Mapping[str, Any]], key: str) -> dict[int, float]:
 
 def twelfths(steps: Sequence[int]) -> list[Sequence[int]]:
     """Steps in twelve windows whose lengths differ by one at most; as many windows as steps where those are fewer."""
-    count = min(_WINDOWS, len(steps))
-    bounds = [len(steps) * at // count for at in range(count + 1)] if count else []
-    return [steps[start:end] for start, end in pairwise(bounds)]
+    return even_windows(steps, _WINDOWS)
 
 
 def total(rows: Sequence[Mapping[str, Any]], key: str) -> float:

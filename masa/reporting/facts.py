@@ -7,6 +7,7 @@ from typing import Any
 
 from masa.reporting.groups import RunGroup
 from masa.reporting.runs import Run
+from masa.tracking.environment import commit_name
 
 _COMMIT_CHARACTERS = 12
 
@@ -36,12 +37,10 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def _version(run: Run) -> str:
-    git = run.environment.get("git") or {}
-    commit = str(git.get("commit", ""))[:_COMMIT_CHARACTERS]
+    commit = commit_name(run.environment.get("git"), _COMMIT_CHARACTERS)
     packages = run.environment.get("packages") or {}
     version = next((str(packages[name]) for name in ("masa-rl", "masa") if name in packages), "")
-    changed = " with changes" if git.get("modified") else ""
-    return ", ".join(part for part in (version, f"commit {commit}{changed}" if commit else "") if part)
+    return ", ".join(part for part in (version, f"commit {commit}" if commit else "") if part)
 
 
 def _distinct(values: Iterable[str]) -> str:

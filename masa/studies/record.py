@@ -7,13 +7,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from masa.studies.plan import PlannedRun
 from masa.tracking import keys
 from masa.tracking.jsonl import plain, read_rows
+from masa.tracking.windows import even_windows
 
 # What is compared at equal amounts, and the metric that says how much a step spent of it.
 COSTS = {
@@ -126,13 +126,12 @@ def _course(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
     names = sorted(
         {key for row in trained for key in row if key.startswith(("reward/", "rollout/", "meta/", "control/"))}
     )
-    parts = min(PARTS, len(trained))
-    bounds = [len(trained) * part // parts for part in range(parts + 1)] if parts else []
+    windows = even_windows(trained, PARTS)
     course: dict[str, list[float | None]] = {}
     for name in names:
         means: list[float | None] = []
-        for first, last in pairwise(bounds):
-            found = [row[name] for row in trained[first:last] if row.get(name) is not None]
+        for window in windows:
+            found = [row[name] for row in window if row.get(name) is not None]
             means.append(round(math.fsum(found) / len(found), 4) if found else None)
         course[name] = means
     return course

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +26,7 @@ from masa.studies.comparison import (
 from masa.studies.gate_balance import gate_balance
 from masa.studies.plan import Study
 from masa.studies.record import Record, RecordError, read_record
+from masa.tracking.environment import commit_name
 from masa.tracking.figure_style import style
 
 COSTS = {"tokens": "generated tokens", "trained_tokens": "training tokens", "seconds": "seconds"}
@@ -91,19 +91,13 @@ def _about(arms: Mapping[str, BySeed], study: Study) -> list[str]:
     records = [record for by_seed in arms.values() for record in by_seed.values()]
     platforms = sorted({f"{one.environment['platform']}, {one.environment['cpu_count']} CPUs" for one in records})
     versions = sorted({", ".join(f"{k} {v}" for k, v in one.environment["packages"].items()) for one in records})
-    commits = sorted({_commit(one.environment.get("git")) for one in records})
+    commits = sorted({commit_name(one.environment.get("git"), 8) or "unknown" for one in records})
     planned = len(study.arms) * len(study.seeds)
     return [
         f"{len(records)} of {planned} runs, seeds {', '.join(map(str, study.seeds))}. Machine: {'; '.join(platforms)}. "
         f"Software: {'; '.join(versions)}. Commits: {', '.join(commits)}.",
         "",
     ]
-
-
-def _commit(git: Mapping[str, Any] | None) -> str:
-    if not git:
-        return "unknown"
-    return f"{git['commit'][:8]} with changes" if git.get("modified") else str(git["commit"][:8])
 
 
 def _accuracy_table(results: Sequence[ArmResult], study: Study) -> list[str]:

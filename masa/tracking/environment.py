@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -66,6 +67,13 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if not commit:
         return None
     return {"commit": commit, "modified": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def commit_name(git: Mapping[str, Any] | None, characters: int | None = None) -> str:
+    """The commit that `git_state` found, shortened, and whether files had been changed; empty without one."""
+    if not git or not git.get("commit"):
+        return ""
+    return f"{git['commit'][:characters]}{' with changes' if git.get('modified') else ''}"
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from masa.tracking import keys
 from masa.tracking.metrics import finite_values, mean_of_tenth
+from masa.tracking.windows import even_windows
 
 Row = Mapping[str, Any]
 # The label of a share that no row of metrics holds, and the key under which it is put into them.
@@ -84,9 +84,7 @@ def trend(values: Sequence[float], width: int = 24) -> str:
 
 def window_means(values: Sequence[float], windows: int) -> list[float]:
     """Means of ``values`` over at most ``windows`` windows of equal size, oldest first."""
-    parts = min(windows, len(values))
-    bounds = [len(values) * part // parts for part in range(parts + 1)]
-    return [math.fsum(values[low:high]) / (high - low) for low, high in pairwise(bounds)]
+    return [math.fsum(window) / len(window) for window in even_windows(values, windows)]
 
 
 def _with_flat_share(row: Row) -> Row:

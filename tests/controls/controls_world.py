@@ -24,6 +24,15 @@ from masa.rollout.stream import RoundStream
 from masa.tokens.exchange import Place
 from masa.tracking.metrics import StepMetrics
 
+# A gate that leaves out half of the problems that it flags, lets the others through, and audits none.
+LEAVES_HALF_OUT = (
+    "problems.train=embedded:train",
+    "controls.gating.enabled=true",
+    "controls.gating.start=open",
+    "controls.gating.gated=leave_out",
+    "controls.gating.max_share=0.5",
+    "controls.gating.audit_share=0",
+)
 Predict = Callable[[str, random.Random], str]
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from controls_world import World, prediction
+from controls_world import LEAVES_HALF_OUT, World, prediction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -316,13 +316,8 @@ def test_a_flag_that_a_cut_has_made_come_true_does_not_count_as_right() -> None:
     world = World(
         lambda problem, draw: prediction(0.0, 4),  # as wrong as can be, and so short that every solution is cut
         rates,
-        "problems.train=embedded:train",
         "algorithm.num_problems=8",
-        "controls.gating.enabled=true",
-        "controls.gating.start=open",
-        "controls.gating.gated=leave_out",
-        "controls.gating.max_share=0.5",
-        "controls.gating.audit_share=0",
+        *LEAVES_HALF_OUT,
         "controls.cutoff.enabled=true",
         "controls.cutoff.audit_share=0",
         "controls.selection.keep_predictions=50",

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from controls_world import World, prediction, tokenizer_of_the_world
+from controls_world import LEAVES_HALF_OUT, World, prediction, tokenizer_of_the_world
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -297,12 +297,7 @@ def test_solutions_of_problems_that_are_let_through_take_time_like_any_others(mo
     world = World(
         lambda problem, draw: prediction(1.0, 20),
         rates,
-        "problems.train=embedded:train",
-        "controls.gating.enabled=true",
-        "controls.gating.start=open",
-        "controls.gating.gated=leave_out",
-        "controls.gating.max_share=0.5",
-        "controls.gating.audit_share=0",
+        *LEAVES_HALF_OUT,
     )
     generate = world.engine.generate
 

@@ -79,10 +79,6 @@ class OwnSelector:
                 )
         return {f"control/selection_{name}": float(value) for name, value in found.items()}
 
-    def at_this_moment(self) -> OwnSelector:
-        """What judges as this one, whatever this one learns later on."""
-        return OwnSelector(self.path, copy.deepcopy(self._part))
-
     def state_dict(self) -> dict[str, Any]:
         return state_of(self._part)
 
@@ -104,7 +100,8 @@ def own_selector(config: Config) -> OwnSelector:
     """The method of the user's own that ``controls.selection.method`` names, ready for a run.
 
     Raises:
-        ConfigError: it cannot be imported, does not fit the rest of the configuration, or does not work on a trial.
+        ConfigError: it cannot be imported, does not fit the rest of the configuration, does not work on a trial, or
+            cannot be copied where a copy decides about steps that are sampled ahead.
     """
     section = config.controls.selection
     path = config.controls.selection_method
@@ -115,6 +112,8 @@ def own_selector(config: Config) -> OwnSelector:
     # Whatever the trial leaves behind is no part of the run.
     trial, other = (OwnSelector(path, made(KEY, path, section.arguments)) for _ in range(2))
     tried(KEY, path, lambda: _try(trial, other))
+    if config.rollout.async_steps:
+        tried(KEY, path, lambda: copy.deepcopy(trial))
     return selector
 
 

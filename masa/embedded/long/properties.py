@@ -14,7 +14,6 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,6 +23,7 @@ from masa.embedded.long.measure import HINTS, open_sampler, summarize
 from masa.embedded.long.problems import long_problems
 from masa.embedded.warm_start import package_versions
 from masa.tracking.jsonl import read_rows
+from masa.tracking.windows import even_windows
 
 PROPERTIES = Path(__file__).parent / "properties.json"
 PROCESSOR_TIME = "processor_seconds_a_step.json"
@@ -157,10 +157,8 @@ def _course(folder: Path) -> dict[str, Any]:
     """Means over each fifth of a run's steps, and its held-out accuracy by step."""
     rows = read_rows(folder / "metrics.jsonl")
     trained = [row for row in rows if row["step"] > 0]
-    bounds = [len(trained) * part // WINDOWS for part in range(WINDOWS + 1)]
     windows = []
-    for first, last in pairwise(bounds):
-        part = trained[first:last]
+    for part in even_windows(trained, WINDOWS):
         windows.append(
             {
                 "first_step": part[0]["step"],
